@@ -1,0 +1,71 @@
+"""The ``sr`` group: finds a command's file when it is called, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+# name -> the line that `sr --help` shows, so that help need not import the command (and torch with it)
+COMMANDS = {
+    "demo": "See a policy rise, collapse, and be kept at its peak.",
+    "run": "Run one campaign or a chain of them.",
+    "resume": "Continue a killed or interrupted run, bit for bit.",
+    "report": "Write report.html and figures from run directories.",
+    "grade": "Grade completions and print pass@k.",
+    "sandbox": "See which walls stand here, or attack them.",
+    "watch": "Judge runs, ours or another trainer's, from their logs.",
+    "memory": "Look into CARE's memory.",
+}
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported when they are called, not when ``sr`` starts."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sr_cli.commands.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sr-cli", prog_name="sr")
+def sr() -> None:
+    """Self-training that rises, collapses, and is kept at its peak.
+
+    Start with: sr demo
+    """
+
+
+def main() -> None:
+    """Run ``sr``. Exit codes: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted."""
+    from sr_care import CareError
+    from sr_core.errors import CoreError
+    from sr_monitor import MonitorError
+    from sr_reward import RewardError
+
+    try:
+        code = sr.main(standalone_mode=False)
+    except (CareError, CoreError, MonitorError, RewardError, click.UsageError) as error:
+        text = error.format_message() if isinstance(error, click.UsageError) else str(error)
+        click.echo(f"sr: {' '.join(text.split())}", err=True)
+        sys.exit(BAD_INPUT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("sr: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
