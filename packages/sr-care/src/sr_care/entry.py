@@ -1,0 +1,255 @@
+"""What the memory holds: {strategy, context, capability delta, boundary, confidence} and where it came from.
+
+The five parts are the paper's; their fields are our choice, each with its reason. Every class is frozen and
+checks itself on creation, so that what reaches the disk is valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_care.errors import EntryError, check_number
+
+Floats = NDArray[np.float64]
+
+CAPABILITIES = ("pass1", "pass16", "hard", "ood", "diversity", "well_formed")
+"""The capability vector, D = 6: pass@1, pass@16, pass@1 on the hard tier and out of distribution, share of
+unique answers, share of well-formed answers. All are shares in [0, 1], so deltas lie in [-1, 1]."""
+
+_INDEX = {name: position for position, name in enumerate(CAPABILITIES)}
+_LOWER = np.tril_indices(len(CAPABILITIES))
+
+
+def check_capability(name: str) -> int:
+    """The position of a capability in the vector; EntryError with the known names for any other."""
+    if name not in _INDEX:
+        raise EntryError(f"a capability must be one of {', '.join(CAPABILITIES)}, got {name!r}")
+    return _INDEX[name]
+
+
+def _pick(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The items of ``values`` that are fields of ``cls``: the trainer may know more than is remembered."""
+    return {f.name: values[f.name] for f in fields(cls) if f.name in values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """What was done. ``steps`` are gradient steps executed, ``penalty`` the coefficient of a KL or EWC term.
+
+    ``algorithm`` is lower-cased, so that equal strategies compare equal.
+    """
+
+    algorithm: str
+    lr: float
+    steps: int
+    group_size: int | None = None
+    prompts: int | None = None
+    penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.algorithm, str) or not self.algorithm.strip():
+            raise EntryError(f"strategy.algorithm must be a name such as 'reinforce', got {self.algorithm!r}")
+        object.__setattr__(self, "algorithm", self.algorithm.strip().lower())
+        check_number("strategy.lr", self.lr, 0, above=True)
+        for name, low in (("steps", 0), ("group_size", 1), ("prompts", 1)):
+            value = getattr(self, name)
+            check_number(f"strategy.{name}", value, low, optional=name != "steps")
+            if value is not None and value != int(value):
+                raise EntryError(f"strategy.{name} must be a whole number, got {value!r}")
+        check_number("strategy.penalty", self.penalty, 0, optional=True)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Strategy:
+        """Read the known keys and ignore the rest. Missing ``algorithm``, ``lr`` or ``steps``: EntryError."""
+        missing = [name for name in ("algorithm", "lr", "steps") if values.get(name) is None]
+        if missing:
+            raise EntryError(f"a strategy needs algorithm, lr and steps, got none for {', '.join(missing)}")
+        return cls(**_pick(cls, values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What was known before: everything may be None (not measured).
+
+    Shares (``pass1``, ``passk``, ``positive_rate`` = share of rewarded samples, ``unique_share``) lie in [0,
+    1]; ``entropy`` is in nats per token; ``model_parameters`` is a count.
+    """
+
+    family: str | None = None
+    model_parameters: float | None = None
+    pass1: float | None = None
+    passk: float | None = None
+    positive_rate: float | None = None
+    entropy: float | None = None
+    unique_share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.family is not None and not isinstance(self.family, str):
+            raise EntryError(f"context.family must be a text or None, got {self.family!r}")
+        check_number("context.model_parameters", self.model_parameters, 0, optional=True, above=True)
+        check_number("context.entropy", self.entropy, 0, optional=True)
+        for name in ("pass1", "passk", "positive_rate", "unique_share"):
+            check_number(f"context.{name}", getattr(self, name), 0, 1, optional=True)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Context:
+        """Read the known keys (``task_family`` is taken for ``family``) and ignore the rest."""
+        renamed = {"family": values.get("task_family"), **values}
+        return cls(**_pick(cls, renamed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapabilityDelta:
+    """After minus before, of the capabilities that were measured, with the covariance of the measurement
+    error.
+
+    ``covariance`` is a tuple of rows in the order of ``values``; it must be symmetric and positive
+    semi-definite.
+    """
+
+    values: Mapping[str, float]
+    covariance: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        for name, value in self.values.items():
+            check_capability(name)
+            check_number(f"delta.{name}", value, -1, 1)
+        if not self.values:
+            raise EntryError("a delta needs at least one measured capability, got none")
+        matrix = np.asarray(self.covariance, dtype=float)
+        if matrix.shape != (len(self.values),) * 2 or not np.isfinite(matrix).all():
+            raise EntryError(
+                f"delta.covariance must be {len(self.values)} × {len(self.values)} finite numbers, "
+                f"got shape {matrix.shape} of {self.covariance!r}"
+            )
+        scale = max(float(np.abs(matrix).max()), 1e-300)
+        if np.abs(matrix - matrix.T).max() > 1e-9 * scale:
+            raise EntryError(f"delta.covariance must be symmetric, got {self.covariance!r}")
+        lowest = float(matrix[0, 0]) if len(matrix) == 1 else float(np.linalg.eigvalsh(matrix)[0])
+        if lowest < -1e-9 * scale:
+            raise EntryError(f"delta.covariance must have no negative eigenvalue, got {lowest:.3g}")
+
+    @classmethod
+    def from_errors(cls, values: Mapping[str, float], errors: Mapping[str, float]) -> CapabilityDelta:
+        """From independent standard errors of the deltas, one per measured capability."""
+        for name in values:
+            check_number(f"the standard error of {name}", errors.get(name), 0)
+        rows = tuple(tuple(errors[a] ** 2 if a == b else 0.0 for b in values) for a in values)
+        return cls(values=dict(values), covariance=rows)
+
+    def vector(self) -> Floats:
+        """The delta as (D,), NaN where not measured."""
+        vector = np.full(len(CAPABILITIES), np.nan)
+        for name, value in self.values.items():
+            vector[_INDEX[name]] = value
+        return vector
+
+    def matrix(self) -> Floats:
+        """The covariance as (D, D), zero where not measured."""
+        matrix = np.zeros((len(CAPABILITIES),) * 2)
+        places = [_INDEX[name] for name in self.values]
+        matrix[np.ix_(places, places)] = self.covariance
+        return matrix
+
+    def to_bytes(self) -> bytes:
+        """D values, then the lower triangle of the covariance, as little-endian float64 (216 bytes)."""
+        return np.concatenate([self.vector(), self.matrix()[_LOWER]]).astype("<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CapabilityDelta:
+        vectors, matrices = unpack_deltas([data])
+        places = [i for i, value in enumerate(vectors[0]) if not math.isnan(value)]
+        return cls(
+            values={CAPABILITIES[i]: float(vectors[0][i]) for i in places},
+            covariance=tuple(tuple(float(matrices[0][i, j]) for j in places) for i in places),
+        )
+
+
+def unpack_deltas(blobs: list[bytes]) -> tuple[Floats, Floats]:
+    """``to_bytes`` of N deltas back as values (N, D) with NaN where not measured, and covariances (N, D,
+    D)."""
+    size = len(CAPABILITIES)
+    flat = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(blobs), size + len(_LOWER[0]))
+    matrices = np.zeros((len(blobs), size, size))
+    matrices[:, _LOWER[0], _LOWER[1]] = flat[:, size:]
+    matrices[:, _LOWER[1], _LOWER[0]] = flat[:, size:]
+    return flat[:, :size].astype(float), matrices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """How far the effect held: held-out pass@1 at ``start``, at its ``peak`` (after ``peak_step`` steps), at
+    the ``end``, and of the policy ``kept``. Beyond ``peak_step`` the strategy was seen to do harm, if end <
+    peak."""
+
+    start: float | None = None
+    peak: float | None = None
+    peak_step: int | None = None
+    end: float | None = None
+    kept: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "peak", "end", "kept"):
+            check_number(f"boundary.{name}", getattr(self, name), 0, 1, optional=True)
+        check_number("boundary.peak_step", self.peak_step, 0, optional=True)
+
+    @property
+    def ratio(self) -> float | None:
+        """End over peak, the quantity of the paper's deployed gate; 1 when nothing ever rose above zero."""
+        if self.peak is None or self.end is None:
+            return None
+        return self.end / self.peak if self.peak > 0 else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One campaign remembered.
+
+    ``confidence`` in (0, 1] multiplies the entry's weight in every belief (1: taken at its measured word).
+    ``run`` and ``campaign`` identify it. ``recorded_at`` (UTC, ISO) is provenance: no decision reads it; the
+    memory fills it in. ``id`` is the memory's number for it, 0 before it is written.
+    """
+
+    strategy: Strategy
+    context: Context
+    delta: CapabilityDelta
+    boundary: Boundary = field(default_factory=Boundary)
+    confidence: float = 1.0
+    run: str
+    campaign: int
+    seed: int | None = None
+    recorded_at: str = ""
+    id: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.run, str) or not self.run:
+            raise EntryError(f"entry.run must be a non-empty text, got {self.run!r}")
+        check_number("entry.campaign", self.campaign, 0)
+        check_number("entry.confidence", self.confidence, 0, 1, above=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Entry:
+        """The inverse of ``to_dict``. EntryError when a part is missing or wrong."""
+        try:
+            delta = values["delta"]
+            parts = {
+                "strategy": Strategy.from_mapping(values["strategy"]),
+                "context": Context.from_mapping(values["context"]),
+                "delta": CapabilityDelta(
+                    values=dict(delta["values"]), covariance=tuple(map(tuple, delta["covariance"]))
+                ),
+                "boundary": Boundary(**values.get("boundary", {})),
+            }
+            return cls(**{**_pick(cls, values), **parts})
+        except (KeyError, TypeError) as error:
+            raise EntryError(f"an entry needs the parts that Entry.to_dict writes, got {error}") from None
