@@ -1,1 +1,50 @@
-"""sr-core."""
+"""Policy-gradient training of code models, in campaigns and chains. torch is loaded with the first name used.
+
+Campaign: a fixed set of tasks and at most so many updates. Chain: campaigns one after another, each from the policy
+handed on before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_core.campaign import CampaignTasks, run_campaign
+    from sr_core.chain import run_chain
+    from sr_core.config import TrainConfig
+    from sr_core.errors import CoreError
+    from sr_core.policy import Policy
+    from sr_core.rollout import sample
+    from sr_core.store import RunStore
+    from sr_core.trainer import Trainer
+
+__all__ = [
+    "CampaignTasks",
+    "CoreError",
+    "Policy",
+    "RunStore",
+    "TrainConfig",
+    "Trainer",
+    "run_campaign",
+    "run_chain",
+    "sample",
+]
+
+_HOME = {
+    "CampaignTasks": "campaign",
+    "CoreError": "errors",
+    "Policy": "policy",
+    "RunStore": "store",
+    "TrainConfig": "config",
+    "Trainer": "trainer",
+    "run_campaign": "campaign",
+    "run_chain": "chain",
+    "sample": "rollout",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sr_core' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sr_core.{_HOME[name]}"), name)

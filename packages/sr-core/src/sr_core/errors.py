@@ -19,3 +19,7 @@ class RunError(CoreError):
 
 class GraderError(CoreError):
     """The grader failed for too many samples of a step to trust the rest."""
+
+
+class NonFiniteError(PolicyError):
+    """The policy's scores are no longer finite numbers; nothing can be sampled from it."""

@@ -1,0 +1,215 @@
+"""What a run of this package can be told, as frozen dataclasses that validate on creation. Loads no torch.
+
+Every class is one TOML section. ``build`` turns a plain mapping into one of them and answers an unknown key
+with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from sr_core.errors import ConfigError
+
+Section = TypeVar("Section")
+
+
+def require(condition: bool, key: str, rule: str, value: object) -> None:
+    """Raise ConfigError naming ``key``, its ``rule`` and the ``value`` got, unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(f"{key} {rule}, got {value!r}")
+
+
+def build(section: type[Section], values: Mapping[str, Any], name: str) -> Section:
+    """Make the dataclass ``section`` from ``values``.
+
+    Raises ConfigError for an unknown key (naming the nearest valid one), a value of the wrong type, or a value
+    that breaks a rule of the section; messages carry the full key ``name.key``.
+    """
+    hints = typing.get_type_hints(section)
+    keys = [f.name for f in dataclasses.fields(section)]  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in keys:
+            raise ConfigError(f"unknown key {name}.{key}: {nearest(key, keys)}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{name}.{key} must be {_describe(hints[key])}, got {value!r}")
+    return section(**values)
+
+
+def nearest(key: str, valid: typing.Iterable[str]) -> str:
+    """The way out for an unknown ``key``: the closest of ``valid``, or the list of them."""
+    valid = list(valid)
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(valid)}"
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if hint is float:  # TOML writes 1 for 1.0
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(_describe(part) for part in typing.get_args(hint))
+    return {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Which model is trained. ``path``: a shipped policy's name or a local Hugging Face folder."""
+
+    path: str = "pocket-rich"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
+    prompt: Literal["completion", "chat"] = "completion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How completions are drawn: ``prompts`` tasks per step, ``group_size`` samples for each."""
+
+    prompts: int = 8
+    group_size: int = 16
+    temperature: float = 0.7
+    max_new_tokens: int = 48
+    # sequences decoded at once; bounds memory, changes no result but the order of random draws
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        require(self.prompts >= 1, "sampling.prompts", "must be at least 1", self.prompts)
+        require(self.group_size >= 1, "sampling.group_size", "must be at least 1", self.group_size)
+        require(self.temperature > 0, "sampling.temperature", "must be above 0", self.temperature)
+        require(self.max_new_tokens >= 1, "sampling.max_new_tokens", "must be at least 1", self.max_new_tokens)
+        require(self.batch_size >= 1, "sampling.batch_size", "must be at least 1", self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmConfig:
+    """Which update is applied. A field is read only by the algorithms that name it in their docstring."""
+
+    name: Literal["reinforce", "grpo"] = "reinforce"
+    baseline: Literal["none", "batch_mean", "leave_one_out", "ema"] = "batch_mean"
+    ema_decay: float = 0.9
+    clip: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(0 < self.ema_decay < 1, "algorithm.ema_decay", "must lie between 0 and 1", self.ema_decay)
+        require(0 < self.clip < 1, "algorithm.clip", "must lie between 0 and 1", self.clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW. ``micro_batch_tokens`` bounds the tokens of one backward pass; it changes no gradient."""
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    epochs: int = 1
+    micro_batch_tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", "must be above 0", self.lr)
+        require(0 <= self.beta1 < 1, "optim.beta1", "must lie in [0, 1)", self.beta1)
+        require(0 <= self.beta2 < 1, "optim.beta2", "must lie in [0, 1)", self.beta2)
+        require(self.weight_decay >= 0, "optim.weight_decay", "must not be negative", self.weight_decay)
+        require(self.max_grad_norm > 0, "optim.max_grad_norm", "must be above 0", self.max_grad_norm)
+        require(self.epochs >= 1, "optim.epochs", "must be at least 1", self.epochs)
+        require(
+            self.micro_batch_tokens >= 1,
+            "optim.micro_batch_tokens",
+            "must be at least 1",
+            self.micro_batch_tokens,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyConfig:
+    """A pull towards an earlier policy. ``reference``: the run's first policy or the campaign's first."""
+
+    name: Literal["none", "kl"] = "none"
+    coefficient: float = 0.05
+    reference: Literal["base", "campaign_start"] = "base"
+
+    def __post_init__(self) -> None:
+        require(self.coefficient >= 0, "penalty.coefficient", "must not be negative", self.coefficient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignConfig:
+    """How long: ``count`` campaigns of at most ``steps`` updates, each from the policy handed on before."""
+
+    count: int = 1
+    steps: int = 60
+    # a checkpoint is written after every this many steps; between two of them a resume trains again
+    checkpoint_every: int = 1
+    # share of samples that the grader itself may fail on, in one step, before the run stops
+    max_infra_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, "campaign.count", "must be at least 1", self.count)
+        require(self.steps >= 1, "campaign.steps", "must be at least 1", self.steps)
+        require(
+            self.checkpoint_every >= 1,
+            "campaign.checkpoint_every",
+            "must be at least 1",
+            self.checkpoint_every,
+        )
+        require(
+            0 <= self.max_infra_share <= 1,
+            "campaign.max_infra_share",
+            "must lie in [0, 1]",
+            self.max_infra_share,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Held-out evaluation: ``samples`` per task at the training temperature, after every ``every`` steps.
+
+    ``audit_samples``: per audit task, at start, peak, end and kept of each campaign; 0 leaves the audit out.
+    No decision sees the audit.
+    """
+
+    samples: int = 16
+    every: int = 1
+    audit_samples: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "evaluate.samples", "must be at least 1", self.samples)
+        require(self.every >= 1, "evaluate.every", "must be at least 1", self.every)
+        require(self.audit_samples >= 0, "evaluate.audit_samples", "must not be negative", self.audit_samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All that a campaign needs to know; one field per section of the configuration file."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    campaign: CampaignConfig = field(default_factory=CampaignConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    seed: int = 0

@@ -1,0 +1,104 @@
+"""Measuring a policy on tasks: k samples each, at the training temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sr_core.config import SamplingConfig
+from sr_core.errors import GraderError
+from sr_core.policy import Policy
+from sr_core.protocols import Grade, Grader, Task
+from sr_core.rollout import sample
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """``passes[i]`` of ``samples`` completions of task i passed; ``examples`` shows the first completion of each."""
+
+    passes: list[int]
+    samples: int
+    examples: list[dict[str, Any]]
+
+    @property
+    def pass1(self) -> float:
+        """Mean over tasks of the share that passed."""
+        return sum(self.passes) / (len(self.passes) * self.samples)
+
+    @property
+    def se(self) -> float:
+        """Standard error of ``pass1`` from drawing samples on *these* tasks (not from drawing tasks)."""
+        rates = [p / self.samples for p in self.passes]
+        within = sum(r * (1 - r) for r in rates) / max(self.samples - 1, 1)
+        return math.sqrt(within) / len(rates)
+
+
+def evaluate(
+    policy: Policy,
+    tasks: Sequence[Task],
+    samples: int,
+    grader: Grader,
+    sampling: SamplingConfig,
+    rng: torch.Generator,
+    *,
+    max_infra_share: float = 0.25,
+) -> Evaluation:
+    """Draw and grade ``samples`` completions per task.
+
+    Samples that the grader could not judge are graded once more; what then still has no verdict counts by the share of
+    its task's judged samples that passed. Raises GraderError when a task has none, or above ``max_infra_share``.
+    """
+    rollout = sample(
+        policy,
+        [policy.prompt_ids(task.prompt) for task in tasks],
+        samples,
+        temperature=sampling.temperature,
+        max_new_tokens=sampling.max_new_tokens,
+        rng=rng,
+        batch_size=sampling.batch_size,
+    )
+    texts = policy.decode(rollout.tokens)
+    repeated = [task for task in tasks for _ in range(samples)]
+    grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share)
+    passes = []
+    for i, task in enumerate(tasks):
+        rewards = [g.reward for g in grades[i * samples : (i + 1) * samples] if g.reward is not None]
+        if not rewards:
+            raise GraderError(f"the grader gave no verdict on any sample of task {task.task_id!r}: see its log")
+        passes.append(round(sum(rewards) * samples / len(rewards)))
+    examples = [
+        {
+            "task_id": task.task_id,
+            "prompt": task.prompt,
+            "completion": texts[i * samples],
+            "outcome": grades[i * samples].outcome,
+        }
+        for i, task in enumerate(tasks)
+    ]
+    return Evaluation(passes=passes, samples=samples, examples=examples)
+
+
+def grade_all(grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float) -> list[Grade]:
+    """Grade, and grade once more what got no verdict.
+
+    Raises GraderError when more than ``max_infra_share`` of the samples still have none.
+    """
+    grades = list(grader.grade(tasks, texts))
+    missing = [i for i, g in enumerate(grades) if g.reward is None]
+    if missing:
+        again = grader.grade([tasks[i] for i in missing], [texts[i] for i in missing])
+        for i, grade in zip(missing, again, strict=True):
+            grades[i] = grade
+        missing = [i for i in missing if grades[i].reward is None]
+    if len(missing) > max_infra_share * len(grades):
+        raise GraderError(
+            f"the grader may fail on at most {max_infra_share:.0%} of a step's samples (campaign.max_infra_share), "
+            f"it failed on {len(missing)} of {len(grades)}; the run is saved: mend the grader and resume"
+        )
+    return grades

@@ -1,0 +1,119 @@
+"""A policy: a causal language model with its tokenizer, from a shipped name or a local folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sr_core.config import PolicyConfig
+from sr_core.errors import PolicyError
+
+__all__ = ["Policy", "shipped_policies"]
+
+INSTRUCTION = "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
+
+
+def shipped_policies() -> dict[str, Path]:
+    """Name -> folder of the small policies that come with this package."""
+    root = Path(str(resources.files("sr_core") / "policies"))
+    return {path.name: path for path in sorted(root.glob("*")) if (path / "config.json").exists()}
+
+
+class Policy:
+    """A decoder-only transformers model and its tokenizer.
+
+    ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. Sampling and the update go through
+    ``prompt_ids``, ``hidden``, ``logits``, so they work for every architecture that transformers loads.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, prompt: str = "completion") -> None:
+        if tokenizer.eos_token_id is None:
+            raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.eos_id: int = tokenizer.eos_token_id
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
+
+    @classmethod
+    def load(cls, config: PolicyConfig | str | Path) -> Policy:
+        """Load from a shipped name or a local folder; never from the network.
+
+        Raises PolicyError when the folder is missing, holds no model, or cannot be read.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if not isinstance(config, PolicyConfig):
+            config = PolicyConfig(path=str(config))
+        folder = shipped_policies().get(config.path, Path(config.path).expanduser())
+        _check_folder(folder, config.path)
+        device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise PolicyError("policy.device is 'cuda', and torch sees no CUDA device here: use 'auto' or 'cpu'")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder), local_files_only=True, dtype=getattr(torch, config.dtype)
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
+        # eval: dropout would make the update's log-probabilities differ from the sampler's
+        return cls(model.to(device).eval(), tokenizer, prompt=config.prompt)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer in Hugging Face format."""
+        self.model.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(str(folder))
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The tokens the policy continues for a task's ``prompt``."""
+        if self.prompt == "chat":
+            message = [{"role": "user", "content": f"{INSTRUCTION}```python\n{prompt}\n```"}]
+            ids = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+            return list(ids)
+        return list(self.tokenizer.encode(prompt))
+
+    def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of completions given as token ids, end-of-sequence and padding left out."""
+        texts: list[str] = self.tokenizer.batch_decode([list(c) for c in completions], skip_special_tokens=True)
+        return texts
+
+    def hidden(self, **inputs: Any) -> Any:
+        """The decoder's output (``last_hidden_state`` of shape N x T x hidden, ``past_key_values``)."""
+        return self.model.get_decoder()(**inputs)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the vocabulary (float32, ... x V) of hidden states (... x hidden)."""
+        head: nn.Module = self.model.get_output_embeddings()
+        logits: Tensor = head(hidden).float()
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _check_folder(folder: Path, given: str) -> None:
+    names = ", ".join(shipped_policies()) or "none"
+    if not folder.is_dir():
+        raise PolicyError(
+            f"policy.path must be a local folder or a shipped policy ({names}), got {given!r}: "
+            "download the model first and give its folder"
+        )
+    if not (folder / "config.json").exists():
+        raise PolicyError(f"policy.path {given!r} holds no config.json: give the folder of a Hugging Face model")
+    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
+        raise PolicyError(f"policy.path {given!r} holds no weights (*.safetensors): the download is not complete")

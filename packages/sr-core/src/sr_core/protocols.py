@@ -1,0 +1,116 @@
+"""What this package needs of a task, a grader, a guard and a planner: plain shapes, met by anyone's classes.
+
+Nothing here is implemented here. ``sr_reward.Task`` and ``CodeGrader``, the guards of ``sr_monitor`` and the planner
+of ``sr_care`` fit; so does a class of your own with the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+
+class Task(Protocol):
+    """A problem: ``prompt`` is what the policy continues."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+
+
+class Grade(Protocol):
+    """A verdict: ``reward`` is 1.0 or 0.0, or None when the grader itself failed (never a wrong answer)."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def reward(self) -> float | None: ...
+
+
+class Grader(Protocol):
+    """Judges ``completions[i]`` as an answer to ``tasks[i]``; the answer has the same length and order."""
+
+    def grade(self, tasks: Sequence[Any], completions: Sequence[str]) -> Sequence[Grade]: ...
+
+
+class Request(Protocol):
+    """An evaluation a guard wants: the policy of ``step``, ``samples`` per task, of all tasks or of ``tasks``."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def tasks(self) -> Sequence[int] | None: ...
+
+
+class Decision(Protocol):
+    """What to do after a step, and why: the rule, the value that met it and its limit."""
+
+    @property
+    def action(self) -> Literal["continue", "stop", "roll_back"]: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def limit(self) -> float | None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def to_step(self) -> int | None: ...
+    @property
+    def lr_factor(self) -> float: ...
+    @property
+    def reset_optimizer(self) -> bool: ...
+
+
+class Guard(Protocol):
+    """Watches one campaign: asks for evaluations, is told their results, decides. Same history, same answer."""
+
+    def begin(self, campaign: int, steps: int) -> int:
+        """Start a campaign of at most ``steps`` updates; return how many it may have."""
+
+    def ask(self, step: int) -> Request | None:
+        """The next evaluation wanted after ``step``; None when nothing more is wanted."""
+
+    def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None:
+        """The result of an evaluation: of each task, how many of ``samples`` passed."""
+
+    def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
+        """What to do after ``step``, given that step's row of numbers."""
+
+    def holds(self) -> frozenset[int]:
+        """Steps whose policies must stay at hand."""
+
+    def kept(self) -> int:
+        """The step whose policy is handed on if the campaign ends now."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was learned so far, fit for JSON."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+
+
+class Plan(Protocol):
+    """How to run the next campaign; ``steps`` 0 holds the policy as it is."""
+
+    @property
+    def action(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def penalty(self) -> float | None: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Planner(Protocol):
+    """Advises between campaigns and learns from what came of them. ``record`` twice is ``record`` once."""
+
+    def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan: ...
+    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None: ...

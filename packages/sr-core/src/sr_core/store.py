@@ -1,0 +1,254 @@
+"""A run on disk: ``run.json``, append-only ``metrics.jsonl`` and ``samples.jsonl``, whole directories as checkpoints.
+
+A checkpoint is written to a temporary directory, its manifest (sizes and SHA-256) last, then renamed; it notes how long
+the append-only files were. Loading takes the newest checkpoint whose manifest holds, and cuts the files back to it, so
+a run killed at any moment goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sr_core.errors import RunError
+
+__all__ = ["Checkpoint", "RunStore"]
+
+Weights = dict[str, Tensor]
+APPENDED = ("metrics.jsonl", "samples.jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """All that a campaign needs to go on: ``state`` (JSON), ``trainer`` (tensors too), weights now and held ones."""
+
+    campaign: int
+    step: int
+    state: dict[str, Any]
+    trainer: dict[str, Any]
+    weights: Weights
+    held: dict[int, Weights]
+
+
+class RunStore:
+    """The directory of one run. ``create`` starts it, ``open`` continues it; ``lock`` keeps others out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.notices: list[str] = []
+
+    @classmethod
+    def create(cls, folder: Path, run: Mapping[str, Any]) -> RunStore:
+        """Start a run in ``folder``, which must be absent or empty. Raises RunError otherwise."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            hint = f"continue it with: sr resume {folder}" if (folder / "run.json").exists() else "give another --out"
+            raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
+        store = cls(folder)
+        with _reporting(folder):
+            store.checkpoints.mkdir(parents=True)
+            _write(folder / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+            for name in APPENDED:
+                (folder / name).touch()
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> RunStore:
+        """Continue the run in ``folder``. Raises RunError when there is none."""
+        if not (folder / "run.json").is_file():
+            raise RunError(f"a run directory must hold run.json, {str(folder)!r} does not: give the --out of a run")
+        return cls(folder)
+
+    def run(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        try:
+            run: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        except ValueError as error:
+            raise RunError(f"run.json of {str(self.folder)!r} must be JSON, it is not ({error})") from error
+        return run
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process. Raises RunError while another one has it."""
+        with (self.folder / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"the run in {str(self.folder)!r} is being written by another process") from None
+            yield
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows to an append-only file; on disk when this returns."""
+        data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+        if not data:
+            return
+        with _reporting(self.folder), (self.folder / name).open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+        """The rows of an append-only file; a half-written last one is left out."""
+        text = (self.folder / name).read_text()
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file of the run directory, whole or not at all."""
+        with _reporting(self.folder):
+            _write(self.folder / name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, and delete those that neither this nor the previous one needs."""
+        with _reporting(self.folder):
+            for step, weights in checkpoint.held.items():
+                self._write_folder(_held(checkpoint.campaign, step), functools.partial(_save_weights, weights=weights))
+            appended = {name: (self.folder / name).stat().st_size for name in APPENDED}
+            state = {"state": checkpoint.state, "appended": appended, "held": sorted(checkpoint.held)}
+
+            def fill(folder: Path) -> None:
+                _save_weights(folder, checkpoint.weights)
+                torch.save(checkpoint.trainer, folder / "trainer.pt")
+                (folder / "state.json").write_text(json.dumps(state, allow_nan=False))
+
+            self._write_folder(_name(checkpoint.campaign, checkpoint.step), fill)
+            self._prune()
+
+    def load(self) -> Checkpoint | None:
+        """The newest whole checkpoint, None when there is none; the append-only files are cut back to it.
+
+        A checkpoint that is damaged is passed over for the one before, and ``notices`` says so.
+        """
+        for path in reversed(self._saved()):
+            try:
+                found = self._read(path)
+            except (OSError, ValueError, KeyError, RuntimeError, EOFError, SafetensorError) as error:
+                self.notices.append(f"checkpoint {path.name} is damaged ({error}); the one before it is used")
+                continue
+            return found
+        self._cut(dict.fromkeys(APPENDED, 0))
+        return None
+
+    def _read(self, path: Path) -> Checkpoint:
+        campaign, step = (int(part[1:] if part[0] == "c" else part) for part in path.name.split("-step-"))
+        _verify(path)
+        saved = json.loads((path / "state.json").read_text())
+        held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
+        for folder in held.values():
+            _verify(folder)
+        checkpoint = Checkpoint(
+            campaign=campaign,
+            step=step,
+            state=saved["state"],
+            trainer=torch.load(path / "trainer.pt", weights_only=True),
+            weights=load_file(path / "weights.safetensors"),
+            held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
+        )
+        self._cut(saved["appended"])
+        return checkpoint
+
+    def _cut(self, sizes: Mapping[str, int]) -> None:
+        with _reporting(self.folder):
+            for name, size in sizes.items():
+                path = self.folder / name
+                if not path.exists() or path.stat().st_size < size:
+                    raise RunError(f"{name} of {str(self.folder)!r} is shorter than its checkpoint says: it was edited")
+                os.truncate(path, size)
+
+    def _saved(self) -> list[Path]:
+        return sorted(p for p in self.checkpoints.glob("c*-step-*") if p.suffix != ".tmp")
+
+    def _prune(self) -> None:
+        saved = self._saved()
+        needed = set(saved[-2:])
+        for path in saved[-2:]:
+            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged one needs nothing
+                campaign = int(path.name.split("-")[0][1:])
+                held = json.loads((path / "state.json").read_text())["held"]
+                needed |= {self.checkpoints / _held(campaign, s) for s in held}
+        for path in self.checkpoints.glob("c*"):
+            if path not in needed:
+                shutil.rmtree(path)
+
+    def _write_folder(self, name: str, fill: Callable[[Path], None]) -> None:
+        target = self.checkpoints / name
+        if (target / "manifest.json").exists():
+            return  # written by the run before it was killed, or held for longer: the contents are the same
+        temporary = target.with_suffix(".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.mkdir()
+        fill(temporary)
+        manifest = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(temporary.iterdir())}
+        for path in temporary.iterdir():
+            _sync(path)
+        _write(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
+        temporary.rename(target)
+        _sync(self.checkpoints)
+
+
+def _name(campaign: int, step: int) -> str:
+    return f"c{campaign:04d}-step-{step:06d}"
+
+
+def _held(campaign: int, step: int) -> str:
+    return f"c{campaign:04d}-held-{step:06d}"
+
+
+def _save_weights(folder: Path, weights: Weights) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
+
+
+def _verify(folder: Path) -> None:
+    for name, noted in json.loads((folder / "manifest.json").read_text()).items():
+        if (folder / name).stat().st_size != noted["bytes"] or _digest(folder / name) != noted["sha256"]:
+            raise ValueError(f"{name} is not what its manifest says")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reporting(folder: Path) -> Iterator[None]:
+    """Turn a failed write into a RunError that says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(
+            f"cannot write to {str(folder)!r} ({error}): make room or mend the folder, then: sr resume {folder}"
+        ) from error

@@ -1,0 +1,182 @@
+"""The trainer: a policy, its optimizer and its algorithm, with the verbs that a campaign calls."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr_core.algorithms import make_algorithm
+from sr_core.config import TrainConfig
+from sr_core.evaluate import Evaluation, evaluate, grade_all
+from sr_core.policy import Policy
+from sr_core.protocols import Grader, Task
+from sr_core.rollout import Rollout, sample
+from sr_core.seeds import torch_rng_for
+from sr_core.update import UpdateResult, update
+
+__all__ = ["GradedRollout", "Trainer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradedRollout:
+    """A step's samples with their verdicts: P x G rewards, and where there was a verdict."""
+
+    rollout: Rollout
+    rewards_PG: Tensor
+    valid_PG: Tensor
+
+    def signals(self) -> dict[str, float | None]:
+        """The step's numbers that come from the samples: shares in [0, 1], length in tokens, entropy in nats."""
+        rollout, valid = self.rollout, self.valid_PG
+        prompts, group = valid.shape
+        spread = [self.rewards_PG[p][valid[p]] for p in range(prompts)]
+        unique = {(i // group, tuple(t)) for i, t in enumerate(rollout.tokens)}
+        return {
+            "train_reward": float(self.rewards_PG[valid].mean()) if bool(valid.any()) else None,
+            "entropy": rollout.entropy,
+            "length": sum(rollout.lengths) / len(rollout.lengths),
+            "truncated": sum(rollout.truncated) / len(rollout.truncated),
+            "zero_std_groups": sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
+            "unique_share": len(unique) / len(rollout.tokens),
+            "infra_errors": float((~valid).sum()),
+        }
+
+
+class Trainer:
+    """Trains ``policy`` on verdicts of ``grader`` as ``config`` says.
+
+    Usable without campaigns: ``roll_out``, ``grade``, ``update`` are one step. All random draws depend on
+    ``config.seed`` and the (campaign, step) given, on nothing else.
+    """
+
+    def __init__(self, policy: Policy, grader: Grader, config: TrainConfig) -> None:
+        self.policy = policy
+        self.grader = grader
+        self.config = config
+        self.begin_campaign(lr=config.optim.lr)
+        needs_base = config.penalty.name == "kl" and config.penalty.reference == "base"
+        self._reference = self._frozen_copy() if needs_base else None
+
+    def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
+        """Fresh optimizer and baseline; the penalty's reference moves here if it is the campaign's start."""
+        self.lr = lr
+        self.penalty = copy.copy(self.config.penalty)
+        if penalty is not None:
+            self.penalty = type(self.penalty)(
+                name=self.penalty.name, coefficient=penalty, reference=self.penalty.reference
+            )
+        self.algorithm = make_algorithm(self.config.algorithm)
+        self.reset_optimizer()
+        if self.penalty.name == "kl" and self.penalty.reference == "campaign_start":
+            self._reference = self._frozen_copy()
+
+    def reset_optimizer(self) -> None:
+        """Forget the moments of AdamW."""
+        optim = self.config.optim
+        parameters = [p for p in self.policy.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
+        )
+
+    def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int) -> Rollout:
+        """Draw ``sampling.group_size`` completions of each task."""
+        sampling = self.config.sampling
+        return sample(
+            self.policy,
+            [self.policy.prompt_ids(task.prompt) for task in tasks],
+            sampling.group_size,
+            temperature=sampling.temperature,
+            max_new_tokens=sampling.max_new_tokens,
+            rng=torch_rng_for(self.policy.device, self.config.seed, campaign, step, "rollout"),
+            batch_size=sampling.batch_size,
+        )
+
+    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
+        """Verdicts of all samples. Raises GraderError when the grader fails on too many."""
+        repeated = [task for task in tasks for _ in range(rollout.group_size)]
+        texts = self.policy.decode(rollout.tokens)
+        grades = grade_all(self.grader, repeated, texts, max_infra_share=self.config.campaign.max_infra_share)
+        shape = (len(tasks), rollout.group_size)
+        return GradedRollout(
+            rollout=rollout,
+            rewards_PG=torch.tensor([g.reward or 0.0 for g in grades]).view(shape),
+            valid_PG=torch.tensor([g.reward is not None for g in grades]).view(shape),
+        )
+
+    def update(self, graded: GradedRollout) -> UpdateResult:
+        """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
+        return update(
+            self.policy,
+            self.optimizer,
+            self.algorithm,
+            graded.rollout,
+            graded.rewards_PG,
+            graded.valid_PG,
+            temperature=self.config.sampling.temperature,
+            optim=self.config.optim,
+            penalty=self.penalty,
+            reference=self._reference,
+        )
+
+    def evaluate(self, tasks: Sequence[Task], samples: int, *, campaign: int, step: int, purpose: str) -> Evaluation:
+        """Measure the policy as it is now; ``purpose`` names the random stream."""
+        rng = torch_rng_for(self.policy.device, self.config.seed, campaign, step, purpose)
+        return evaluate(
+            self.policy,
+            tasks,
+            samples,
+            self.grader,
+            self.config.sampling,
+            rng,
+            max_infra_share=self.config.campaign.max_infra_share,
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights in host memory, tied ones once."""
+        seen: set[int] = set()
+        copies: dict[str, Tensor] = {}
+        for name, tensor in self.policy.model.state_dict().items():
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                copies[name] = tensor.detach().to("cpu", copy=True)
+        return copies
+
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put ``weights`` (from ``weights()``) into the policy, in place."""
+        own = self.policy.model.state_dict()
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
+
+    def roll_back(self, weights: Mapping[str, Tensor], *, lr_factor: float, reset_optimizer: bool) -> None:
+        """Return to ``weights``; from then on the learning rate is ``lr_factor`` times what it was."""
+        self.load_weights(weights)
+        self.lr *= lr_factor
+        if reset_optimizer:
+            self.reset_optimizer()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides the weights: optimizer, learning rate, penalty, baseline."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "lr": self.lr,
+            "penalty": self.penalty.coefficient,
+            "algorithm": self.algorithm.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a ``state_dict``; call with the campaign's first weights loaded if a penalty refers to them."""
+        self.begin_campaign(lr=state["lr"], penalty=state["penalty"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.algorithm.load_state_dict(state["algorithm"])
+
+    def _frozen_copy(self) -> Policy:
+        model = copy.deepcopy(self.policy.model).requires_grad_(False)
+        return Policy(model, self.policy.tokenizer, prompt=self.policy.prompt)

@@ -1,0 +1,69 @@
+"""No control at all: evaluations for the record, every decision to go on, the last policy handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Unguarded"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    step: int
+    samples: int
+    tasks: None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Continue:
+    action: str = "continue"
+    rule: str = "none"
+    value: float | None = None
+    limit: float | None = None
+    reason: str = "no guard watches this run"
+    to_step: int | None = None
+    lr_factor: float = 1.0
+    reset_optimizer: bool = False
+
+
+class Unguarded:
+    """Asks for ``samples`` per held-out task after every ``every`` steps and at the last one; 0 asks for nothing."""
+
+    def __init__(self, *, every: int = 1, samples: int = 16) -> None:
+        self.every = every
+        self.samples = samples
+        self._budget = self._step = 0
+        self._told = -1
+
+    def begin(self, campaign: int, steps: int) -> int:
+        del campaign
+        self._budget, self._step, self._told = steps, 0, -1
+        return steps
+
+    def ask(self, step: int) -> Any:
+        self._step = step
+        due = step % self.every == 0 or step == self._budget
+        return _Request(step=step, samples=self.samples) if due and self._told < step and self.samples else None
+
+    def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None:
+        del passes, samples, tasks
+        self._told = step
+
+    def decide(self, step: int, signals: Mapping[str, float | None]) -> Any:
+        del signals
+        self._step = step
+        return _Continue()
+
+    def holds(self) -> frozenset[int]:
+        return frozenset()
+
+    def kept(self) -> int:
+        return self._step
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"budget": self._budget, "step": self._step, "told": self._told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._budget, self._step, self._told = state["budget"], state["step"], state["told"]
