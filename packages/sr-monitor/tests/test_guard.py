@@ -1,0 +1,191 @@
+"""CollapseGuard: its error rate, its power, and what it hands on."""
+
+import json
+
+import numpy as np
+import pytest
+from scripted_campaigns import FINITE, curve, play, tasks_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sr_monitor import CollapseGuard, MonitorError
+
+RISE_AND_FALL = [0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.78, 0.84, 0.88, 0.9, 0.9, 0.85, 0.6, 0.3, 0.1, 0.02] + [0.0] * 15
+
+
+def alarm_rate(tasks: int, samples: int, means: list[float], campaigns: int, **options: float) -> float:
+    """Share of campaigns with at least one action, on policies whose mean pass rate follows ``means``."""
+    alarmed = 0
+    for seed in range(campaigns):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(tasks, rng, means[0])
+        guard = CollapseGuard(samples=samples, **options)  # type: ignore[arg-type]
+        alarmed += play(guard, curve(means, start_M), start_M, len(means) - 1, rng).alarms > 0
+    return alarmed / campaigns
+
+
+@pytest.mark.parametrize(("tasks", "samples", "steps"), [(30, 16, 20), (30, 1, 20), (100, 4, 50), (4, 2, 10)])
+def test_false_alarms_stay_below_the_stated_rate_on_a_policy_that_never_changes(
+    tasks: int, samples: int, steps: int
+) -> None:
+    # margin=0 is the hardest null: the policy stands exactly at the border of what may raise an alarm
+    assert alarm_rate(tasks, samples, [0.4] * (steps + 1), 120, false_alarm=0.1, margin=0.0) <= 0.1
+
+
+def test_false_alarms_stay_below_the_stated_rate_on_a_policy_that_improves() -> None:
+    assert alarm_rate(30, 16, list(np.linspace(0.3, 0.8, 21)), 100, margin=0.0) <= 0.05
+
+
+def test_a_policy_that_fell_by_exactly_the_margin_is_let_pass() -> None:
+    assert alarm_rate(30, 16, [0.6] * 8 + [0.55] * 12, 100, margin=0.05, false_alarm=0.1) <= 0.1
+
+
+def test_a_collapse_is_found_at_once_and_the_kept_policy_stays_near_the_peak() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(30, rng, RISE_AND_FALL[0])
+        guard = CollapseGuard(max_rollbacks=0)
+        played = play(guard, curve(RISE_AND_FALL, start_M), start_M, 30, rng)
+        assert played.decisions[-1].rule == "fall"
+        assert 11 <= len(played.decisions) - 1 <= 13  # the fall is 5 points at step 11 and 30 at step 12
+        assert played.truth[played.kept].mean() >= 0.85
+        assert played.held <= 3
+
+
+def test_roll_backs_are_spent_then_the_campaign_stops_at_its_peak() -> None:
+    def collapsing(step: int, truth_M: np.ndarray, lr: float) -> np.ndarray:
+        return truth_M * (1 - 0.8 * lr)
+
+    rng = np.random.default_rng(3)
+    start_M = tasks_of(30, rng, 0.6)
+    guard = CollapseGuard(max_rollbacks=2, lr_factor=0.5)
+    played = play(guard, collapsing, start_M, 30, rng)
+    actions = [d.action for d in played.decisions if d.action != "continue"]
+    assert actions == ["roll_back", "roll_back", "stop"]
+    assert played.kept == 0
+
+
+def test_never_hands_on_less_than_the_start_when_the_policy_only_falls() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(30, rng, 0.5)
+        means = [0.5, 0.47, 0.44, 0.41, 0.38, 0.35, 0.32, 0.3, 0.28, 0.26, 0.24]
+        played = play(CollapseGuard(), curve(means, start_M), start_M, 10, rng)
+        assert played.truth[played.kept].mean() >= 0.44
+
+
+def test_non_finite_comes_first_and_rolls_back_at_once() -> None:
+    guard = CollapseGuard()
+    guard.begin(0, 10)
+    guard.tell(0, [8] * 30, 16)
+    guard.decide(0, FINITE)
+    decision = guard.decide(1, {"finite": 0.0})
+    assert (decision.action, decision.rule, decision.to_step) == ("roll_back", "non_finite", 0)
+    assert decision.reset_optimizer
+    assert guard.decide(2, {"kl": float("inf")}).rule == "non_finite"
+
+
+def test_without_older_policies_step_alone_finds_a_large_fall() -> None:
+    guard = CollapseGuard()
+    for step in range(5):
+        assert guard.step(step, [14] * 30, 16, grad_norm=1.0).action == "continue"
+    decision = guard.step(5, [4] * 30, 16)
+    assert (decision.action, decision.rule) == ("roll_back", "fall")
+    assert decision.to_step == 4  # the median of 14, 14, 4 counts for it; the later of equals
+    assert decision.value is not None
+    assert decision.limit is not None
+    assert decision.value > decision.limit
+
+
+counts = st.lists(st.lists(st.integers(0, 8), min_size=6, max_size=6), min_size=2, max_size=14)
+
+
+@given(counts)
+@settings(max_examples=60, deadline=None)
+def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(rows: list[list[int]]) -> None:
+    whole, restored = CollapseGuard(samples=8), CollapseGuard(samples=8)
+    whole.begin(2, len(rows) - 1)
+    restored.begin(2, len(rows) - 1)
+    for step, row in enumerate(rows):
+        for guard in (whole, restored):
+            while (request := guard.ask(step)) is not None:
+                guard.tell(request.step, row if request.step == step else rows[0], 8, request.tasks)
+                if guard is restored:
+                    other = CollapseGuard(samples=8)
+                    other.load_state_dict(json.loads(json.dumps(guard.state_dict())))
+                    guard.load_state_dict(other.state_dict())
+        assert whole.decide(step, FINITE) == restored.decide(step, FINITE)
+        assert whole.holds() == restored.holds()
+        assert whole.state_dict() == restored.state_dict()
+
+
+@given(counts, st.permutations(range(6)))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_the_tasks_does_not_matter(rows: list[list[int]], order: list[int]) -> None:
+    one, other = CollapseGuard(samples=8), CollapseGuard(samples=8)
+    for step, row in enumerate(rows):
+        first = one.step(step, row, 8)
+        second = other.step(step, [row[i] for i in order], 8)
+        assert (first.action, first.to_step) == (second.action, second.to_step)
+        assert first.value == pytest.approx(second.value)
+
+
+@given(counts)
+@settings(max_examples=60, deadline=None)
+def test_few_checkpoints_are_held_and_the_kept_one_is_among_them(rows: list[list[int]]) -> None:
+    guard = CollapseGuard(samples=8)
+    for step, row in enumerate(rows):
+        guard.step(step, row, 8)
+        assert len(guard.holds()) <= 3
+        assert guard.kept() in guard.holds()
+
+
+@given(counts, st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_deeper_fall_never_turns_an_alarm_into_none(rows: list[list[int]], task: int) -> None:
+    if rows[-1][task] == 0:
+        return
+    same, deeper = CollapseGuard(samples=8), CollapseGuard(samples=8)
+    for step, row in enumerate(rows[:-1]):
+        same.step(step, row, 8)
+        deeper.step(step, row, 8)
+    floor = [0] * 6
+    if same.step(len(rows) - 1, rows[-1], 8).action != "continue":
+        assert deeper.step(len(rows) - 1, floor, 8).action != "continue"
+
+
+def test_an_answer_to_no_question_is_refused() -> None:
+    guard = CollapseGuard()
+    for step in range(6):
+        guard.step(step, [step + 1] * 4, 16)
+    with pytest.raises(MonitorError, match="no longer of interest"):
+        guard.tell(2, [3] * 4, 16)
+
+
+def test_another_number_of_tasks_is_refused() -> None:
+    guard = CollapseGuard()
+    guard.step(0, [3] * 4, 16)
+    with pytest.raises(MonitorError, match="earlier ones had 4"):
+        guard.step(1, [3] * 5, 16)
+
+
+def test_a_rate_in_place_of_a_count_is_refused() -> None:
+    with pytest.raises(MonitorError, match="not a rate"):
+        CollapseGuard().step(0, [0.5, 0.25], 16)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"false_alarm": 0},
+        {"false_alarm": 0.5},
+        {"margin": -0.1},
+        {"lr_factor": 0},
+        {"max_rollbacks": -1},
+        {"samples": 0},
+        {"every": 0},
+    ],
+)
+def test_bad_settings_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(MonitorError, match="guard"):
+        CollapseGuard(**bad)  # type: ignore[arg-type]
