@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from scripted_campaigns import FINITE, curve, play, tasks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_campaigns import FINITE, curve, play, tasks_of
 
 from sr_monitor import CollapseGuard, MonitorError
 

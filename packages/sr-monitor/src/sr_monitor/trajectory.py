@@ -20,12 +20,14 @@ class Trajectory:
     """Held-out pass@1 at E evaluated steps, with counts per task where they are known.
 
     steps: strictly increasing. pass1_E: in [0, 1]. passes_EM of samples_E: passing samples per task, or None.
+    se_E: standard errors, where they are known and the counts are not.
     """
 
     steps: tuple[int, ...]
     pass1_E: NDArray[np.float64]
     passes_EM: NDArray[np.int64] | None = None
     samples_E: NDArray[np.int64] | None = None
+    se_E: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -57,9 +59,24 @@ class Trajectory:
         return cls(tuple(steps), (passes_EM / samples_E[:, None]).mean(axis=1), passes_EM, samples_E)
 
     @classmethod
-    def from_rates(cls, steps: Sequence[int], pass1: Sequence[float]) -> Trajectory:
-        """From pass@1 alone."""
-        return cls(tuple(steps), np.asarray(pass1, dtype=np.float64))
+    def from_rates(
+        cls,
+        steps: Sequence[int],
+        pass1: Sequence[float],
+        *,
+        se: Sequence[float] | None = None,
+        total_samples: int | None = None,
+    ) -> Trajectory:
+        """From pass@1 alone, with its standard errors or the samples (tasks x samples per task) behind each.
+
+        From ``total_samples`` the noise is that of equally hard tasks, the largest it can be.
+        """
+        pass1_E = np.asarray(pass1, dtype=np.float64)
+        se_E = None if se is None else np.asarray(se, dtype=np.float64)
+        if se_E is None and total_samples is not None:
+            smooth_E = (pass1_E * total_samples + 0.5) / (total_samples + 1)
+            se_E = np.sqrt(smooth_E * (1 - smooth_E) / total_samples)
+        return cls(tuple(steps), pass1_E, se_E=se_E)
 
     @property
     def start(self) -> float:
@@ -103,9 +120,9 @@ class Trajectory:
         return 100 * 100 * (self.end - self.start) / length if length else None
 
     def standard_errors_E(self) -> NDArray[np.float64]:
-        """Sampling noise of every pass@1 on these tasks; NaN where the counts are not known."""
+        """Sampling noise of every pass@1 on these tasks; NaN where it is not known."""
         if self.passes_EM is None or self.samples_E is None:
-            return np.full(len(self.steps), math.nan)
+            return np.full(len(self.steps), math.nan) if self.se_E is None else self.se_E
         samples_E1 = self.samples_E[:, None]
         rate_EM = (self.passes_EM + 0.5) / (samples_E1 + 1)
         variance_E: NDArray[np.float64] = (rate_EM * (1 - rate_EM) / samples_E1).mean(axis=1) / rate_EM.shape[1]

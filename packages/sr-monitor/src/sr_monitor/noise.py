@@ -1,0 +1,108 @@
+"""The noise null: what a campaign's curve looks like when the policy never changes. D draws, E evaluations.
+
+The best of many noisy evaluations lies above the last one even then (the winner's curse), and most of that "fall"
+happens in a single step. A fall counts as real when the null seldom shows one as large.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sr_monitor.errors import MonitorError
+from sr_monitor.trajectory import Trajectory, one_step_share, onset
+
+# Below this many samples in an evaluation the exact distribution of pass@1 is drawn, above it a normal one.
+_EXACT_BELOW = 400
+
+
+@dataclass(frozen=True)
+class NoiseNull:
+    """D campaigns of a policy that never changes; every row of ``pass1_DE`` is one campaign's curve."""
+
+    pass1_DE: NDArray[np.float64]
+
+    @property
+    def peak_D(self) -> NDArray[np.float64]:
+        return np.asarray(self.pass1_DE.max(axis=1))
+
+    @property
+    def gap_D(self) -> NDArray[np.float64]:
+        """Peak minus end."""
+        return self.peak_D - self.pass1_DE[:, -1]
+
+    @property
+    def one_step_share_D(self) -> NDArray[np.float64]:
+        """Largest one-step fall after the peak over the gap; NaN where there is no gap."""
+        shares = [one_step_share(row) for row in self.pass1_DE]
+        return np.array([math.nan if share is None else share for share in shares])
+
+    @property
+    def onset_D(self) -> NDArray[np.float64]:
+        """Index of the evaluation at which the "fall" sets in; NaN where there is none."""
+        onsets = [onset(row) for row in self.pass1_DE]
+        return np.array([math.nan if where is None else where for where in onsets])
+
+    def p_value(self, gap: float) -> float:
+        """Probability that a policy that never changes shows a gap at least this large."""
+        # a hair of tolerance, so that equal gaps computed along different ways count as equal
+        return float((1 + (self.gap_D >= gap - 1e-12).sum()) / (1 + len(self.pass1_DE)))
+
+
+def noise_null(rates: ArrayLike, samples: int, evaluations: int, *, draws: int = 4000, seed: int = 0) -> NoiseNull:
+    """Simulate an evaluation design: true pass ``rates`` of the tasks, ``samples`` per task, ``evaluations``.
+
+    Deterministic from ``seed``.
+    """
+    rates_M = np.atleast_1d(np.asarray(rates, dtype=np.float64))
+    if rates_M.ndim != 1 or not ((rates_M >= 0) & (rates_M <= 1)).all() or rates_M.size == 0:
+        raise MonitorError("noise null: rates must be one number in [0, 1] per task")
+    if samples < 1 or evaluations < 1 or draws < 1:
+        raise MonitorError(
+            f"noise null: samples, evaluations and draws must be positive, got {samples}, {evaluations}, {draws}"
+        )
+    rng = np.random.default_rng(seed)
+    tasks = len(rates_M)
+    if tasks * samples < _EXACT_BELOW:
+        passes_DE = np.zeros((draws, evaluations))
+        for rate in rates_M:
+            passes_DE += rng.binomial(samples, rate, (draws, evaluations))
+        return NoiseNull(passes_DE / (tasks * samples))
+    se = math.sqrt((rates_M * (1 - rates_M)).sum() / samples) / tasks
+    return NoiseNull(np.clip(rates_M.mean() + se * rng.standard_normal((draws, evaluations)), 0, 1))
+
+
+def null_of(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) -> NoiseNull | None:
+    """The null for a recorded campaign's own design, at its pass rates pooled over all evaluations.
+
+    Pooling makes tasks that were learned look like coin flips, the noisiest there is, so p-values err upwards.
+    None where neither counts nor standard errors are known.
+    """
+    evaluations = len(trajectory.steps)
+    if trajectory.passes_EM is not None and trajectory.samples_E is not None:
+        rates_M = trajectory.passes_EM.sum(axis=0) / trajectory.samples_E.sum()
+        return noise_null(rates_M, int(trajectory.samples_E.min()), evaluations, draws=draws, seed=seed)
+    se_E = trajectory.standard_errors_E()
+    if not np.isfinite(se_E).any():
+        return None
+    noise_DE = float(np.nanmax(se_E)) * np.random.default_rng(seed).standard_normal((draws, evaluations))
+    return NoiseNull(np.clip(trajectory.pass1_E.mean() + noise_DE, 0, 1))
+
+
+def corrected_peak(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) -> float | None:
+    """The peak without the winner's curse: its height minus how much the maximum flatters on average.
+
+    The flattery is measured on simulated campaigns around the curve smoothed by medians of three. None where
+    the noise is not known. It corrects the mean, not the single case.
+    """
+    se_E = trajectory.standard_errors_E()
+    if not np.isfinite(se_E).all():
+        return None
+    padded = np.concatenate([trajectory.pass1_E[:1], trajectory.pass1_E, trajectory.pass1_E[-1:]])
+    smooth_E = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
+    seen_DE = smooth_E + se_E * np.random.default_rng(seed).standard_normal((draws, len(smooth_E)))
+    flattery = seen_DE.max(axis=1) - smooth_E[seen_DE.argmax(axis=1)]
+    return float(np.clip(trajectory.peak - flattery.mean(), 0, 1))
