@@ -196,13 +196,15 @@ class Progress:
 
     def act(self, decision: Decision) -> None:
         """Hold what must be held, then roll back if the guard says so. Happens before anything is saved."""
-        wanted = set(self.guard.holds()) | {self.guard.kept()}
+        wanted = set(self.guard.holds())
+        if self.guard.kept() != self.step:  # the policy of this step is at hand as it is
+            wanted.add(self.guard.kept())
         if self.tasks.audit and self.trainer.config.evaluate.audit_samples:
             wanted |= {0, self._peak_step()}
         if self.trainer.penalty.name == "kl" and self.trainer.penalty.reference == "campaign_start":
             wanted.add(0)
         self.done = decision.action == "stop" or self.step >= self.budget
-        if self.step in wanted and not (self.step == self.guard.kept() and wanted == {self.step}):
+        if self.step in wanted:
             self.held[self.step] = self.trainer.weights()
         self.held = {step: weights for step, weights in self.held.items() if step in wanted}
         if decision.action == "roll_back" and not self.done:

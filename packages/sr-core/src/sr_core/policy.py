@@ -99,9 +99,10 @@ class Policy:
         return self.model.get_decoder()(**inputs)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the vocabulary (float32, ... x V) of hidden states (... x hidden)."""
+        """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden)."""
         head: nn.Module = self.model.get_output_embeddings()
-        logits: Tensor = head(hidden).float()
+        logits: Tensor = head(hidden)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

@@ -94,7 +94,7 @@ def _decode(
     position = mask.sum(1)
     rows = torch.arange(mask.shape[0], device=device)  # which sequence each line of the shrinking batch is
     ids_NT = torch.full((len(rows), max_new_tokens), policy.eos_id, device=device)
-    logprobs_NT = torch.zeros((len(rows), max_new_tokens), device=device)
+    logprobs_NT = hidden.new_zeros((len(rows), max_new_tokens), dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
     alive = torch.ones(len(rows), dtype=torch.bool, device=device)
     for t in range(max_new_tokens):

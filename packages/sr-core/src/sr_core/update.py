@@ -154,9 +154,9 @@ def _backward(
             reference_NT, _ = sequence_logprobs(reference, prompts, tokens, temperature)
         divergence = (weights[:, None] * kl_per_token(logprobs_NT, reference_NT) * mask_NT).sum() / counts.tokens
         loss = loss + penalty.coefficient * divergence
-        kl = float(divergence)
+        kl = float(divergence.detach())
     loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss), kl
+    return float(loss.detach()), kl
 
 
 def sequence_logprobs(
@@ -183,9 +183,9 @@ def sequence_logprobs(
     hidden = policy.hidden(input_ids=ids.to(device), attention_mask=attention.to(device), use_cache=False)
     flat = hidden.last_hidden_state.flatten(0, 1)[torch.cat(places).to(device)]
     targets = torch.cat([torch.tensor(t) for t in tokens]).to(device)
-    mask = mask.to(device)
-    logprobs = torch.zeros_like(mask).masked_scatter(mask.bool(), _token_logprobs(policy, flat, targets, temperature))
-    return logprobs, mask
+    values = _token_logprobs(policy, flat, targets, temperature)
+    mask = mask.to(values)
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), values), mask
 
 
 def _token_logprobs(policy: Policy, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from tiny import LetterGrader, make_config, make_policy, make_tasks
+
+from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
+from sr_core.config import CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
+from sr_core.errors import ConfigError, GraderError, NonFiniteError
+from sr_core.seeds import seed_for
+from sr_core.unguarded import Unguarded
+
+TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(5, 10), audit=make_tasks(4, 20))
+
+
+@dataclass(frozen=True)
+class Answer:
+    action: str = "continue"
+    rule: str = "script"
+    value: float | None = None
+    limit: float | None = None
+    reason: str = "as written"
+    to_step: int | None = None
+    lr_factor: float = 1.0
+    reset_optimizer: bool = False
+
+
+class ScriptedGuard(Unguarded):
+    """Decides what its script says; holds and keeps ``keep``."""
+
+    def __init__(self, script: dict[int, Answer], keep: int = 1) -> None:
+        super().__init__(samples=4)
+        self.script = script
+        self.keep = keep
+        self.seen: list[dict[str, Any]] = []
+
+    def decide(self, step, signals):  # type: ignore[no-untyped-def]
+        super().decide(step, signals)
+        self.seen.append(dict(signals))
+        return self.script.get(step, Answer())
+
+    def holds(self) -> frozenset[int]:
+        return frozenset({self.keep} if self._step >= self.keep else ())
+
+    def kept(self) -> int:
+        return min(self.keep, self._step)
+
+
+def make_trainer(grader: LetterGrader | None = None, **sections: Any) -> Trainer:
+    return Trainer(make_policy(), grader or LetterGrader(), make_config(**sections))
+
+
+def weights_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_campaign_writes_one_row_per_step_with_the_contract_keys() -> None:
+    rows: list[dict[str, Any]] = []
+    summary = run_campaign(make_trainer(), TASKS, on_row=rows.append)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    keys = {"campaign", "step", "train_reward", "heldout_pass1", "heldout_se", "entropy", "grad_norm", "kl", "length"}
+    keys |= {"truncated", "zero_std_groups", "unique_share", "lr", "seconds", "decision"}
+    for row in rows:
+        assert keys <= row.keys()
+        assert set(row["seconds"]) == {"rollout", "grade", "update", "evaluate"}
+        json.dumps(row, allow_nan=False)
+    assert rows[0]["train_reward"] is None
+    assert rows[1]["train_reward"] is not None
+    values = [row["heldout_pass1"] for row in rows]
+    assert (summary["start"], summary["peak"], summary["end"]) == (values[0], max(values), values[-1])
+    assert set(summary["audit"]) >= {"start", "peak", "end", "kept"}
+
+
+def test_the_kept_policy_is_what_the_guard_kept() -> None:
+    trainer = make_trainer()
+    at_one: list[dict[str, torch.Tensor]] = []
+
+    def watch(row: dict[str, Any]) -> None:
+        if row["step"] == 1:
+            at_one.append(trainer.weights())
+
+    summary = run_campaign(trainer, TASKS, ScriptedGuard({3: Answer("stop")}), on_row=watch)
+    assert summary["steps"] == 3
+    assert summary["kept_step"] == 1
+    assert weights_equal(trainer.weights(), at_one[0])
+
+
+def test_a_roll_back_restores_weights_cuts_the_rate_and_forgets_the_moments() -> None:
+    trainer = make_trainer()
+    after: dict[int, dict[str, torch.Tensor]] = {}
+    rates: dict[int, float] = {}
+
+    def watch(row: dict[str, Any]) -> None:
+        after[row["step"]] = trainer.weights()
+        rates[row["step"]] = row["lr"]
+        if row["step"] == 3:
+            assert trainer.optimizer.state_dict()["state"] == {}
+
+    back = Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=True)
+    run_campaign(trainer, TASKS, ScriptedGuard({3: back}), on_row=watch)
+    assert weights_equal(after[3], after[1])
+    assert not weights_equal(after[2], after[1])
+    assert rates[4] == rates[3] / 2
+
+
+def test_a_guard_may_only_roll_back_to_what_it_holds() -> None:
+    with pytest.raises(ConfigError, match="a step it holds, got 2"):
+        trainer = make_trainer(evaluate=EvaluateConfig(samples=4, audit_samples=0))
+        run_campaign(trainer, TASKS, ScriptedGuard({3: Answer("roll_back", to_step=2)}))
+
+
+def test_the_guard_sees_every_step_and_a_skipped_one_as_not_finite() -> None:
+    trainer = make_trainer()
+    guard = ScriptedGuard({})
+    poison = {"at": 2}
+    plain_update = trainer.update
+
+    def update(graded: Any) -> Any:
+        poison["at"] -= 1
+        if poison["at"] == 0:
+            for group in trainer.optimizer.param_groups:
+                group["params"][0].register_hook(lambda g: g * float("nan")) if not poison.get("done") else None
+            poison["done"] = 1
+        return plain_update(graded)
+
+    trainer.update = update  # type: ignore[method-assign]
+    rows: list[dict[str, Any]] = []
+    run_campaign(trainer, TASKS, guard, on_row=rows.append)
+    assert [s["finite"] for s in guard.seen] == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert rows[2]["grad_norm"] is None
+    assert all(torch.isfinite(w).all() for w in trainer.weights().values())
+
+
+def test_a_policy_with_broken_weights_passes_nothing_and_is_reported() -> None:
+    trainer = make_trainer(optim=OptimConfig(lr=1e30))
+    guard = ScriptedGuard({1: Answer("stop")}, keep=0)
+    rows: list[dict[str, Any]] = []
+    summary = run_campaign(trainer, TASKS, guard, on_row=rows.append)
+    assert guard.seen[1]["finite"] == 0.0
+    assert summary["end"] == 0.0
+    assert all(torch.isfinite(w).all() for w in trainer.weights().values())
+    with pytest.raises(NonFiniteError):
+        run_campaign(make_trainer(optim=OptimConfig(lr=1e30)), TASKS)
+
+
+def test_samples_without_a_verdict_are_left_out() -> None:
+    trainer = make_trainer(LetterGrader(failing=lambda call: call % 10 == 0))
+    rows: list[dict[str, Any]] = []
+    run_campaign(trainer, TASKS, on_row=rows.append)
+    assert rows[-1]["step"] == 4
+
+
+def test_a_grader_that_fails_too_often_stops_the_run() -> None:
+    trainer = make_trainer(LetterGrader(failing=lambda call: call % 10 != 0))
+    with pytest.raises(GraderError, match="mend the grader and resume"):
+        run_campaign(trainer, TASKS)
+
+
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_every_epoch_trains_on_every_task_once(train: int, prompts: int, seed: int) -> None:
+    tasks = CampaignTasks(train=make_tasks(train), heldout=make_tasks(1))
+    config = make_config(sampling=replace(make_config().sampling, prompts=prompts), seed=seed)
+    drawn = [t.task_id for step in range(1, 1 + train) for t in tasks.batch(config, 0, step)]
+    for epoch in range(len(drawn) // train):
+        assert sorted(drawn[epoch * train : (epoch + 1) * train]) == sorted(t.task_id for t in tasks.train)
+
+
+@given(st.tuples(*[st.integers(0, 50)] * 3), st.tuples(*[st.integers(0, 50)] * 3))
+def test_seeds_of_different_draws_differ(a: tuple[int, int, int], b: tuple[int, int, int]) -> None:
+    assert (seed_for(*a, "rollout") == seed_for(*b, "rollout")) == (a == b)
+    assert seed_for(*a, "rollout") != seed_for(*a, "heldout-0-of-1")
+
+
+class Killed(Exception):
+    """Stands for the process ending here."""
+
+
+def chain(folder: Path, trainer: Trainer, *, fresh: bool, kill_at: tuple[str, int] | None = None) -> dict[str, Any]:
+    store = RunStore.create(folder, {"seed": 0}) if fresh else RunStore.open(folder)
+    if kill_at is not None:
+        where, count = kill_at
+        owner: Any = store if hasattr(store, where) else trainer
+        plain, calls = getattr(owner, where), {"left": count}
+
+        def killing(*args: Any, **kwargs: Any) -> Any:
+            calls["left"] -= 1
+            if calls["left"] == 0:
+                raise Killed
+            return plain(*args, **kwargs)
+
+        setattr(owner, where, killing)
+    back = Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=True)
+    return run_chain(trainer, lambda _: TASKS, ScriptedGuard({2: back}), store=store)
+
+
+@pytest.mark.parametrize("where", ["roll_out", "grade", "update", "evaluate", "append", "save", "roll_back"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: int, every: int) -> None:
+    sections = {
+        "campaign": CampaignConfig(count=2, steps=3, checkpoint_every=every),
+        "evaluate": EvaluateConfig(samples=2, audit_samples=2),
+        "penalty": PenaltyConfig(name="kl", reference="campaign_start"),
+    }
+    whole = make_trainer(**sections)
+    expected = chain(tmp_path / "whole", whole, fresh=True)
+    try:
+        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, kill_at=(where, count))
+    except Killed:
+        resumed = make_trainer(**sections)
+        assert chain(tmp_path / "cut", resumed, fresh=False) == expected
+        assert weights_equal(resumed.weights(), whole.weights())
+    stores = [RunStore.open(tmp_path / name) for name in ("whole", "cut")]
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        ours, theirs = (timeless(store.rows(name)) for store in stores)
+        assert ours == theirs
+
+
+def test_a_chain_starts_each_campaign_from_the_policy_kept_before() -> None:
+    trainer = make_trainer(campaign=CampaignConfig(count=3, steps=3))
+    starts: list[dict[str, torch.Tensor]] = []
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def watch(row: dict[str, Any]) -> None:
+        if row["step"] == 0:
+            starts.append(trainer.weights())
+        if row["step"] == 1:
+            kept.append(trainer.weights())
+
+    summary = run_chain(trainer, lambda _: TASKS, ScriptedGuard({}), on_row=watch)
+    assert len(summary["campaigns"]) == 3
+    assert all(weights_equal(starts[i + 1], kept[i]) for i in range(2))
+    assert weights_equal(trainer.weights(), kept[2])
+    for before, after in zip(summary["campaigns"], summary["campaigns"][1:], strict=False):
+        assert after["audit"]["start"] == before["audit"]["kept"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    action: str
+    steps: int
+    lr: float
+    penalty: float | None
+    reason: str
+
+
+class ScriptedPlanner:
+    """Halves the learning rate every campaign and holds the policy in the last."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[int, dict[str, Any]]] = []
+
+    def plan(self, campaign: int, context: Any) -> Advice:
+        strategy = context["strategy"]
+        steps = 0 if campaign == 2 else strategy["steps"] - campaign
+        return Advice("reject" if steps == 0 else "adapt", steps, strategy["lr"] / 2**campaign, None, "as written")
+
+    def record(self, campaign: int, outcome: Any) -> None:
+        self.outcomes.append((campaign, dict(outcome)))
+
+
+def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:
+    trainer = make_trainer(campaign=CampaignConfig(count=3, steps=3))
+    planner = ScriptedPlanner()
+    rows: list[dict[str, Any]] = []
+    run_chain(trainer, lambda _: TASKS, planner=planner, on_row=rows.append)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 0, 1, 2, 0]
+    assert {row["campaign"]: row["lr"] for row in rows} == {0: 0.01, 1: 0.005, 2: 0.0025}
+    assert [campaign for campaign, _ in planner.outcomes] == [0, 1, 2]
+    assert planner.outcomes[1][1]["strategy"]["steps"] == 2
+    assert {"start", "peak", "end", "kept", "before", "after", "se"} <= planner.outcomes[0][1].keys()

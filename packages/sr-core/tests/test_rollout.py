@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sr_core.errors import NonFiniteError
+from sr_core.policy import Policy
+from sr_core.rollout import sample
+from sr_core.update import sequence_logprobs
+
+PROMPTS = ["a:", "abcdefghij:", "ccc:"]
+
+
+def roll(policy: Policy, *, group_size: int = 6, temperature: float = 0.9, seed: int = 0, max_new_tokens: int = 12):
+    prompts = [policy.prompt_ids(p) for p in PROMPTS]
+    rng = torch.Generator().manual_seed(seed)
+    return sample(policy, prompts, group_size, temperature=temperature, max_new_tokens=max_new_tokens, rng=rng)
+
+
+def test_cached_logprobs_equal_those_of_a_full_forward(any_policy: Policy) -> None:
+    rollout = roll(any_policy)
+    prompts = [p for p in rollout.prompts for _ in range(rollout.group_size)]
+    with torch.no_grad():
+        full, mask = sequence_logprobs(any_policy, prompts, rollout.tokens, 0.9)
+    for i, cached in enumerate(rollout.logprobs):
+        torch.testing.assert_close(full[i][mask[i].bool()], cached.clone(), atol=2e-4, rtol=2e-4)
+
+
+def test_a_completion_ends_at_its_first_end_token_or_is_truncated(policy: Policy) -> None:
+    rollout = roll(policy, max_new_tokens=5)
+    for tokens, truncated in zip(rollout.tokens, rollout.truncated, strict=True):
+        assert policy.eos_id not in tokens[:-1]
+        assert truncated == (tokens[-1] != policy.eos_id)
+        assert len(tokens) == 5 or not truncated
+    assert any(rollout.truncated)
+    assert not all(rollout.truncated)
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not(policy: Policy) -> None:
+    assert roll(policy, seed=1).tokens == roll(policy, seed=1).tokens
+    assert roll(policy, seed=1).tokens != roll(policy, seed=2).tokens
+
+
+def test_draws_follow_the_policy_at_its_temperature(policy: Policy) -> None:
+    rng = torch.Generator().manual_seed(0)
+    prompt = policy.prompt_ids("ab:")
+    rollout = sample(policy, [prompt], 4000, temperature=0.7, max_new_tokens=1, rng=rng, batch_size=4000)
+    seen = torch.bincount(torch.tensor([t[0] for t in rollout.tokens]), minlength=16) / 4000
+    with torch.no_grad():
+        out = policy.hidden(input_ids=torch.tensor([prompt]))
+        expected = torch.softmax(policy.logits(out.last_hidden_state[0, -1]) / 0.7, -1)
+    assert float((seen - expected).abs().max()) < 0.03  # four standard errors of a share of 4000 draws
+    assert rollout.entropy == pytest.approx(float(-(expected * expected.log()).sum()), abs=1e-4)
+
+
+def test_scores_that_are_not_finite_are_an_error(policy: Policy) -> None:
+    with torch.no_grad():
+        next(policy.model.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match=r"lower optim\.lr"):
+        roll(policy)

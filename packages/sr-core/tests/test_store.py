@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sr_core.errors import RunError
+from sr_core.store import Checkpoint, RunStore
+
+
+def checkpoint(step: int, held: tuple[int, ...] = (0,)) -> Checkpoint:
+    return Checkpoint(
+        campaign=0,
+        step=step,
+        state={"number": step},
+        trainer={"optimizer": {"moment": torch.full((3,), float(step))}},
+        weights={"w": torch.full((4,), float(step))},
+        held={h: {"w": torch.full((4,), float(h))} for h in held},
+    )
+
+
+def make_store(tmp_path: Path) -> RunStore:
+    return RunStore.create(tmp_path / "run", {"seed": 1})
+
+
+def folders(store: RunStore) -> list[str]:
+    return sorted(path.name for path in store.checkpoints.iterdir())
+
+
+def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.save(checkpoint(3, held=(0, 2)))
+    found = RunStore.open(store.folder).load()
+    assert found is not None
+    assert (found.campaign, found.step, found.state) == (0, 3, {"number": 3})
+    assert torch.equal(found.trainer["optimizer"]["moment"], torch.full((3,), 3.0))
+    assert torch.equal(found.weights["w"], torch.full((4,), 3.0))
+    assert torch.equal(found.held[2]["w"], torch.full((4,), 2.0))
+
+
+def test_only_what_the_last_two_checkpoints_need_stays(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for step, held in ((0, (0,)), (1, (0, 1)), (2, (0, 1)), (3, (0,)), (4, (0,))):
+        store.save(checkpoint(step, held))
+    assert folders(store) == ["c0000-held-000000", "c0000-step-000003", "c0000-step-000004"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "trainer.pt", "state.json", "manifest.json"])
+def test_a_truncated_checkpoint_is_found_and_the_one_before_used(tmp_path: Path, name: str) -> None:
+    store = make_store(tmp_path)
+    store.append("metrics.jsonl", [{"step": 0}])
+    store.save(checkpoint(0))
+    store.append("metrics.jsonl", [{"step": 1}])
+    store.save(checkpoint(1))
+    path = store.checkpoints / "c0000-step-000001" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    found = store.load()
+    assert found is not None
+    assert found.step == 0
+    assert store.rows() == [{"step": 0}]
+    assert "c0000-step-000001 is damaged" in store.notices[0]
+
+
+def test_rows_after_the_last_checkpoint_are_cut_even_half_written(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.append("metrics.jsonl", [{"step": 0}])
+    store.save(checkpoint(0))
+    with (store.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1}\n{"st')
+    store.load()
+    assert (store.folder / "metrics.jsonl").read_text() == '{"step": 0}\n'
+
+
+def test_a_checkpoint_being_written_is_not_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.save(checkpoint(0))
+    half = store.checkpoints / "c0000-step-000001.tmp"
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"half")
+    found = store.load()
+    assert found is not None
+    assert found.step == 0
+    store.save(checkpoint(1))
+    assert ".tmp" not in "".join(folders(store))
+
+
+def test_a_folder_with_another_run_is_refused_untouched(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(RunError, match="sr resume"):
+        RunStore.create(store.folder, {"seed": 2})
+    assert store.run() == {"seed": 1}
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="new or empty"):
+        RunStore.create(tmp_path / "full", {})
+    assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
+
+
+def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with store.lock(), pytest.raises(RunError, match="another process"), RunStore.open(store.folder).lock():
+        pass
+
+
+def test_a_folder_without_a_run_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run\.json"):
+        RunStore.open(tmp_path)
+
+
+def test_a_failed_write_says_what_to_do(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.save(checkpoint(0))
+    (store.folder / "metrics.jsonl").unlink()
+    (store.folder / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"No space left.*sr resume"):
+        store.append("metrics.jsonl", [{"step": 1}])
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.append("metrics.jsonl", [{"step": float("nan")}])
+    assert json.loads(json.dumps(store.rows())) == []

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from tiny import make_policy
+
+from sr_core.algorithms import Counts, Grpo, Reinforce
+from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.penalty import kl_per_token
+from sr_core.policy import Policy
+from sr_core.rollout import Rollout, sample
+from sr_core.update import UpdateResult, update
+
+OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)
+NO_PENALTY = PenaltyConfig()
+
+
+def roll(policy: Policy, seed: int = 0) -> Rollout:
+    prompts = [policy.prompt_ids(p) for p in ("a:", "bcde:")]
+    rng = torch.Generator().manual_seed(seed)
+    return sample(policy, prompts, 5, temperature=0.8, max_new_tokens=7, rng=rng)
+
+
+def verdicts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 2, (2, 5), generator=rng).float(), torch.rand(2, 5, generator=rng) > 0.2
+
+
+class Catcher(torch.optim.SGD):
+    """Plain descent that remembers the last gradient it was given."""
+
+    def step(self, closure=None):  # type: ignore[no-untyped-def]
+        self.seen = {i: p.grad.clone() for i, p in enumerate(self.param_groups[0]["params"]) if p.grad is not None}
+        return super().step(closure)
+
+
+def gradients(
+    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None
+) -> tuple[dict[int, torch.Tensor], UpdateResult]:
+    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    optimizer = Catcher(policy.model.parameters(), lr=0.0)
+    result = update(
+        policy,
+        optimizer,
+        algorithm,
+        rollout,
+        *verdicts(),
+        temperature=0.8,
+        optim=optim,
+        penalty=penalty,
+        reference=reference,
+    )
+    return optimizer.seen, result
+
+
+def plain_gradients(policy: Policy, rollout: Rollout, algorithm) -> dict[int, torch.Tensor]:
+    """The textbook way: one unpadded forward per sample, no sharing, no chunks."""
+    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    rewards, valid = verdicts()
+    advantages = algorithm.advantages(rewards, valid).flatten()
+    keep = valid.flatten().tolist()
+    counts = Counts(sequences=sum(keep), tokens=sum(len(t) for t, k in zip(rollout.tokens, keep, strict=True) if k))
+    for i, tokens in enumerate(rollout.tokens):
+        if not keep[i]:
+            continue
+        prompt = rollout.prompts[i // rollout.group_size]
+        logits = policy.model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1] / 0.8
+        logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0][None]
+        old = rollout.logprobs[i].clone()[None]
+        algorithm.loss(logprobs, old, advantages[i : i + 1], torch.ones_like(logprobs), counts).sum().backward()
+    return {i: p.grad for i, p in enumerate(policy.model.parameters())}
+
+
+def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], tolerance: float) -> None:
+    scale = max(float(g.abs().max()) for g in theirs.values())
+    assert scale > 0
+    for i, grad in theirs.items():
+        assert float((ours[i] - grad).abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("algorithm", [Reinforce(), Reinforce(baseline="leave_one_out"), Grpo()])
+def test_gradients_equal_the_textbook_ones(any_policy: Policy, algorithm) -> None:
+    rollout = roll(any_policy)
+    ours, _ = gradients(any_policy, rollout, algorithm)
+    assert_same(ours, plain_gradients(any_policy, rollout, algorithm), 1e-5)
+
+
+@given(st.integers(8, 200), st.integers(0, 3))
+@settings(max_examples=15, deadline=None)
+def test_micro_batches_equal_one_batch(micro_batch_tokens: int, seed: int) -> None:
+    policy = make_policy(dtype=torch.float64)
+    rollout = roll(policy, seed)
+    whole, _ = gradients(policy, rollout, Reinforce())
+    parts, _ = gradients(policy, rollout, Reinforce(), optim=replace(OPTIM, micro_batch_tokens=micro_batch_tokens))
+    assert_same(parts, whole, 1e-10)
+
+
+def test_a_step_that_is_not_finite_is_not_taken(policy: Policy) -> None:
+    before = copy.deepcopy(policy.model.state_dict())
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1.0)
+
+    class Broken(Reinforce):
+        def loss(self, logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts):
+            return super().loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts) * float("nan")
+
+    result = update(
+        policy, optimizer, Broken(), roll(policy), *verdicts(), temperature=0.8, optim=OPTIM, penalty=NO_PENALTY
+    )
+    assert not result.finite
+    for name, tensor in policy.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_gradient_is_clipped_to_its_norm(policy: Policy) -> None:
+    seen, result = gradients(policy, roll(policy), Reinforce(), optim=replace(OPTIM, max_grad_norm=1e-3))
+    assert result.grad_norm > 1e-3
+    assert sum(float(g.square().sum()) for g in seen.values()) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_penalty_is_zero_at_its_reference_and_pulls_towards_it() -> None:
+    policy, other = make_policy(seed=0), make_policy(seed=1)
+    rollout = roll(policy)
+    penalty = PenaltyConfig(name="kl", coefficient=0.5)
+    _, same = gradients(policy, rollout, Reinforce(), penalty=penalty, reference=policy)
+    pulled, apart = gradients(policy, rollout, Reinforce(), penalty=penalty, reference=other)
+    free, _ = gradients(policy, rollout, Reinforce())
+    assert same.kl == pytest.approx(0, abs=1e-5)
+    assert apart.kl is not None
+    assert apart.kl > 0.1
+    assert any(not torch.allclose(pulled[i], free[i]) for i in free)
+
+
+@given(st.floats(-1e4, 0), st.floats(-1e4, 0))
+def test_the_divergence_estimate_is_finite_and_never_negative(a: float, b: float) -> None:
+    value = kl_per_token(torch.tensor([a]), torch.tensor([b]))
+    assert torch.isfinite(value).all()
+    assert float(value) >= -1e-6
+
+
+def test_training_on_a_reward_raises_it(policy: Policy) -> None:
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
+    shares = []
+    for step in range(30):
+        rollout = roll(policy, step)
+        rewards = torch.tensor([float(t[0] == 4) for t in rollout.tokens]).view(2, 5)
+        shares.append(float(rewards.mean()))
+        update(
+            policy,
+            optimizer,
+            Reinforce(baseline="ema"),
+            rollout,
+            rewards,
+            torch.ones(2, 5, dtype=torch.bool),
+            temperature=0.8,
+            optim=OPTIM,
+            penalty=NO_PENALTY,
+        )
+    assert sum(shares[-5:]) > sum(shares[:5]) + 1
