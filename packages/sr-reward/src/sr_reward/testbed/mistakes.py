@@ -1,0 +1,59 @@
+"""Plausible wrong answers: the body of a neighbouring program, or the right one with its text broken."""
+
+from __future__ import annotations
+
+import random
+
+from sr_reward.task import CallTests, Task
+from sr_reward.testbed.grammar import Program
+from sr_reward.testbed.meaning import FAILURES, function_of
+
+MALFORMED_SHARE = 0.1
+SECOND_SLIP = 0.3  # chance that a wrong answer slips in one more slot
+
+
+def passes(program: Program, body: str, task: Task) -> bool:
+    """Whether ``body`` passes the task's call tests, run in this process: only for text of this grammar."""
+    assert isinstance(task.tests, CallTests)
+    try:
+        function = function_of(program, body)
+        return all(function(*case.args) == case.expected for case in task.tests.cases)
+    except (SyntaxError, *FAILURES):
+        return False
+
+
+def wrong_bodies(program: Program, task: Task, rng: random.Random, count: int) -> list[str]:
+    """``count`` bodies that fail the task, each drawn anew (repeats are possible)."""
+    found: list[str] = []
+    while len(found) < count:
+        if rng.random() < MALFORMED_SHARE:
+            body = _broken(rng.choice(program.bodies), rng)
+        else:
+            body = rng.choice(_slip(program, rng).bodies)
+        if not passes(program, body, task):
+            found.append(body)
+    return found
+
+
+def _slip(program: Program, rng: random.Random) -> Program:
+    """A program that differs in one slot, sometimes two: another option, or the plain one (a missing step)."""
+    slots = program.family.slots
+    while True:
+        choice = list(program.choice)
+        for slot in rng.sample(range(len(slots)), 2 if rng.random() < SECOND_SLIP else 1):
+            choice[slot] = rng.choice(slots[slot])
+        if tuple(choice) != program.choice and program.family.allows(tuple(choice)):
+            return Program(family=program.family, choice=tuple(choice))
+
+
+def _broken(body: str, rng: random.Random) -> str:
+    """The right text with a closing bracket, the word ``return``, its end or its indentation lost."""
+    kind = rng.randrange(4)
+    if kind == 0 and ")" in body:
+        at = body.rindex(")")
+        return body[:at] + body[at + 1 :]
+    if kind == 1:
+        return body.replace("return ", "", 1)
+    if kind == 2:
+        return body[: rng.randrange(len(body) // 2, len(body) - 2)] + "\n"
+    return body[4:] if body.count("\n") == 1 else body.replace("\n    ", "\n", 1)
