@@ -10,6 +10,7 @@ from typing import Any
 from sr_reward.testbed.grammar import Program
 
 Arguments = tuple[Any, ...]
+_CONTAINERS = (list, tuple, dict)
 # What a program of the grammar can raise on inputs of another kind, or after a slip.
 FAILURES = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 BANK_SIZE = 40
@@ -95,10 +96,11 @@ def _outputs_or_none(function: Callable[..., Any], bank: Sequence[Arguments]) ->
 
 def freeze(value: Any) -> Any:
     """A hashable stand-in, coarser than ``==``: it tells no list from a tuple, nor True from 1."""
-    if isinstance(value, (list, tuple)):
-        return tuple([freeze(item) for item in value])
-    if isinstance(value, dict):
-        return ("dict", tuple(sorted((key, freeze(item)) for key, item in value.items())))
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return tuple([freeze(item) if type(item) in _CONTAINERS else item for item in value])
+    if kind is dict:
+        return ("dict", *sorted((key, freeze(item)) for key, item in value.items()))
     return value
 
 
@@ -129,8 +131,10 @@ def _fill(inputs: list[int], outputs: tuple[Any, ...], least: int) -> list[int]:
     """Add the two first edge cases, then inputs whose output is rarest so far, until there are ``least``."""
     picked = list(dict.fromkeys([*inputs, 0, 1]))
     counts = Counter(outputs[j] for j in picked)
+    rest = [j for j in range(len(outputs)) if j not in picked]
     while len(picked) < least:
-        rarest = min((j for j in range(len(outputs)) if j not in picked), key=lambda j: counts[outputs[j]])
-        picked.append(rarest)
-        counts[outputs[rarest]] += 1
+        _, j = min([(counts[outputs[j]], j) for j in rest])
+        picked.append(j)
+        rest.remove(j)
+        counts[outputs[j]] += 1
     return sorted(picked)
