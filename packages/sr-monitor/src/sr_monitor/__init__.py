@@ -6,8 +6,11 @@ from sr_monitor.errors import MonitorError
 from sr_monitor.guard import CollapseGuard
 from sr_monitor.noise import NoiseNull, corrected_peak, noise_null, null_of
 from sr_monitor.oracles import hindsight_oracle, regret, trace_oracle
+from sr_monitor.readers import read_runs
+from sr_monitor.runs import Run
 from sr_monitor.statistics import Interval, bootstrap, paired_bootstrap, wilson
 from sr_monitor.trajectory import Trajectory, collapse_rate
+from sr_monitor.verdict import Verdict, judge
 
 __all__ = [
     "CollapseGuard",
@@ -18,14 +21,18 @@ __all__ = [
     "MonitorError",
     "NoiseNull",
     "Request",
+    "Run",
     "Trajectory",
+    "Verdict",
     "bootstrap",
     "collapse_rate",
     "corrected_peak",
     "hindsight_oracle",
+    "judge",
     "noise_null",
     "null_of",
     "paired_bootstrap",
+    "read_runs",
     "regret",
     "trace_oracle",
     "wilson",

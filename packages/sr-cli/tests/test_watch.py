@@ -1,0 +1,63 @@
+"""``sr watch`` judges logs and keeps its contract."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sr_cli.commands.watch import command
+from sr_monitor import MonitorError
+
+KEYS = {"path", "verdict", "peak_step", "onset_step", "gap", "p_value", "action", "reason"}
+
+
+def table(path: Path, curve: list[float]) -> str:
+    rows = [f"{step},{value},30,16" for step, value in enumerate(curve)]
+    path.write_text("step,heldout_pass1,tasks,samples_per_task\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def test_json_is_one_object_with_the_fixed_keys(tmp_path: Path) -> None:
+    rise = table(tmp_path / "rise.csv", [0.2, 0.4, 0.6, 0.8])
+    fall = table(tmp_path / "fall.csv", [0.2, 0.8, 0.8, 0.1])
+    result = CliRunner().invoke(command, [rise, fall, "--json"])
+    assert result.exit_code == 0
+    runs = json.loads(result.stdout)["runs"]
+    assert [run["verdict"] for run in runs] == ["healthy", "collapsed"]
+    assert all(set(run) >= KEYS for run in runs)
+
+
+def test_the_view_names_the_verdict_and_the_reason(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, [table(tmp_path / "fall.csv", [0.2, 0.8, 0.8, 0.1])])
+    assert "COLLAPSED" in result.stdout
+    assert "the fall is real" in result.stdout
+
+
+def test_a_column_map_names_foreign_columns(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("it,acc\n1,0.2\n2,0.5\n3,0.5\n4,0.5\n5,0.5\n6,0.5\n")
+    arguments = [str(path), "--column", "step=it", "--column", "heldout_pass1=acc", "--json"]
+    result = CliRunner().invoke(command, arguments)
+    assert json.loads(result.stdout)["runs"][0]["verdict"] == "healthy"
+
+
+def test_follow_ends_when_the_run_is_finished(tmp_path: Path) -> None:
+    row = {"campaign": 0, "step": 0, "heldout_pass1": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "summary.json").write_text(json.dumps({"kept": 0.5, "campaigns": []}))
+    result = CliRunner().invoke(command, [str(tmp_path), "--follow"])
+    assert result.exit_code == 0
+    assert "step 0: insufficient" in result.stdout
+
+
+@pytest.mark.parametrize("column", ["step", "=x", "step="])
+def test_a_malformed_column_map_is_a_usage_error(tmp_path: Path, column: str) -> None:
+    result = CliRunner().invoke(command, [table(tmp_path / "a.csv", [0.1]), "--column", column])
+    assert result.exit_code == 2
+    assert "OURS=THEIRS" in result.stderr
+
+
+def test_a_missing_log_is_a_monitor_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, [str(tmp_path / "none.csv")])
+    assert isinstance(result.exception, MonitorError)

@@ -1,0 +1,93 @@
+"""Verdicts follow the curve, its noise, and what the guard did."""
+
+import pytest
+
+from sr_monitor import Run, judge
+from sr_monitor.runs import records_of
+from sr_monitor.terminal import plot, sparkline, view
+
+COLLAPSE = [0.3, 0.5, 0.7, 0.85, 0.9, 0.85, 0.4, 0.1]
+
+
+def run_of(curve: list[float | None], **extra: object) -> Run:
+    rows = [{"step": s, "heldout_pass1": v, "tasks": 30, "samples_per_task": 16} for s, v in enumerate(curve)]
+    for step, more in extra.items():
+        rows[int(step[1:])].update(more)  # type: ignore[call-overload]
+    records, notes = records_of(rows)
+    return Run("somewhere", "somewhere", "csv", records, notes)  # type: ignore[arg-type]
+
+
+def test_a_collapse() -> None:
+    verdict = judge(run_of(COLLAPSE))
+    assert (verdict.verdict, verdict.action) == ("collapsed", "roll_back")
+    assert (verdict.peak_step, verdict.onset_step) == (4, 6)
+    assert verdict.gap == pytest.approx(0.8)
+    assert verdict.p_value is not None
+    assert verdict.p_value < 0.01
+
+
+def test_a_rise() -> None:
+    verdict = judge(run_of([0.3, 0.5, 0.7, 0.85, 0.9, 0.9]))
+    assert (verdict.verdict, verdict.action, verdict.onset_step) == ("healthy", "continue", None)
+
+
+def test_a_real_fall_that_is_no_collapse_yet() -> None:
+    assert judge(run_of([0.3, 0.5, 0.7, 0.85, 0.9, 0.75])).verdict == "at_risk"
+
+
+def test_a_fall_that_noise_explains_is_not_called_one() -> None:
+    curve = [0.3, 0.5, 0.4, 0.2, 0.5, 0.3, 0.4, 0.2]
+    noisy = [{"step": s, "heldout_pass1": v, "tasks": 10, "samples_per_task": 1} for s, v in enumerate(curve)]
+    run = Run("x", "x", "csv", records_of(noisy)[0])  # type: ignore[arg-type]
+    verdict = judge(run)
+    assert (verdict.verdict, verdict.action) == ("insufficient", "evaluate")
+
+
+@pytest.mark.parametrize("curve", [[0.5], [0.5, 0.1], [None, None, None]])
+def test_too_little_is_an_answer_of_its_own(curve: list[float | None]) -> None:
+    assert judge(run_of(curve)).verdict == "insufficient"
+
+
+def test_without_the_evaluation_size_noise_is_read_off_the_curve() -> None:
+    rows = [{"step": s, "heldout_pass1": v} for s, v in enumerate(COLLAPSE)]
+    verdict = judge(Run("x", "x", "csv", records_of(rows)[0]))  # type: ignore[arg-type]
+    assert verdict.verdict == "collapsed"
+
+
+def test_what_the_guard_rolled_back_does_not_count() -> None:
+    back = {"decision": {"action": "roll_back", "to_step": 4}}
+    assert judge(run_of([*COLLAPSE, 0.9], s7=back)).verdict == "healthy"
+    assert judge(run_of([*COLLAPSE, 0.9])).verdict == "healthy"
+    assert judge(run_of(COLLAPSE, s7=back)).verdict == "healthy"
+
+
+def test_a_last_step_that_is_not_finite_is_at_risk() -> None:
+    verdict = judge(run_of([0.3, 0.5, 0.7, 0.7], s3={"grad_norm": float("nan")}))
+    assert (verdict.verdict, verdict.action) == ("at_risk", "roll_back")
+    assert "grad_norm" in verdict.reason
+
+
+def test_the_last_campaign_is_judged_and_the_others_are_mentioned() -> None:
+    rows = [{"campaign": 0, "step": s, "heldout_pass1": v, "heldout_se": 0.02} for s, v in enumerate(COLLAPSE)]
+    rows += [{"campaign": 1, "step": s, "heldout_pass1": 0.1 + s / 10, "heldout_se": 0.02} for s in range(5)]
+    verdict = judge(Run("x", "x", "csv", records_of(rows)[0]))  # type: ignore[arg-type]
+    assert verdict.verdict == "healthy"
+    assert "1 of the 1 campaigns before it ended collapsed" in verdict.reason
+
+
+def test_the_terminal_view_shows_curve_and_verdict() -> None:
+    run = run_of(COLLAPSE, s1={"entropy": 0.5}, s2={"entropy": 0.1})
+    text = view(run, judge(run))
+    assert "COLLAPSED" in text
+    assert text.count("●") == len(COLLAPSE)
+    assert "entropy" in text
+
+
+def test_a_plot_puts_each_value_at_its_height() -> None:
+    lines = plot([0, 1], [1.0, 0.0], width=10, height=5).split("\n")
+    assert lines[0] == " 100% ┤●"
+    assert lines[4] == "   0% ┤         ●"
+
+
+def test_a_sparkline_keeps_gaps_and_order() -> None:
+    assert sparkline([0.0, None, 1.0]) == "▁ █"
