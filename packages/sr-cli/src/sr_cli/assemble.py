@@ -1,0 +1,120 @@
+"""Puts the four packages together as a configuration says: tasks, grader, guard, planner."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_care import CarePlanner
+from sr_cli.config import RunConfig, TasksConfig
+from sr_core.campaign import CampaignTasks
+from sr_core.errors import ConfigError
+from sr_core.protocols import Guard, Planner
+from sr_core.seeds import rng_for
+from sr_monitor import CollapseGuard, EarlyStop
+from sr_reward import CodeGrader, Grade, Task, load_tasks
+from sr_reward.testbed import load_testbed
+
+
+class ProgramGrader:
+    """A ``CodeGrader`` for policies that answer with a whole program instead of continuing the prompt."""
+
+    def __init__(self, grader: CodeGrader) -> None:
+        self.grader = grader
+
+    def grade(self, tasks: Sequence[Task], completions: Sequence[str]) -> list[Grade]:
+        return self.grader.grade(tasks, completions, solutions=True)
+
+
+def make_grader(config: RunConfig) -> CodeGrader:
+    """The grader with the walls that ``[sandbox]`` asks for; nothing starts before the first program."""
+    sandbox = config.sandbox
+    return CodeGrader(
+        workers=sandbox.workers or None,
+        timeout_s=sandbox.timeout_s,
+        memory_mb=sandbox.memory_mb,
+        isolation=sandbox.isolation,
+        require_isolation=sandbox.require_isolation or None,
+    )
+
+
+def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]:
+    """Campaign number -> its tasks. Raises ConfigError when more are asked for than exist."""
+    train, heldout, audit = _pools(config, seed)
+    for name, pool, wanted in (("train", train, config.train), ("heldout", heldout, config.heldout)):
+        if wanted > len(pool):
+            raise ConfigError(f"tasks.{name} must be at most {len(pool)} (all that {config.path!r} has), got {wanted}")
+
+    def draw(campaign: int) -> CampaignTasks:
+        drawn = campaign if config.draw == "fresh" else 0
+        return CampaignTasks(
+            train=_choose(train, config.train, rng_for(seed, drawn, 0, "train tasks")),
+            heldout=_choose(heldout, config.heldout, rng_for(seed, drawn, 0, "heldout tasks")),
+            audit=audit,
+        )
+
+    return draw
+
+
+def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], Sequence[Task], Sequence[Task]]:
+    """Training, held-out and audit pool, disjoint."""
+    if config.path == "testbed":
+        testbed = load_testbed()
+        wanted = len(testbed.audit) if config.audit is None else config.audit
+        if wanted > len(testbed.audit):
+            raise ConfigError(f"tasks.audit must be at most {len(testbed.audit)} (the testbed's), got {wanted}")
+        return testbed.train, testbed.heldout, testbed.audit[:wanted]
+    tasks = list(load_tasks(config.path))
+    audit = config.audit or 0
+    if config.train + config.heldout + audit > len(tasks):
+        raise ConfigError(
+            f"tasks.train + tasks.heldout + tasks.audit must be at most {len(tasks)} (all that {config.path!r} has), "
+            f"got {config.train} + {config.heldout} + {audit}"
+        )
+    shuffled = _choose(tasks, len(tasks), rng_for(seed, 0, 0, "pools"))
+    rest = shuffled[audit:]
+    # a task may train in one campaign and be drawn again in the next, but never cross over to the held-out pool
+    border = round(len(rest) * config.train / (config.train + config.heldout))
+    border = min(max(border, config.train), len(rest) - config.heldout)
+    return rest[:border], rest[border:], shuffled[:audit]
+
+
+def _choose(pool: Sequence[Task], count: int, rng: np.random.Generator) -> list[Task]:
+    return [pool[i] for i in rng.permutation(len(pool))[:count]]
+
+
+def make_guard(config: RunConfig) -> Guard | None:
+    """Who decides inside a campaign."""
+    controller, evaluate = config.controller, config.evaluate
+    if controller.name == "es":
+        return EarlyStop(
+            mode=controller.mode, patience=controller.patience, samples=evaluate.samples, every=evaluate.every
+        )
+    if controller.name == "guard":
+        return CollapseGuard(
+            false_alarm=controller.false_alarm,
+            margin=controller.margin,
+            max_rollbacks=controller.max_rollbacks,
+            lr_factor=controller.lr_factor,
+            samples=evaluate.samples,
+            every=evaluate.every,
+        )
+    return None
+
+
+def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
+    """Who decides between campaigns."""
+    if config.controller.name != "care":
+        return None
+    memory = config.controller.memory or str(folder / "memory.sqlite")
+    return CarePlanner(memory, version=config.controller.version, run=_run_name(config, seed, folder), seed=seed)
+
+
+def _run_name(config: RunConfig, seed: int, folder: Path) -> str:
+    """What this run is called in a memory that runs share: the same after a resume, different for another run."""
+    text: Any = f"{config.plain()} {seed} {folder.resolve()}"
+    return f"{folder.resolve().name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

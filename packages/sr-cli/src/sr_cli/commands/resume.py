@@ -1,0 +1,27 @@
+"""``sr resume``: continue a killed or interrupted run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sr_cli.commands.run import show_summary
+
+
+@click.command(epilog="Example:  sr resume runs/first")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def command(folder: Path, as_json: bool) -> None:
+    """Continue the run in DIR from its last checkpoint, bit-identical to a run that was never cut."""
+    if (folder / "summary.json").is_file():
+        click.echo(f"sr: the run in {folder} is complete", err=True)
+        show_summary(json.loads((folder / "summary.json").read_text()), folder, as_json)
+        return
+    from sr_cli import runs
+    from sr_cli.live import viewing
+
+    with viewing(runs.planned_steps(folder)) as view:
+        summary = runs.resume(folder, view.show)
+    show_summary(summary, folder, as_json)

@@ -1,0 +1,113 @@
+"""What a person sees while a run goes on: a live table on a terminal, plain lines where the output is piped.
+
+All of it goes to stderr, so that stdout stays free for results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+Row = dict[str, Any]
+BARS = "▁▂▃▄▅▆▇█"
+SHOWN = 8  # rows of the live table
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def sparkline(values: list[float | None]) -> str:
+    """One character per value in [0, 1], a space where there is none."""
+    return "".join(" " if v is None else BARS[min(int(v * len(BARS)), len(BARS) - 1)] for v in values)
+
+
+def curve(values: dict[str, list[float | None]], *, height: int = 8, width: int = 64) -> str:
+    """A plot of one or more series in [0, 1] over steps, one letter each (the series' first), made of text."""
+    longest = max(map(len, values.values()))
+    columns = min(longest, width)
+    grid = [[" "] * columns for _ in range(height)]
+    for name, series in values.items():
+        for step, value in enumerate(series):
+            if value is not None:
+                column = step * (columns - 1) // max(longest - 1, 1)
+                grid[height - 1 - min(int(value * height), height - 1)][column] = name[0]
+    lines = [f"{100 * (height - i) // height:>4}% │{''.join(line)}" for i, line in enumerate(grid)]
+    axis = f"   0% └{'─' * columns}"
+    return "\n".join([*lines, axis, f"       step 0{'':{max(columns - 9 - len(str(longest - 1)), 1)}}{longest - 1}"])
+
+
+def line(row: Row, label: str = "") -> str:
+    """A row in one line of plain text."""
+    decision = row["decision"]
+    text = (
+        f"{label}campaign {row['campaign']} step {row['step']:>3}  reward {percent(row['train_reward']):>6}  "
+        f"held-out {percent(row['heldout_pass1']):>6}  {decision['action']}"
+    )
+    return text if decision["action"] == "continue" else f"{text}: {decision['reason']}"
+
+
+class View:
+    """Shows the rows of one run after another; ``show`` is given to the campaign as its observer."""
+
+    def __init__(self, console: Console, live: Live | None, steps: int) -> None:
+        self.console = console
+        self.live = live
+        self.steps = steps
+        self.label = ""
+        self.rows: list[Row] = []
+
+    def begin(self, label: str, steps: int) -> None:
+        """Another run starts under ``label``, of ``steps`` steps in all."""
+        self.label, self.steps, self.rows = label, steps, []
+
+    def show(self, row: Row) -> None:
+        """A row has been written."""
+        self.rows.append(row)
+        if self.live is None:
+            self.console.print(line(row, self.label and f"{self.label}: "), highlight=False, soft_wrap=True)
+        else:
+            self.live.update(self._panel(), refresh=True)
+
+    def _panel(self) -> Group:
+        table = Table("campaign", "step", "reward", "held-out pass@1", "entropy", "s/step", "decision", expand=False)
+        for row in self.rows[-SHOWN:]:
+            entropy = row["entropy"]
+            table.add_row(
+                str(row["campaign"]),
+                str(row["step"]),
+                percent(row["train_reward"]),
+                f"{percent(row['heldout_pass1'])}",
+                "–" if entropy is None else f"{entropy:.2f}",
+                f"{sum(row['seconds'].values()):.2f}",
+                row["decision"]["action"],
+            )
+        heldout = [row["heldout_pass1"] for row in self.rows][-100:]
+        done = sum(row["step"] > 0 for row in self.rows)
+        acted = [row["decision"]["reason"] for row in self.rows if row["decision"]["action"] != "continue"][-2:]
+        return Group(
+            Text(f"{self.label or 'run'}: {done} of at most {self.steps} steps", style="bold"),
+            ProgressBar(total=max(self.steps, 1), completed=done, width=60),
+            Text(f"held-out pass@1  {sparkline(heldout)}"),
+            table,
+            *(Text(f"→ {reason}", style="yellow") for reason in acted),
+        )
+
+
+@contextmanager
+def viewing(steps: int) -> Iterator[View]:
+    """A view on stderr, live where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield View(console, None, steps)
+        return
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        yield View(console, live, steps)

@@ -1,0 +1,133 @@
+"""Starting and continuing a run in its directory; what ``sr run``, ``sr resume`` and ``sr demo`` share."""
+
+from __future__ import annotations
+
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
+from sr_cli.config import RunConfig, from_mapping
+from sr_core import Policy, RunStore, Trainer, run_chain
+from sr_core.campaign import Row
+from sr_core.errors import RunError
+
+PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
+
+
+def start(config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None]) -> dict[str, Any]:
+    """Run ``config`` in the new directory ``folder``; return its summary. Everything is checked before it is made."""
+    return _execute(config, folder, seed, on_row, None)
+
+
+def planned_steps(folder: Path) -> int:
+    """Updates that the run in ``folder`` may take in all. Raises RunError when there is no run."""
+    campaign = _described(RunStore.open(folder))[0].campaign
+    return campaign.count * campaign.steps
+
+
+def resume(folder: Path, on_row: Callable[[Row], None]) -> dict[str, Any]:
+    """Continue the run in ``folder`` from its last whole checkpoint; return its summary."""
+    store = RunStore.open(folder)
+    config, seed, threads = _described(store)
+    torch.set_num_threads(threads)  # sums are split by thread, so another number would round differently
+    return _execute(config, folder, seed, on_row, store)
+
+
+def _execute(
+    config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], store: RunStore | None
+) -> dict[str, Any]:
+    draw = make_tasks(config.tasks, seed)
+    draw(0)
+    guard = make_guard(config)
+    policy = Policy.load(config.policy)
+    with make_grader(config) as grader, _terminating():
+        if store is None:
+            store = RunStore.create(folder, _describe(config, seed, policy, grader.isolation))
+        with store.lock():
+            planner = make_planner(config, seed, folder)
+            judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
+            trainer = Trainer(policy, judge, config.training(seed))
+            with _tracker(config, folder) as track:
+
+                def observe(row: Row) -> None:
+                    track(row)
+                    on_row(row)
+
+                summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe)
+            policy.save(folder / "checkpoints" / "kept")
+            store.write_json("summary.json", summary)
+    return summary
+
+
+def _describe(config: RunConfig, seed: int, policy: Policy, isolation: str) -> dict[str, Any]:
+    return {
+        "config": config.plain(),
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "device": str(policy.device),
+        "threads": torch.get_num_threads(),
+        "parameters": policy.size,
+        "isolation": isolation,
+    }
+
+
+def _described(store: RunStore) -> tuple[RunConfig, int, int]:
+    """Configuration, seed and number of threads of a run on disk."""
+    run = store.run()
+    try:
+        return from_mapping(run["config"]), int(run["seed"]), int(run["threads"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"run.json of {str(store.folder)!r} lacks or misstates {error}: it is no run of this program"
+        ) from error
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: the last checkpoint stands, the grader's workers end, the exit code is 130."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _tracker(config: RunConfig, folder: Path) -> Iterator[Callable[[Row], None]]:
+    """Send the numbers of each row to the tracker of ``[tracking]``, if there is one."""
+    name = config.tracking.name
+    if name == "none":
+        yield lambda row: None
+        return
+    from accelerate import Accelerator
+
+    try:
+        accelerator = Accelerator(log_with=name, project_dir=str(folder))
+        flat = {f"{s}.{k}": v for s, section in config.plain().items() for k, v in section.items()}
+        accelerator.init_trackers(config.tracking.project, config=flat)
+    except (ImportError, ValueError) as error:
+        raise RunError(f"tracking.name {name!r} needs its package, and it does not start: {error}") from error
+    step = 0
+
+    def track(row: Row) -> None:
+        nonlocal step
+        numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
+        accelerator.log(numbers, step=step)
+        step += 1
+
+    try:
+        yield track
+    finally:
+        accelerator.end_training()
