@@ -28,9 +28,7 @@ contexts = st.builds(
     entropy=st.none() | st.floats(0, 5),
     unique_share=shares,
 )
-deltas = st.dictionaries(
-    st.sampled_from(CAPABILITIES), st.tuples(st.floats(-1, 1), st.floats(0, 0.3)), min_size=1
-).map(
+deltas = st.dictionaries(st.sampled_from(CAPABILITIES), st.tuples(st.floats(-1, 1), st.floats(0, 0.3)), min_size=1).map(
     lambda both: CapabilityDelta.from_errors(
         {name: v for name, (v, _) in both.items()}, {name: e for name, (_, e) in both.items()}
     )

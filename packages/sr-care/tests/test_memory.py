@@ -27,11 +27,7 @@ def make(run="r", campaign=0, value=0.1, **more):
     )
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.floats(-1, 1)), unique_by=lambda t: t[:2]
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.floats(-1, 1)), unique_by=lambda t: t[:2]))
 @settings(max_examples=25, deadline=None)
 def test_what_is_written_is_read_back_in_order(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("memory") / "m.db"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_care.errors import EntryError, check_number
+from sr_care.errors import EntryError, StoreError, check_number
 
 Floats = NDArray[np.float64]
 
@@ -175,7 +175,10 @@ def unpack_deltas(blobs: list[bytes]) -> tuple[Floats, Floats]:
     """``to_bytes`` of N deltas back as values (N, D) with NaN where not measured, and covariances (N, D,
     D)."""
     size = len(CAPABILITIES)
-    flat = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(blobs), size + len(_LOWER[0]))
+    width = size + len(_LOWER[0])
+    if any(len(blob) != 8 * width for blob in blobs):
+        raise StoreError(f"a stored delta must have {8 * width} bytes; the memory file is damaged, restore a copy")
+    flat = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(blobs), width)
     matrices = np.zeros((len(blobs), size, size))
     matrices[:, _LOWER[0], _LOWER[1]] = flat[:, size:]
     matrices[:, _LOWER[1], _LOWER[0]] = flat[:, size:]

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sr_care import summaries
+from sr_care.effects import EffectModel
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy
 from sr_care.errors import EntryError, StoreError
+from sr_care.posterior import Posterior
 from sr_care.schema import connect, store_errors
 
 STRATEGY = ("algorithm", "lr", "steps", "group_size", "prompts", "penalty")
@@ -32,12 +35,21 @@ class CapabilityMemory:
     """Entries in one file; append-only: nothing is ever changed, and what is forgotten is only set aside.
 
     Several processes may use one file at once, each with its own ``CapabilityMemory`` (SQLite connections
-    must not cross a fork or a thread). A write returns when it is on the disk. ``path`` is created unless
-    ``read_only``.
+    must not cross a fork or a thread). A write returns when it is on the disk. Beliefs of ``model`` are
+    summed up as entries come in, so that recalling one takes milliseconds however many there are. ``path`` is
+    created unless ``read_only``.
     """
 
-    def __init__(self, path: str | Path, *, read_only: bool = False, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        model: EffectModel | None = None,
+        read_only: bool = False,
+        timeout_s: float = 30.0,
+    ) -> None:
         self.path = Path(path)
+        self.model = model or EffectModel()
         self.read_only = read_only
         self._db = connect(self.path, read_only=read_only, timeout_s=timeout_s)
 
@@ -78,6 +90,8 @@ class CapabilityMemory:
                 if row.rowcount != 1:
                     raise EntryError(_twice(entry))
                 ids.append(int(row.lastrowid or 0))
+            if ids:
+                summaries.advance(self._db, self.model, ids[-1])
         return ids
 
     def _attempts(self) -> dict[tuple[str, int], int]:
@@ -107,11 +121,15 @@ class CapabilityMemory:
             found = [entry.id for entry in self.entries(run=run, campaign=campaign, ids=ids)]
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._db.executemany("INSERT INTO forgotten VALUES (?, ?, ?)", [(i, reason, now) for i in found])
+            if run is not None and campaign is None:
+                self._db.execute("DELETE FROM pins WHERE run = ?", (run,))
+            if found:
+                summaries.invalidate(self._db, self.model, found[0])
         return len(found)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction: all of it on the disk, or nothing. Inside another one: part of that."""
+        """One transaction: all of it on the disk, or nothing."""
         if self.read_only:
             raise StoreError(f"{self.path} was opened with read_only=True; open it for writing")
         with store_errors(self.path):
@@ -124,6 +142,48 @@ class CapabilityMemory:
                     self._db.execute("ROLLBACK")
                 raise
 
+    # --- beliefs
+
+    def recall(self, *, upto: int | None = None) -> Posterior:
+        """What all remembered entries (with ids up to ``upto``) say under this memory's model."""
+        with store_errors(self.path):
+            last = summaries.last_id(self._db)
+            upto = last if upto is None else min(upto, last)
+            if not self.read_only and summaries.backlog(self._db, self.model, upto) >= summaries.CHUNK:
+                with self._writing():
+                    summaries.advance(self._db, self.model, upto)
+            with self._reading():
+                return Posterior(self.model, summaries.total(self._db, self.model, upto))
+
+    def pin(self, run: str) -> int:
+        """The id up to which entries are history for ``run``: fixed at the first call, the same ever after,
+        whatever other processes write meanwhile, so that a resumed run sees what the killed one saw."""
+        found = self._horizon(run)
+        if found is None:
+            with self._writing():
+                self._db.execute(
+                    "INSERT OR IGNORE INTO pins SELECT :run, coalesce("
+                    "(SELECT min(id) - 1 FROM entries WHERE run = :run), (SELECT max(id) FROM entries), 0)",
+                    {"run": run},
+                )
+                found = self._horizon(run) or 0
+                summaries.advance(self._db, self.model, found, always=True)
+        return found
+
+    def _horizon(self, run: str) -> int | None:
+        with store_errors(self.path):
+            row = self._db.execute("SELECT horizon FROM pins WHERE run = ?", (run,)).fetchone()
+        return int(row[0]) if row else None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One consistent view of the file over several statements."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
     # --- reading
 
     def entries(
@@ -134,6 +194,7 @@ class CapabilityMemory:
         ids: Sequence[int] | None = None,
         family: str | None = None,
         algorithm: str | None = None,
+        upto: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Entry]:
@@ -145,6 +206,9 @@ class CapabilityMemory:
         if ids is not None:
             clauses.append(f"id IN ({', '.join('?' * len(ids))})")
             values += ids
+        if upto is not None:
+            clauses.append("id <= ?")
+            values.append(upto)
         sql = f"{_SELECT} WHERE {' AND '.join(clauses)} ORDER BY id {'DESC' if newest_first else 'ASC'}"
         if limit is not None:
             sql += " LIMIT ?"

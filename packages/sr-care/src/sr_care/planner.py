@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from sr_care.belief import Belief, BeliefConfig, believe, influence
+from sr_care.effects import Information
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
 from sr_care.errors import EntryError, check_number
+from sr_care.gate import Action, Decision, GateConfig, TransferGate
 from sr_care.memory import CapabilityMemory
 from sr_care.ratio import RatioGate
+from sr_care.revision import BeliefRevision, RevisionConfig
 
-Action = Literal["reuse", "adapt", "pilot", "reject"]
-VERSIONS = ("v1", "v2")
+VERSIONS = ("v1", "v2", "v3", "memory_only", "gate_only", "no_revision")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How to run the next campaign. ``steps`` 0 holds the policy; ``start_from`` is "kept" (the policy handed
-    on by the last campaign) or the number of an earlier campaign whose kept policy to start from."""
+    on by the last campaign) or the number of an earlier campaign whose kept policy to start from (-1: the
+    policy the chain began with)."""
 
     action: Action
     steps: int
@@ -32,23 +38,45 @@ class Plan:
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
     """``ratio``: the deployed gate of v1 and v2. ``lr_factor``: v1 multiplies the learning rate by it at
-    every detection (the paper halves). ``default_error``: standard error of a delta whose error was not
-    reported; two evaluations of 30 tasks with 16 samples each differ by about this much by chance."""
+    every detection (the paper halves). ``gate``, ``revision``, ``belief``: the mechanism of v3.
+    ``default_error``: standard error of a delta whose error was not reported; two evaluations of 30 tasks
+    with 16 samples each differ by about this much by chance. ``max_holds``: after so many held campaigns in a
+    row a rejected strategy gets a pilot, because holding teaches nothing and the danger may be over.
+    ``return_z``: an earlier policy is gone back to when it was better by more than so many standard errors
+    (1.645: once in twenty by chance); ``return_to_start`` lets that be the policy the chain began with, which
+    a trainer must support.
+    """
 
     ratio: RatioGate = field(default_factory=RatioGate)
     lr_factor: float = 0.5
+    gate: GateConfig = field(default_factory=GateConfig)
+    revision: RevisionConfig = field(default_factory=RevisionConfig)
+    belief: BeliefConfig = field(default_factory=BeliefConfig)
     default_error: float = 0.05
+    max_holds: int = 2
+    return_z: float = 1.645
+    return_to_start: bool = False
 
     def __post_init__(self) -> None:
         check_number("planner.lr_factor", self.lr_factor, 0, 1, above=True)
         check_number("planner.default_error", self.default_error, 0, above=True)
+        check_number("planner.max_holds", self.max_holds, 0)
+        check_number("planner.return_z", self.return_z, 0)
 
 
 class CarePlanner:
     """Advice for campaign after campaign of one run, from a memory that may be shared with other runs.
 
-    A plan depends on the context given, on this run's campaigns before the one planned, and on the memory: on
-    nothing else, so that a killed and resumed chain decides the same. ``record`` twice is ``record`` once.
+    ``version``: ``v1`` and ``v2`` are the paper's deployed planners (learning rate halved per detection;
+    budget 10 or 20 by the ratio gate); ``v3`` is the full mechanism: belief from all of memory, transfer
+    gate, belief revision. Ablations of v3: ``memory_only`` takes the change with the largest expected gain
+    and never asks for the risk; ``gate_only`` believes the last campaign alone; ``no_revision`` never doubts
+    its belief.
+
+    A plan depends on the context given, on this run's campaigns before the one planned, and (v3) on what
+    other runs had written when this run first asked: on nothing else, so that a killed and resumed chain
+    decides the same. ``record`` twice is ``record`` once. ``seed`` is remembered as provenance and drives the
+    gate's draws.
     """
 
     def __init__(
@@ -67,29 +95,90 @@ class CarePlanner:
         self.run = run
         self.seed = seed
         self.config = config or PlannerConfig()
+        self.gate = TransferGate(self.config.gate, seed=seed)
+        revises = version == "v3"
+        self.revision = BeliefRevision(self.config.revision) if revises else None
 
     def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan:
         """The plan of ``campaign``. ``context["strategy"]`` is what would be done without advice (algorithm,
         lr, steps, …), ``context["state"]`` what is known before. EntryError when the strategy is
         incomplete."""
         proposal = Strategy.from_mapping(context.get("strategy") or {})
-        past = [entry for entry in self.memory.entries(run=self.run) if entry.campaign < campaign]
-        past.sort(key=lambda entry: entry.campaign)
-        return self._halve(proposal, past) if self.version == "v1" else self._budget(proposal, past)
+        past = self._past(campaign)
+        if self.version == "v1":
+            return self._halve(proposal, past)
+        if self.version == "v2":
+            return self._budget(proposal, past)
+        start, known = self._start(Context.from_mapping(context.get("state") or {}), past)
+        decision = self._decide(proposal, known, past)
+        plan = Plan(
+            action=decision.action,
+            steps=decision.strategy.steps,
+            lr=decision.strategy.lr,
+            penalty=decision.strategy.penalty,
+            start_from=start,
+            reason=decision.reason,
+        )
+        held = _held(campaign, past)
+        if plan.action == "reject" and held >= self.config.max_holds:
+            steps = min(self.config.gate.pilot_steps, proposal.steps)
+            reason = f"held {held} times in a row; a short budget tests whether the danger is over ({plan.reason})"
+            plan = replace(plan, action="pilot", steps=steps, reason=reason)
+        return plan
 
-    def _halve(self, proposal: Strategy, past: list[Entry]) -> Plan:
+    def decide(self, campaign: int, context: Mapping[str, Any]) -> Decision:
+        """The gate's full answer behind a v3 plan: numbers and the entries it rests on."""
+        past = self._past(campaign)
+        _, known = self._start(Context.from_mapping(context.get("state") or {}), past)
+        proposal = Strategy.from_mapping(context.get("strategy") or {})
+        decision = self._decide(proposal, known, past)
+        return replace(decision, entries=self._grounds(decision.strategy, known, past))
+
+    def belief(self, campaign: int) -> Belief:
+        """What this run believes before ``campaign``."""
+        return self._believe(self._past(campaign))
+
+    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
+        """Remember what came of ``campaign``. A second record of the same outcome does nothing; EntryError
+        when a different one is already remembered under this run and campaign, or the outcome is
+        malformed."""
+        values = _deltas(outcome)
+        strategy = Strategy.from_mapping(outcome.get("strategy") or {})
+        if strategy.steps == 0 and not values:
+            return
+        entry = self._entry(campaign, outcome, strategy, values)
+        known = self.memory.find(self.run, campaign)
+        if known is None:
+            if self.revision is not None:
+                # for other runs, too, a surprise counts only as much as this run lets it count
+                weight = self._believe([*self._past(campaign), entry]).revision.weights[-1]
+                entry = replace(entry, confidence=weight)
+            self.memory.append(entry)
+        elif (known.strategy, known.delta, known.boundary) != (entry.strategy, entry.delta, entry.boundary):
+            raise EntryError(
+                f"run {self.run!r} campaign {campaign} is remembered with another outcome; "
+                "use another run name, or forget that entry"
+            )
+
+    # --- v1, v2
+
+    def _halve(self, proposal: Strategy, past: Sequence[Entry]) -> Plan:
         """v1: the learning rate is halved at every detection so far."""
         detections = sum(self.config.ratio.fell(entry.boundary) for entry in past)
         lr = proposal.lr * self.config.lr_factor**detections
-        steps = min(self.config.ratio.full_steps, proposal.steps)
         reason = (
             f"{detections} of {len(past)} campaigns ended below {self.config.ratio.limit:.0%} of their peak; "
             f"learning rate {lr:g}"
         )
-        action: Action = "adapt" if detections else "reuse"
-        return Plan(action=action, steps=steps, lr=lr, penalty=proposal.penalty, reason=reason)
+        return Plan(
+            action="adapt" if detections else "reuse",
+            steps=min(self.config.ratio.full_steps, proposal.steps),
+            lr=lr,
+            penalty=proposal.penalty,
+            reason=reason,
+        )
 
-    def _budget(self, proposal: Strategy, past: list[Entry]) -> Plan:
+    def _budget(self, proposal: Strategy, past: Sequence[Entry]) -> Plan:
         """v2: a pilot budget after a campaign that fell, the full one otherwise."""
         gate, last = self.config.ratio, past[-1].boundary if past else None
         steps = min(gate.budget(last), proposal.steps)
@@ -98,33 +187,71 @@ class CarePlanner:
             reason = "no earlier campaign of this run to judge by: the full budget"
         else:
             side = "below" if gate.fell(last) else "not below"
-            reason = (
-                f"the last campaign ended at {ratio:.0%} of its peak, {side} {gate.limit:.0%}: {steps} steps"
-            )
+            reason = f"the last campaign ended at {ratio:.0%} of its peak, {side} {gate.limit:.0%}: {steps} steps"
         action: Action = "pilot" if gate.fell(last) else "reuse"
         return Plan(action=action, steps=steps, lr=proposal.lr, penalty=proposal.penalty, reason=reason)
 
-    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
-        """Remember what came of ``campaign``. A second record of the same outcome does nothing; EntryError
-        when a different one is already remembered under this run and campaign, or the outcome is
-        malformed."""
-        entry = self._entry(campaign, outcome)
-        known = self.memory.find(self.run, campaign)
-        if known is None:
-            self.memory.append(entry)
-        elif (known.strategy, known.delta, known.boundary) != (entry.strategy, entry.delta, entry.boundary):
-            raise EntryError(
-                f"run {self.run!r} campaign {campaign} is remembered with another outcome; use another run name, "
-                "or forget that entry"
-            )
+    # --- v3 and its ablations
 
-    def _entry(self, campaign: int, outcome: Mapping[str, Any]) -> Entry:
-        before, after, errors = (outcome.get(name) or {} for name in ("before", "after", "se"))
-        both = [name for name in before if before[name] is not None and after.get(name) is not None]
-        values = {name: after[name] - before[name] for name in sorted(both, key=check_capability)}
+    def _past(self, campaign: int) -> list[Entry]:
+        """This run's entries before ``campaign``, oldest first."""
+        past = [entry for entry in self.memory.entries(run=self.run) if entry.campaign < campaign]
+        return sorted(past, key=lambda entry: entry.campaign)
+
+    def _believe(self, past: Sequence[Entry]) -> Belief:
+        model = self.memory.model
+        if self.version == "gate_only":
+            return believe(model, Information.none(model.features), past[-1:], config=self.config.belief)
+        history = self.memory.recall(upto=self.memory.pin(self.run)).information
+        return believe(model, history, past, config=self.config.belief, revision=self.revision)
+
+    def _decide(self, proposal: Strategy, context: Context, past: Sequence[Entry]) -> Decision:
+        belief = self._believe(past)
+        if self.version == "memory_only":
+            return self.gate.greedy(proposal, context, belief.posterior)
+        return self.gate.decide(proposal, context, belief.posterior, belief.revision.caution)
+
+    def _start(self, context: Context, past: Sequence[Entry]) -> tuple[Literal["kept"] | int, Context]:
+        """Where to start from, and what is known there."""
+        level = context.pass1 if context.pass1 is not None else (past[-1].boundary.kept if past else None)
+        places = [(e.boundary.kept, e.campaign, _error(e)) for e in past[:-1] if e.boundary.kept is not None]
+        if past and past[0].campaign == 0 and past[0].boundary.start is not None and self.config.return_to_start:
+            places.append((past[0].boundary.start, -1, _error(past[0])))
+        if level is None or not places or self.version == "gate_only":
+            return "kept", context
+        best, campaign, error = max(places, key=lambda place: place[0])
+        if best - level <= self.config.return_z * error:
+            return "kept", context
+        return campaign, Context(
+            family=context.family, model_parameters=context.model_parameters, pass1=best
+        )  # the rest was measured of another policy
+
+    def _grounds(self, strategy: Strategy, context: Context, past: Sequence[Entry], most: int = 5) -> tuple[int, ...]:
+        """Ids of the entries that move the answer most, among this run's and the newest alike of other
+        runs."""
+        pool = {entry.id: entry for entry in past}
+        if self.version != "gate_only":
+            alike = self.memory.entries(
+                family=context.family,
+                algorithm=strategy.algorithm,
+                upto=self.memory.pin(self.run),
+                limit=64,
+                newest_first=True,
+            )
+            pool |= {entry.id: entry for entry in alike}
+        if not pool:
+            return ()
+        found = list(pool.values())
+        weights = influence(self._believe(past).posterior, strategy, context, found)
+        return tuple(found[i].id for i in np.argsort(-weights, kind="stable")[:most])
+
+    def _entry(
+        self, campaign: int, outcome: Mapping[str, Any], strategy: Strategy, values: Mapping[str, float]
+    ) -> Entry:
+        errors = outcome.get("se") or {}
         se = {n: errors[n] if errors.get(n) is not None else self.config.default_error for n in values}
         return Entry(
-            strategy=Strategy.from_mapping(outcome.get("strategy") or {}),
+            strategy=strategy,
             context=Context.from_mapping(outcome.get("state") or {}),
             delta=CapabilityDelta.from_errors(values, se),
             boundary=Boundary(**{n: outcome.get(n) for n in ("start", "peak", "peak_step", "end", "kept")}),
@@ -132,3 +259,21 @@ class CarePlanner:
             campaign=campaign,
             seed=self.seed,
         )
+
+
+def _deltas(outcome: Mapping[str, Any]) -> dict[str, float]:
+    """After minus before of every capability measured both times."""
+    before, after = outcome.get("before") or {}, outcome.get("after") or {}
+    both = [name for name in before if before[name] is not None and after.get(name) is not None]
+    return {name: after[name] - before[name] for name in sorted(both, key=check_capability)}
+
+
+def _error(entry: Entry) -> float:
+    """Standard error of the entry's pass@1 delta, which is that of the difference of two evaluations."""
+    return float(np.sqrt(entry.delta.matrix()[0, 0]))
+
+
+def _held(campaign: int, past: Sequence[Entry]) -> int:
+    """How many campaigns in a row before ``campaign`` trained nothing."""
+    trained = [entry.campaign for entry in past if entry.strategy.steps > 0]
+    return campaign - 1 - (trained[-1] if trained else -1)

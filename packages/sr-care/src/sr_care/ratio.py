@@ -28,9 +28,7 @@ class RatioGate:
         check_number("gate.pilot_steps", self.pilot_steps, 1)
         check_number("gate.full_steps", self.full_steps, 1)
         if self.pilot_steps > self.full_steps:
-            raise EntryError(
-                f"gate.pilot_steps must not exceed full_steps, got {self.pilot_steps} > {self.full_steps}"
-            )
+            raise EntryError(f"gate.pilot_steps must not exceed full_steps, got {self.pilot_steps} > {self.full_steps}")
 
     def fell(self, boundary: Boundary | None) -> bool:
         """Whether a campaign is a detection; False when it was not measured or there was none."""

@@ -36,7 +36,15 @@ CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries
     BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
 """
 
-MIGRATIONS = (_ENTRIES,)
+_SUMMARIES = """
+CREATE TABLE summaries (
+    model TEXT NOT NULL, upto INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (model, upto)
+);
+CREATE TABLE pins (run TEXT PRIMARY KEY, horizon INTEGER NOT NULL);
+"""
+
+MIGRATIONS = (_ENTRIES, _SUMMARIES)
 """Script i brings schema i to schema i + 1; a new file runs all of them."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -122,9 +130,7 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> int:
     if not empty and application != APPLICATION_ID:
         raise StoreError(f"{path} is another program's database; name a memory file or a new one")
     if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema {version}, this version knows up to {SCHEMA_VERSION}; upgrade sr-care"
-        )
+        raise StoreError(f"{path} has schema {version}, this version knows up to {SCHEMA_VERSION}; upgrade sr-care")
     return 0 if empty else version
 
 
@@ -148,8 +154,8 @@ def _statements(script: str) -> Iterator[str]:
     """The statements of a script, one by one: ``executescript`` would commit in the middle of the
     migration."""
     statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
+    for piece in script.split(";")[:-1]:
+        statement += piece + ";"
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""

@@ -1,0 +1,263 @@
+"""How a campaign's effect is modelled: features of context × strategy, noise, prior.
+
+Axes: N entries, F features, D capabilities. The model is delta_D = W_DF · φ_F + process noise + measurement
+noise, linear in φ and Gaussian, as the paper says of its posterior; the features, scales and priors below are
+our choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sr_care.blas import one_thread
+from sr_care.entry import CAPABILITIES, Context, Entry, Floats, Strategy
+from sr_care.errors import StoreError, check_number
+
+D = len(CAPABILITIES)
+_GROUP_NORMALISED = frozenset({"grpo", "dr_grpo", "dapo", "gspo"})
+NUMBERS = (
+    *("lr", "steps", "penalty", "model_parameters", "pass1", "passk", "positive_rate", "entropy", "unique_share"),
+    *("start", "peak", "peak_step", "confidence"),
+)
+
+
+class Rows(NamedTuple):
+    """Entries as arrays: ``numbers`` (N, len(NUMBERS)) with NaN where unknown, N ``algorithms`` and
+    ``families``, ``deltas`` (N, D) with NaN where not measured, ``errors`` (N, D, D)."""
+
+    numbers: Floats
+    algorithms: Sequence[str]
+    families: Sequence[str | None]
+    deltas: Floats
+    errors: Floats
+
+    def column(self, name: str) -> Floats:
+        return self.numbers[:, NUMBERS.index(name)]
+
+
+def to_rows(entries: Sequence[Entry]) -> Rows:
+    """The arrays of some entries."""
+    numbers = [
+        (
+            *(e.strategy.lr, e.strategy.steps, e.strategy.penalty, e.context.model_parameters),
+            *(e.context.pass1, e.context.passk, e.context.positive_rate),
+            *(e.context.entropy, e.context.unique_share),
+            *(e.boundary.start, e.boundary.peak, e.boundary.peak_step, e.confidence),
+        )
+        for e in entries
+    ]
+    return Rows(
+        numbers=np.array(numbers, dtype=float).reshape(len(entries), len(NUMBERS)),
+        algorithms=[e.strategy.algorithm for e in entries],
+        families=[e.context.family for e in entries],
+        deltas=np.array([e.delta.vector() for e in entries]).reshape(-1, D),
+        errors=np.array([e.delta.matrix() for e in entries]).reshape(-1, D, D),
+    )
+
+
+def query_rows(strategies: Sequence[Strategy], context: Context) -> Rows:
+    """The arrays of what might be done in one context: as ``to_rows``, with nothing measured."""
+    c = context
+    known = (c.model_parameters, c.pass1, c.passk, c.positive_rate, c.entropy, c.unique_share)
+    n = len(strategies)
+    numbers = [(s.lr, s.steps, s.penalty, *known, None, None, None, 1.0) for s in strategies]
+    return Rows(
+        numbers=np.array(numbers, dtype=float).reshape(n, len(NUMBERS)),
+        algorithms=[s.algorithm for s in strategies],
+        families=[c.family] * n,
+        deltas=np.full((n, D), np.nan),
+        errors=np.zeros((n, D, D)),
+    )
+
+
+@dataclass(frozen=True)
+class Information:
+    """What N entries say about the weights, in information form; sums of it are sums of evidence, in any
+    order.
+
+    ``precision`` (F·D, F·D) = Σ w·φφᵀ ⊗ S and ``vector`` (F·D,) = Σ w·φ ⊗ S·delta, S the precision of the
+    delta's noise; ``count`` (D,) the weighted number of entries that measured each capability.
+    """
+
+    precision: Floats
+    vector: Floats
+    count: Floats
+
+    @classmethod
+    def none(cls, features: int) -> Information:
+        return cls(np.zeros((features * D,) * 2), np.zeros(features * D), np.zeros(D))
+
+    def __add__(self, other: Information) -> Information:
+        return Information(self.precision + other.precision, self.vector + other.vector, self.count + other.count)
+
+    def weighted(self, weight: float) -> Information:
+        return Information(weight * self.precision, weight * self.vector, weight * self.count)
+
+    def to_bytes(self) -> bytes:
+        return np.concatenate([self.precision.ravel(), self.vector, self.count]).astype("<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, features: int) -> Information:
+        size = features * D
+        if len(data) != 8 * (size * size + size + D):
+            raise StoreError(
+                f"a summary of {features} features has the wrong size; the memory file is damaged, restore a copy"
+            )
+        flat = np.frombuffer(data, dtype="<f8").astype(float)
+        return cls(flat[: size * size].reshape(size, size), flat[size * size : -D], flat[-D:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectModel:
+    """The features, noise and prior, each a field with its reason.
+
+    The *dose* of a campaign is its learning rate relative to a usual one, times its steps relative to
+    ``reference_steps`` (the paper's campaign). The usual learning rate falls with the model's size as a power
+    law through two known points: 1e-3 collapses a 1.1M-parameter policy and 1e-6 a 3B one, which fixes
+    ``lr_exponent``. Where the size is unknown, ``reference_parameters`` is assumed.
+
+    φ = (b, b²) × (1, context), b = log2(1 + dose), so no training means no change, a rise and a later fall
+    can both be expressed, and a dose ten times off does not run away. Context terms are centred on common
+    values, clipped to ±2 and zero where unknown; so are the flags for group-normalised algorithms and for a
+    penalty. A task family shifts the slope through a signed hash into ``family_buckets`` places: families
+    need no list, and two of them collide rarely.
+
+    ``prior_scale``: standard deviation of the main weights; ±25 points from a usual campaign is what is seen.
+    ``context_scale``: of the others; a context changes the effect less than training makes it.
+    ``process_error``: spread of equal campaigns in equal contexts (paper, 7B: the confidence interval of the
+    end over seeds has about this size), grown with b. ``error_floor``: no evaluation is better than this.
+    ``peak_discount``: a campaign's peak is a second observation, at the dose where it was reached. Being the
+    best of many noisy values it is too high, so this many standard errors are taken off, and its variance is
+    doubled because it shares its campaign with the end.
+    """
+
+    reference_lr: float = 1e-3
+    reference_parameters: float = 1.1e6
+    reference_steps: int = 20
+    lr_exponent: float = 0.87
+    family_buckets: int = 4
+    prior_scale: float = 0.25
+    context_scale: float = 0.1
+    process_error: float = 0.08
+    error_floor: float = 0.01
+    peak_discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            zero_is_fine = name in ("family_buckets", "peak_discount", "lr_exponent")
+            check_number(f"model.{name}", value, 0, above=not zero_is_fine)
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return 2 * (1 + 6 + 2) + int(self.family_buckets)
+
+    @property
+    def key(self) -> str:
+        """Names this model among others in a memory file."""
+        text = json.dumps([1, CAPABILITIES, asdict(self)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def prior(self) -> Floats:
+        """Prior standard deviations of the weights, (F·D,); the prior means are zero: neutral."""
+        scales = np.full(self.features, self.context_scale)
+        scales[[0, 9]] = self.prior_scale
+        return np.repeat(scales, D)
+
+    def dose(self, rows: Rows) -> Floats:
+        """(N,), 1 for a usual campaign."""
+        size = np.nan_to_num(rows.column("model_parameters"), nan=self.reference_parameters)
+        usual = self.reference_lr * (size / self.reference_parameters) ** -self.lr_exponent
+        return np.asarray(rows.column("lr") / usual * rows.column("steps") / self.reference_steps)
+
+    def phi(self, rows: Rows) -> Floats:
+        """The features, (N, F)."""
+        rise = np.log2(1 + self.dose(rows))
+        penalty = np.nan_to_num(rows.column("penalty"))
+        pass1 = rows.column("pass1")
+        context = np.stack(
+            [
+                (pass1 - 0.3) / 0.3,
+                (rows.column("passk") - pass1 - 0.3) / 0.3,
+                np.log10(rows.column("positive_rate") + 1e-3) + 1,
+                (rows.column("entropy") - 0.5) / 0.5,
+                (rows.column("unique_share") - 0.6) / 0.4,
+                (np.log10(rows.column("model_parameters")) - 9) / 3,
+            ],
+            axis=1,
+        )
+        terms = np.concatenate(
+            [
+                np.ones((len(rise), 1)),
+                np.clip(np.nan_to_num(context), -2, 2),
+                np.array([[float(name in _GROUP_NORMALISED)] for name in rows.algorithms]).reshape(-1, 1),
+                np.clip(np.log2(1 + penalty / 0.05), 0, 4)[:, None],  # 0.05: the paper's fixed KL
+            ],
+            axis=1,
+        )
+        families = np.stack([self._place(name) for name in rows.families]) if len(rise) else np.zeros((0, 0))
+        slopes = [terms * rise[:, None], terms * rise[:, None] ** 2, families * rise[:, None]]
+        return np.concatenate(slopes, axis=1) if len(rise) else np.zeros((0, self.features))
+
+    def _place(self, family: str | None) -> Floats:
+        place = np.zeros(int(self.family_buckets))
+        if family is not None and len(place):
+            code = zlib.crc32(family.encode())
+            place[code % len(place)] = 1.0 if code & 0x10000 else -1.0
+        return place
+
+    def process_variance(self, rows: Rows) -> Floats:
+        """Variance of the true effect around W·φ, (N,), equal for all capabilities."""
+        return self.process_error**2 * np.log2(1 + self.dose(rows))
+
+    def observe(self, rows: Rows) -> Information:
+        """What the entries say: each its delta, and its peak where it had one before its end."""
+        return self._observe_deltas(rows) + self._observe_peaks(rows)
+
+    def _observe_deltas(self, rows: Rows) -> Information:
+        seen = ~np.isnan(rows.deltas)
+        both = seen[:, :, None] & seen[:, None, :]
+        noise = np.where(both, rows.errors, 0.0)
+        diagonal = (self.process_variance(rows) + self.error_floor**2)[:, None] * seen + ~seen
+        noise[:, np.arange(D), np.arange(D)] += diagonal
+        precision = np.where(both, np.linalg.inv(noise), 0.0)
+        precision = (precision + precision.transpose(0, 2, 1)) / 2 * rows.column("confidence")[:, None, None]
+        return self._sum(self.phi(rows), precision, np.nan_to_num(rows.deltas), seen * 1.0, rows)
+
+    def _observe_peaks(self, rows: Rows) -> Information:
+        step, steps = rows.column("peak_step"), rows.column("steps")
+        rise = rows.column("peak") - rows.column("start")
+        chosen = (step > 0) & (step < steps) & np.isfinite(rise) & np.isfinite(rows.deltas[:, 0])
+        if not chosen.any():
+            return Information.none(self.features)
+        numbers = rows.numbers[chosen].copy()
+        numbers[:, NUMBERS.index("steps")] = step[chosen]
+        part = Rows(
+            numbers,
+            [name for name, yes in zip(rows.algorithms, chosen, strict=True) if yes],
+            [name for name, yes in zip(rows.families, chosen, strict=True) if yes],
+            np.zeros((len(numbers), D)),
+            rows.errors[chosen],
+        )
+        variance = part.errors[:, 0, 0]
+        part.deltas[:, 0] = rise[chosen] - self.peak_discount * np.sqrt(variance)
+        precision = np.zeros((len(numbers), D, D))
+        spread = 2 * (variance + self.process_variance(part) + self.error_floor**2)
+        precision[:, 0, 0] = part.column("confidence") / spread
+        return self._sum(self.phi(part), precision, part.deltas, np.zeros((len(numbers), D)), part)
+
+    def _sum(self, phi: Floats, precision: Floats, deltas: Floats, seen: Floats, rows: Rows) -> Information:
+        n, f = phi.shape
+        outer = (phi[:, :, None] * phi[:, None, :]).reshape(n, f * f)
+        with one_thread():
+            total = (outer.T @ precision.reshape(n, D * D)).reshape(f, f, D, D)
+            vector = phi.T @ np.einsum("nij,nj->ni", precision, deltas)
+        square = np.ascontiguousarray(total.transpose(0, 2, 1, 3)).reshape(f * D, f * D)
+        return Information(square, vector.ravel(), (seen * rows.column("confidence")[:, None]).sum(axis=0))

@@ -1,0 +1,259 @@
+"""The transfer gate: may what worked before be done again here? Reuse, adapt, pilot or reject, with the
+reason.
+
+The four answers are the paper's; how they follow from the predictive distribution is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from sr_care.effects import D, query_rows
+from sr_care.entry import CAPABILITIES, Context, Floats, Strategy, check_capability
+from sr_care.errors import check_number
+from sr_care.posterior import Posterior
+from sr_care.stats import normal_cdf
+
+Action = Literal["reuse", "adapt", "pilot", "reject"]
+
+TOLERANCES = MappingProxyType(
+    {"pass1": 0.05, "pass16": 0.1, "hard": 0.05, "ood": 0.05, "diversity": 0.15, "well_formed": 0.05}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """``protected``: the capabilities that must not fall, and by how much they may. One that no remembered
+    entry measured is left out (its risk would be the prior's guess). 5 points are twice the noise of a usual
+    evaluation; pass@16 and diversity fall in every sharpening, so they have more room. Of pass@1 no more than
+    ``tolerance_share`` of its level may go: for a policy at 4%, 5 points would be everything. ``risk_limit``:
+    the probability of such a fall that is accepted. ``min_gain``: the least expected gain in pass@1 worth a
+    campaign. ``gain_margin``: a change is proposed only if it promises so much more than no change.
+    ``pilot_chance``: a pilot needs this probability of a gain. ``pilot_steps``: the paper's. ``step_shares``,
+    ``lr_factors``, ``penalty_factors``: what ``adapt`` may try, never more than was proposed; ``min_steps``:
+    fewer are no campaign. ``draws``: of the joint distribution, for the probability that any falls.
+    """
+
+    protected: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
+    tolerance_share: float = 0.25
+    risk_limit: float = 0.25
+    min_gain: float = 0.0
+    gain_margin: float = 0.02
+    pilot_chance: float = 0.3
+    pilot_steps: int = 10
+    step_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+    lr_factors: tuple[float, ...] = (1.0, 0.5, 0.25)
+    penalty_factors: tuple[float, ...] = (1.0, 2.0, 4.0)
+    min_steps: int = 3
+    draws: int = 2048
+
+    def __post_init__(self) -> None:
+        for name, tolerance in self.protected.items():
+            check_capability(name)
+            check_number(f"gate.protected.{name}", tolerance, 0, 1)
+        for name in ("tolerance_share", "risk_limit", "pilot_chance"):
+            check_number(f"gate.{name}", getattr(self, name), 0, 1)
+        for name in ("min_gain", "gain_margin"):
+            check_number(f"gate.{name}", getattr(self, name), -1, 1)
+        for name in ("pilot_steps", "min_steps", "draws"):
+            check_number(f"gate.{name}", getattr(self, name), 1)
+        for name in ("step_shares", "lr_factors"):
+            for value in getattr(self, name):
+                check_number(f"gate.{name}", value, 0, 1, above=True)
+        for value in self.penalty_factors:
+            check_number("gate.penalty_factors", value, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What to expect of one strategy: expected ``gain`` in pass@1, the standard deviation of it, the
+    probability ``risk`` that any protected capability falls beyond its tolerance, and per protected
+    capability ``effects`` = (mean, standard deviation, probability of such a fall)."""
+
+    gain: float
+    gain_sd: float
+    risk: float
+    effects: Mapping[str, tuple[float, float, float]]
+
+    @property
+    def chance(self) -> float:
+        """The probability of any gain in pass@1."""
+        return normal_cdf(self.gain / self.gain_sd) if self.gain_sd > 0 else float(self.gain > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The gate's answer: what to do (``strategy``; of 0 steps to hold the policy), what to expect of it and
+    of the ``proposal``, the ids of the ``entries`` it rests on most, and the sentence that says why."""
+
+    action: Action
+    strategy: Strategy
+    outlook: Outlook
+    proposal: Outlook
+    risk_limit: float
+    entries: tuple[int, ...] = ()
+    reason: str
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What belief revision asks of the gate: predictive variance × ``noise``, risk limit × ``tightening``,
+    and no dose at or above ``ceiling``, where a prediction failed downwards."""
+
+    noise: float = 1.0
+    tightening: float = 1.0
+    ceiling: float = float("inf")
+
+
+class TransferGate:
+    """Decides from a posterior. Same posterior, same question, same ``seed``: same answer."""
+
+    def __init__(self, config: GateConfig | None = None, *, seed: int = 0) -> None:
+        self.config = config or GateConfig()
+        half = np.random.default_rng(seed).standard_normal(((self.config.draws + 1) // 2, D))
+        self._normals_KD = np.concatenate([half, -half])  # antithetic: a centred risk is exactly one half
+
+    def decide(
+        self, proposal: Strategy, context: Context, posterior: Posterior, caution: Caution | None = None
+    ) -> Decision:
+        """Reuse the proposal if its risk is acceptable and no change promises clearly more; else adapt it to
+        the nearest change that is; else pilot, if a gain is likely enough; else reject. Without any
+        remembered pass@1 the proposal is reused: there is nothing to judge it by."""
+        caution = caution or Caution()
+        limit = self.config.risk_limit * caution.tightening
+        candidates = [*self.candidates(proposal), self._shortened(proposal)]
+        outlooks = self.outlook(candidates, context, posterior, noise=caution.noise)
+        doses = posterior.model.dose(query_rows(candidates, context))
+
+        def answer(action: Action, choice: int, reason: str) -> Decision:
+            strategy = replace(proposal, steps=0) if action == "reject" else candidates[choice]
+            return Decision(
+                action=action,
+                strategy=strategy,
+                outlook=outlooks[choice],
+                proposal=outlooks[0],
+                risk_limit=limit,
+                reason=reason,
+            )
+
+        if posterior.count[0] == 0:
+            return answer("reuse", 0, "nothing alike is remembered, so the strategy stands as proposed")
+        allowed = [
+            i
+            for i in range(len(candidates) - 1)
+            if outlooks[i].risk <= limit and outlooks[i].gain >= self.config.min_gain
+            if doses[i] < caution.ceiling
+        ]
+        if allowed:
+            best = max(outlooks[i].gain for i in allowed)
+            choice = next(i for i in allowed if outlooks[i].gain >= best - self.config.gain_margin)
+            action: Action = "adapt" if choice else "reuse"
+            return answer(action, choice, self._explain(action, outlooks, choice, limit))
+        pilot = len(candidates) - 1
+        action = "reject"
+        if outlooks[pilot].chance >= self.config.pilot_chance and doses[pilot] < caution.ceiling:
+            action = "pilot"
+        return answer(action, pilot, self._explain(action, outlooks, pilot, limit))
+
+    def greedy(self, proposal: Strategy, context: Context, posterior: Posterior) -> Decision:
+        """The change with the largest expected gain, whatever its risk: memory without a gate, for
+        comparison."""
+        candidates = self.candidates(proposal)
+        outlooks = self.outlook(candidates, context, posterior)
+        choice = max(range(len(candidates)), key=lambda i: (round(outlooks[i].gain, 9), -i))
+        gain = outlooks[choice].gain
+        return Decision(
+            action="adapt" if choice else "reuse",
+            strategy=candidates[choice],
+            outlook=outlooks[choice],
+            proposal=outlooks[0],
+            risk_limit=1.0,
+            reason=f"of {len(candidates)} strategies near the proposal this one promises most, {gain:+.1%} pass@1",
+        )
+
+    def candidates(self, proposal: Strategy) -> list[Strategy]:
+        """The proposal and its changes, nearest first: distance is the sum of factors of two by which budget,
+        learning rate and penalty differ; at equal distance a shorter budget comes first, as it costs
+        least."""
+        c = self.config
+        penalties = c.penalty_factors if proposal.penalty else (1.0,)
+        found: dict[Strategy, tuple[float, int]] = {proposal: (0.0, 0)}
+        for share in c.step_shares:
+            steps = max(round(proposal.steps * share), min(c.min_steps, proposal.steps))
+            for lr in c.lr_factors:
+                for penalty in penalties:
+                    changed = replace(
+                        proposal,
+                        steps=steps,
+                        lr=proposal.lr * lr,
+                        penalty=proposal.penalty and proposal.penalty * penalty,
+                    )
+                    ratio = max(proposal.steps, 1) / max(steps, 1)
+                    distance = float(np.log2(ratio) - np.log2(lr) + np.log2(penalty))
+                    found.setdefault(changed, (round(distance, 9), len(found)))
+        return sorted(found, key=lambda strategy: (found[strategy][0], strategy.steps, found[strategy][1]))
+
+    def _shortened(self, proposal: Strategy) -> Strategy:
+        return replace(proposal, steps=min(self.config.pilot_steps, proposal.steps))
+
+    def outlook(
+        self, strategies: Sequence[Strategy], context: Context, posterior: Posterior, *, noise: float = 1.0
+    ) -> list[Outlook]:
+        """What to expect of each strategy, with predictive variances × ``noise``."""
+        prediction = posterior.predict(strategies, context)
+        tolerances = self._tolerances(context, posterior)
+        places = [CAPABILITIES.index(name) for name in tolerances]
+        falls = np.array(list(tolerances.values()))
+        return [
+            self._outlook(mean, covariance * noise, places, falls)
+            for mean, covariance in zip(prediction.mean, prediction.covariance, strict=True)
+        ]
+
+    def _tolerances(self, context: Context, posterior: Posterior) -> dict[str, float]:
+        known = {n: t for n, t in self.config.protected.items() if posterior.count[check_capability(n)] > 0}
+        if "pass1" in known and context.pass1 is not None:
+            known["pass1"] = min(known["pass1"], self.config.tolerance_share * context.pass1)
+        return known
+
+    def _outlook(self, mean: Floats, covariance: Floats, places: list[int], falls: Floats) -> Outlook:
+        spread = np.sqrt(np.diagonal(covariance))
+        effects = {}
+        for place, fall in zip(places, falls, strict=True):
+            m, s = float(mean[place]), float(spread[place])
+            below = normal_cdf((-fall - m) / s) if s > 0 else float(m < -fall)
+            effects[CAPABILITIES[place]] = (m, s, below)
+        if len(places) > 1 and spread[places].min() > 0:
+            root = np.linalg.cholesky(covariance[np.ix_(places, places)])
+            draws = mean[places] + self._normals_KD[:, : len(places)] @ root.T
+            risk = float((draws < -falls).any(axis=1).mean())
+        else:  # one normal has its closed form
+            risk = max((below for _, _, below in effects.values()), default=0.0)
+        return Outlook(gain=float(mean[0]), gain_sd=float(spread[0]), risk=risk, effects=effects)
+
+    def _explain(self, action: Action, outlooks: list[Outlook], choice: int, limit: float) -> str:
+        asked, chosen = outlooks[0], outlooks[choice]
+        worst = max(chosen.effects, key=lambda name: chosen.effects[name][2], default="pass1")
+        if action == "reuse":
+            return (
+                f"the strategy as proposed promises {asked.gain:+.1%} pass@1 and a risk of {asked.risk:.0%} "
+                f"(limit {limit:.0%}) that something protected falls, most of all {worst}"
+            )
+        if action == "adapt":
+            return (
+                f"as proposed: {asked.gain:+.1%} pass@1 at a risk of {asked.risk:.0%} (limit {limit:.0%}); "
+                f"the nearest change that is good enough promises {chosen.gain:+.1%} at {chosen.risk:.0%}"
+            )
+        if action == "pilot":
+            return (
+                f"nothing near the proposal keeps the risk to {limit:.0%} with a gain, but {chosen.chance:.0%} "
+                "speak for a gain: a short budget finds out"
+            )
+        return (
+            f"even a short budget promises {chosen.gain:+.1%} pass@1 at a risk of {chosen.risk:.0%} "
+            f"(limit {limit:.0%}), most of all for {worst}: the policy is held"
+        )

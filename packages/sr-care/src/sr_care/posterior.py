@@ -1,0 +1,120 @@
+"""The belief about what a strategy does in a context: Bayesian linear-Gaussian, the whole vector at once.
+
+In information form every update is a sum, so incremental equals batch, order does not matter, and the
+covariance is the inverse of a positive definite matrix always. Axes: M strategies asked about, F features, D
+capabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_care.blas import one_thread
+from sr_care.effects import D, EffectModel, Information, Rows, query_rows, to_rows
+from sr_care.entry import Context, Entry, Floats, Strategy
+from sr_care.errors import check_number
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of the true deltas (before measurement noise) of M strategies: ``mean`` (M, D), ``covariance`` (M, D,
+    D), and of that covariance the part ``epistemic`` (M, D, D) that more evidence would remove."""
+
+    mean: Floats
+    covariance: Floats
+    epistemic: Floats
+
+    def interval(self, z: float = 1.645) -> tuple[Floats, Floats]:
+        """Lower and upper ends (M, D) of the central intervals, ``z`` standard deviations wide; 1.645:
+        90%."""
+        spread = z * np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+        return self.mean - spread, self.mean + spread
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The prior of ``model`` and the ``information`` gathered so far. Immutable: updates return a new one."""
+
+    model: EffectModel
+    information: Information
+
+    @classmethod
+    def empty(cls, model: EffectModel | None = None) -> Posterior:
+        model = model or EffectModel()
+        return cls(model, Information.none(model.features))
+
+    @property
+    def count(self) -> Floats:
+        """The weighted number of entries behind each capability, (D,)."""
+        return self.information.count
+
+    def update(self, entries: Sequence[Entry], *, weight: float = 1.0) -> Posterior:
+        """After seeing ``entries``, each counted ``weight`` × its confidence."""
+        check_number("weight", weight, 0)
+        return self.absorb(self.model.observe(to_rows(entries)).weighted(weight))
+
+    def absorb(self, information: Information) -> Posterior:
+        """After seeing what ``information`` sums up."""
+        return Posterior(self.model, self.information + information)
+
+    def forget(self, factor: float) -> Posterior:
+        """With all evidence so far at ``factor`` ∈ [0, 1] of its weight; the prior stays."""
+        check_number("forgetting factor", factor, 0, 1)
+        return Posterior(self.model, self.information.weighted(factor))
+
+    @cached_property
+    def _seen(self) -> NDArray[np.intp]:
+        """Positions, among the F·D weights, of those whose capability was measured: the others keep their
+        prior, and leaving them out of the linear algebra makes the usual case (pass@1 alone) D³ times
+        cheaper."""
+        measured = np.flatnonzero(self.count > 0)
+        return (np.arange(self.model.features)[:, None] * D + measured).ravel()
+
+    @cached_property
+    def _solved(self) -> tuple[Floats, Floats]:
+        """Of the ``_seen`` weights: the Cholesky factor L of the precision in units of the prior, and the
+        mean in those units."""
+        scale = self.model.prior()[self._seen]
+        information = self.information.precision[np.ix_(self._seen, self._seen)]
+        with one_thread():
+            factor = np.linalg.cholesky(np.eye(len(scale)) + information * scale[:, None] * scale)
+            half = np.linalg.solve(factor, self.information.vector[self._seen] * scale)
+            mean = np.linalg.solve(factor.T, half)
+        return np.asarray(factor, dtype=np.float64), np.asarray(mean, dtype=np.float64)
+
+    def weights(self) -> tuple[Floats, Floats]:
+        """Mean (F·D,) and covariance (F·D, F·D) of the weights."""
+        factor, seen_mean = self._solved
+        scale, seen = self.model.prior(), self._seen
+        with one_thread():
+            root = np.linalg.solve(factor, np.diag(scale[seen]))
+            block = root.T @ root
+        mean, covariance = np.zeros(len(scale)), np.diag(scale**2)
+        mean[seen] = seen_mean * scale[seen]
+        covariance[np.ix_(seen, seen)] = block
+        return mean, covariance
+
+    def predict(self, strategies: Sequence[Strategy], context: Context) -> Prediction:
+        """The effects to expect of each strategy in ``context``."""
+        return self.predict_rows(query_rows(strategies, context))
+
+    def predict_rows(self, rows: Rows) -> Prediction:
+        """As ``predict``, for strategies and contexts given as arrays."""
+        factor, mean = self._solved
+        phi = self.model.phi(rows)
+        m, f = phi.shape
+        scale = self.model.prior()
+        spread = (phi[:, :, None, None] * np.eye(D)).reshape(m, f * D, D) * scale[:, None]
+        seen = spread[:, self._seen]
+        with one_thread():
+            roots = np.linalg.solve(factor, seen.transpose(1, 0, 2).reshape(-1, m * D))
+        roots = roots.reshape(-1, m, D).transpose(1, 0, 2)
+        unseen = (self.count == 0) * (spread**2).sum(axis=1)
+        epistemic = roots.transpose(0, 2, 1) @ roots + unseen[:, :, None] * np.eye(D)
+        covariance = epistemic + self.model.process_variance(rows)[:, None, None] * np.eye(D)
+        return Prediction(np.einsum("mwd,w->md", seen, mean), covariance, epistemic)
