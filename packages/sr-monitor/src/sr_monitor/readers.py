@@ -44,6 +44,8 @@ def read_runs(path: Path | str, format: str = "auto", columns: Mapping[str, str]
         inner = sorted(p.parent for p in path.glob("*/metrics.jsonl")) or sorted(
             p.parent for p in path.glob("*/*/metrics.jsonl")
         )
+        order = list(_json_object(path / "summary.json"))  # a demo's summary names its runs in their order
+        inner.sort(key=lambda p: order.index(p.name) if p.name in order else len(order))
         if inner:
             return [read_run(p, "sr", columns) for p in inner]
     return [read_run(path, format, columns)]

@@ -106,9 +106,20 @@ class Run:
 
     @property
     def campaigns(self) -> tuple[Campaign, ...]:
-        kept = {c.get("campaign"): c.get("kept_step") for c in self.summary.get("campaigns", ())}
         numbers = sorted({r.campaign for r in self.records})
-        return tuple(Campaign(n, tuple(r for r in self.records if r.campaign == n), kept.get(n)) for n in numbers)
+        return tuple(
+            Campaign(
+                number,
+                tuple(r for r in self.records if r.campaign == number),
+                self.summary_of(number).get("kept_step"),
+            )
+            for number in numbers
+        )
+
+    def summary_of(self, campaign: int) -> Mapping[str, Any]:
+        """What the run's summary says about ``campaign``; empty if nothing."""
+        told = self.summary.get("campaigns", ())
+        return next((c for c in told if isinstance(c, Mapping) and c.get("campaign") == campaign), {})
 
     @property
     def finished(self) -> bool:

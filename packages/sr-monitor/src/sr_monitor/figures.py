@@ -1,0 +1,181 @@
+"""Curves of held-out pass@1 with their noise, for the eye: PNG and SVG, legible in print and to the colour-blind.
+
+matplotlib is needed (``pip install sr-monitor[report]``) and loaded when a figure is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sr_monitor.errors import MonitorError
+from sr_monitor.readers import read_runs
+from sr_monitor.runs import Campaign, Record, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours that differ for every kind of colour vision; markers and dashes say the same once more.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+DASHES = ("-", "--", "-.", ":", "-", "--")
+INK = "#1a1a1a"
+INDICATORS = {
+    "train_reward": "training reward",
+    "entropy": "entropy (nats per token)",
+    "unique_share": "distinct samples (share)",
+    "length": "length (tokens)",
+    "truncated": "truncated (share)",
+    "zero_std_groups": "equal-reward groups (share)",
+    "grad_norm": "gradient norm",
+    "kl": "KL to the reference",
+}
+_Z95 = 1.96
+
+
+def write_figure(dirs: Sequence[Path | str], out: Path | str) -> None:
+    """Draw the runs found in ``dirs`` and write PNG and SVG: ``out`` with either suffix."""
+    runs = [run for folder in dirs for run in read_runs(folder)]
+    figure = plot_curves(runs)
+    for suffix in (".png", ".svg"):
+        target = Path(out).with_suffix(suffix)
+        try:
+            with target.open("wb") as file:
+                _save(figure, file, suffix[1:])
+        except OSError as error:
+            raise MonitorError(f"{target}: cannot be written, {error.strerror}; choose another place") from error
+
+
+def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float = 8.0, height: float = 4.2) -> Figure:
+    """Held-out pass@1 of every run over its steps, campaigns one after another; size in inches.
+
+    The band is the 95% sampling noise of each evaluation. A triangle marks a roll-back, a cross a stop, a star the
+    policy handed on, a dotted line the onset of a collapse.
+    """
+    if not runs:
+        raise MonitorError("figure: at least one run is needed, got none")
+    figure, axes = _new_figure(width, height)
+    for run, colour, marker, dash in zip(
+        runs, itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(DASHES), strict=False
+    ):
+        _draw_run(axes, run, colour, marker, dash)
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("gradient steps")
+    axes.set_ylabel("held-out pass@1 (%)")
+    if title:
+        axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+    return figure
+
+
+def plot_indicator(runs: Sequence[Run], name: str, *, width: float = 3.6, height: float = 2.1) -> Figure | None:
+    """One training signal of every run over its steps; None where no run has it."""
+    figure, axes = _new_figure(width, height)
+    drawn = False
+    for run, colour, dash in zip(runs, itertools.cycle(COLOURS), itertools.cycle(DASHES), strict=False):
+        points = [(x, r.signals[name]) for x, r in _placed(run) if name in r.signals]
+        if points:
+            drawn = True
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=dash, linewidth=1.4)
+    axes.set_title(INDICATORS.get(name, name), loc="left", fontsize=9, color=INK)
+    axes.tick_params(labelsize=8)
+    return figure if drawn else None
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element for an HTML page: no background, letters as text."""
+    buffer = io.BytesIO()
+    figure.patch.set_visible(False)
+    figure.axes[0].patch.set_visible(False)
+    _save(figure, buffer, "svg")
+    text = buffer.getvalue().decode()
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+
+
+def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    try:
+        from matplotlib.figure import Figure  # not pyplot: no global state, no display
+    except ImportError as error:
+        raise MonitorError("figure: matplotlib is needed; pip install 'sr-monitor[report]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    for item in (axes.xaxis.label, axes.yaxis.label):
+        item.set_color(INK)
+    axes.tick_params(colors=INK)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    return figure, axes
+
+
+def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:
+    style = {"marker": marker, "linestyle": dash, "color": colour}
+    axes.plot([], [], label=run.name, linewidth=1.6, markersize=3.2, **style)
+    offset = 0
+    for number, campaign in enumerate(run.campaigns):
+        if number:
+            axes.axvline(offset, color=colour, linewidth=0.5, alpha=0.4)
+        _draw_campaign(axes, campaign, offset, style)
+        offset += campaign.records[-1].step
+
+
+def _draw_campaign(axes: Axes, campaign: Campaign, offset: int, style: dict[str, Any]) -> None:
+    curve, colour = campaign.trajectory, style["color"]
+    if curve is None:
+        return
+    values = dict(zip(curve.steps, 100 * curve.pass1_E, strict=True))
+    x_E = [offset + step for step in curve.steps]
+    half_E = _Z95 * 100 * curve.standard_errors_E()
+    y_E = 100 * curve.pass1_E
+    axes.fill_between(x_E, (y_E - half_E).clip(0), (y_E + half_E).clip(max=100), color=colour, alpha=0.18, linewidth=0)
+    axes.plot(x_E, y_E, linewidth=1.6, markersize=3.2, **style)
+    for record in campaign.records:
+        action, to = record.decision.get("action"), record.decision.get("to_step")
+        x, y = offset + record.step, values.get(record.step)
+        if y is None or action not in ("roll_back", "stop"):
+            continue
+        sign = "v" if action == "roll_back" else "X"
+        axes.plot([x], [y], marker=sign, color=colour, markersize=9, markeredgecolor=INK, linestyle="none", zorder=4)
+        if to in values:  # the weights of that step come back
+            axes.annotate(
+                "", (offset + to, values[to]), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "alpha": 0.7}
+            )
+    if campaign.kept_step in values:
+        x, y = offset + campaign.kept_step, values[campaign.kept_step]
+        axes.plot([x], [y], marker="*", color=colour, markersize=14, markeredgecolor=INK, linestyle="none", zorder=5)
+    survivor = campaign.surviving
+    if survivor is not None and survivor.onset is not None:
+        axes.axvline(offset + survivor.onset, color=colour, linestyle=":", linewidth=1.4)
+        axes.annotate(
+            "onset",
+            (offset + survivor.onset, 98),
+            fontsize=8,
+            color=colour,
+            xytext=(3, 0),
+            va="top",
+            textcoords="offset points",
+        )
+
+
+def _placed(run: Run) -> Iterator[tuple[int, Record]]:
+    """Every record with its place on the common axis, campaigns one after another."""
+    offset = 0
+    for campaign in run.campaigns:
+        for record in campaign.records:
+            yield offset + record.step, record
+        offset += campaign.records[-1].step
+
+
+def _save(figure: Figure, file: Any, kind: str) -> None:
+    import matplotlib as mpl
+
+    # fixed salt and no date: the same run gives the same bytes
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sr-monitor"}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=160, metadata=metadata)

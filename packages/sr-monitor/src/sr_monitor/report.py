@@ -1,0 +1,211 @@
+"""One HTML file that tells what happened in some runs; needs no network and runs no script.
+
+jinja2 and matplotlib are needed (``pip install sr-monitor[report]``) and loaded when a report is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_monitor.errors import MonitorError
+from sr_monitor.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
+from sr_monitor.noise import corrected_peak, null_of
+from sr_monitor.readers import read_runs
+from sr_monitor.runs import Campaign, Run
+from sr_monitor.statistics import bootstrap
+from sr_monitor.verdict import Verdict, judge
+
+MOST_TASKS_SHOWN = 4
+MOST_CHARACTERS = 1600
+
+
+def write_report(dirs: Sequence[Path | str], out: Path | str) -> None:
+    """Read the runs in ``dirs`` and write the report to ``out``."""
+    runs = [run for folder in dirs for run in read_runs(folder)]
+    text = render(runs)
+    try:
+        Path(out).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MonitorError(f"{out}: cannot be written, {error.strerror}; choose another place with --out") from error
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The report as HTML."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MonitorError("report: jinja2 is needed; pip install 'sr-monitor[report]'") from error
+    if not runs:
+        raise MonitorError("report: at least one run is needed, got none")
+    environment = Environment(
+        loader=PackageLoader("sr_monitor"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "number": _number}
+    verdicts = [judge(run) for run in runs]
+    figures = {name: plot_indicator(runs, name) for name in INDICATORS}
+    return environment.get_template("report.html.j2").render(
+        title=", ".join(run.name for run in runs[:4]) + (", …" if len(runs) > 4 else ""),
+        sentences=summarize(runs, verdicts),
+        curves=_inline(svg_text(plot_curves(runs, width=9.5, height=4.6)), "curves"),
+        indicators=[
+            (name, _inline(svg_text(figure), f"i-{name}")) for name, figure in figures.items() if figure is not None
+        ],
+        rows=[_row(run, campaign) for run in runs for campaign in run.campaigns],
+        decisions=[d for run in runs for d in _decisions(run)],
+        samples=[s for run in runs if (s := _samples(run)) is not None],
+        verdicts=list(zip(runs, verdicts, strict=True)),
+        colours=COLOURS,
+    )
+
+
+def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
+    """What happened, in three sentences."""
+    if len(runs) == 1:
+        return _one(runs[0], verdicts[0])
+    if len(runs) == 2:
+        return [_story(runs[0]), _story(runs[1]), _bottom_line(runs)]
+    collapsed = sum(v.verdict == "collapsed" for v in verdicts)
+    ends = [value for run in runs if (value := _handed_on(run)[0]) is not None]
+    spread = bootstrap(ends) if ends else None
+    return [
+        f"{len(runs)} runs with {sum(len(run.campaigns) for run in runs)} campaigns were read; {collapsed} of the "
+        "runs ended collapsed.",
+        "No run says what it handed on."
+        if spread is None
+        else f"The policies in hand at the end pass {_percent(spread.estimate)} on average, "
+        f"95% interval {_percent(spread.low)} to {_percent(spread.high)} over runs.",
+        _bottom_line(runs),
+    ]
+
+
+def _one(run: Run, verdict: Verdict) -> list[str]:
+    value, source = _handed_on(run)
+    rolled = sum(r.decision.get("action") == "roll_back" for r in run.records)
+    acted = f"The guard rolled back {rolled} time(s)" if rolled else "Nothing was rolled back"
+    handed = "what was handed on is not known." if value is None else f"the policy in hand passes {_percent(value)}"
+    return [
+        _story(run),
+        verdict.reason,
+        f"{acted}; {handed}" + (f" ({source})." if value is not None else ""),
+    ]
+
+
+def _story(run: Run) -> str:
+    curves = [c.trajectory for c in run.campaigns if c.trajectory is not None]
+    if not curves:
+        return f"“{run.name}” was never evaluated on held-out tasks."
+    best = max(curves, key=lambda t: t.peak)
+    where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {curves.index(best)}, step {best.peak_step}"
+    end = curves[-1].end
+    course = "and ended there" if end >= best.peak else f"and ended at {_percent(end)} (step {curves[-1].steps[-1]})"
+    return (
+        f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1, reached {_percent(best.peak)} "
+        f"({where}) {course}."
+    )
+
+
+def _bottom_line(runs: Sequence[Run]) -> str:
+    known = [(run.name, *_handed_on(run)) for run in runs]
+    said = [f"“{name}” {_percent(value)}" for name, value, _ in known if value is not None]
+    if not said:
+        return "What the runs handed on is not known."
+    sources = {source for _, value, source in known if value is not None}
+    return f"Handed on: {', '.join(said[:6])}{', …' if len(said) > 6 else ''} ({' / '.join(sorted(sources))})."
+
+
+def _handed_on(run: Run) -> tuple[float | None, str]:
+    """pass@1 of the policy handed on, and where it was measured."""
+    audit = run.summary.get("audit")
+    if isinstance(audit, Mapping) and isinstance(audit.get("kept"), int | float):
+        return float(audit["kept"]), "on the audit set, which no decision saw"
+    if isinstance(run.summary.get("kept"), int | float):
+        return float(run.summary["kept"]), "on the held-out set"
+    curve = run.campaigns[-1].surviving
+    return (None, "") if curve is None else (curve.end, "last held-out evaluation")
+
+
+def _row(run: Run, campaign: Campaign) -> dict[str, Any]:
+    curve = campaign.trajectory
+    told: Mapping[str, Any] = next(
+        (c for c in run.summary.get("campaigns", ()) if c.get("campaign") == campaign.number), {}
+    )
+    row: dict[str, Any] = {"run": run.name, "campaign": campaign.number, "audit": told.get("audit") or {}}
+    row |= {"kept": told.get("kept"), "kept_step": told.get("kept_step"), "steps": campaign.records[-1].step}
+    if curve is None:
+        return row | {"curve": None, "p_value": None, "corrected": None}
+    known = bool(np.isfinite(curve.standard_errors_E()).all())
+    null = null_of(curve) if known else None
+    return row | {
+        "curve": curve,
+        "p_value": None if null is None else null.p_value(curve.gap),
+        "corrected": corrected_peak(curve) if known else None,
+    }
+
+
+def _decisions(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"run": run.name, "campaign": r.campaign, "step": r.step, **r.decision}
+        for r in run.records
+        if r.decision.get("action") in ("roll_back", "stop")
+    ]
+
+
+def _samples(run: Run) -> dict[str, Any] | None:
+    """Completions of a few tasks at start, peak and end of the run's most telling campaign, side by side."""
+    campaigns = [c for c in run.campaigns if c.trajectory is not None]
+    if not run.samples or not campaigns:
+        return None
+    campaign = max(campaigns, key=lambda c: c.trajectory.gap if c.trajectory else 0.0)
+    rows = [s for s in run.samples if s.get("campaign", 0) == campaign.number and "step" in s and "task_id" in s]
+    steps = sorted({s["step"] for s in rows})
+    curve = campaign.trajectory
+    if not steps or curve is None:
+        return None
+    wanted = {"start": curve.steps[0], "peak": curve.peak_step, "end": curve.steps[-1]}
+    places = {name: min(steps, key=lambda s: (abs(s - step), s)) for name, step in wanted.items()}
+    by_place = {(s["step"], s["task_id"]): s for s in reversed(rows)}
+    tasks: list[tuple[int, int, str, dict[str, Any]]] = []
+    for task_id in dict.fromkeys(s["task_id"] for s in rows):
+        shown = {name: by_place.get((step, task_id)) for name, step in places.items()}
+        if all(shown.values()):
+            outcomes = {s.get("outcome") for s in shown.values() if s}
+            tasks.append((-len(outcomes), len(tasks), task_id, shown))
+    chosen = [
+        {
+            "task_id": task_id,
+            "prompt": _shorten(next(iter(shown.values()))),
+            "shown": [(name, _shorten(s, "completion"), (s or {}).get("outcome", "")) for name, s in shown.items()],
+        }
+        for _, _, task_id, shown in sorted(tasks, key=lambda t: t[:2])[:MOST_TASKS_SHOWN]
+    ]
+    return {"run": run.name, "campaign": campaign.number, "places": places, "tasks": chosen} if chosen else None
+
+
+def _shorten(sample: Mapping[str, Any] | None, key: str = "prompt") -> str:
+    """Text fit for a page: control characters made visible, long ones cut."""
+    text = str((sample or {}).get(key, ""))
+    text = re.sub(r"[^\n\t\x20-\x7e\u00a0-\uffff]", "�", text)
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " […]"
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """An SVG that follows the page: its colours become the page's, its ids are made unique."""
+    for number, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--c{number})")
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match[1]}{prefix}-", svg)
+    head, rest = svg.split(">", 1)
+    return re.sub(r' (width|height)="[^"]*"', "", head) + ' width="100%">' + rest
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

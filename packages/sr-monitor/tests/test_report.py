@@ -1,0 +1,143 @@
+"""The report and the figures: complete, offline, safe, and openable by a browser without a complaint."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from run_dirs import COLLAPSE, RISE, write_demo, write_run
+
+from sr_monitor import MonitorError, read_runs
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from sr_monitor.figures import plot_curves, svg_text, write_figure
+from sr_monitor.report import render, summarize, write_report
+from sr_monitor.verdict import judge
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag closed out of order; collects the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    write_report([write_demo(tmp_path / "demo")], tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_page_is_well_formed_and_tells_the_story(page: str) -> None:
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "“unguarded” started at 37.5% held-out pass@1, reached 93.8% (step 4) and ended at 6.2%" in parser.text
+    assert "Handed on:" in parser.text
+    assert "roll_back to 5" in parser.text
+    assert "collapsed" in parser.text
+
+
+def test_nothing_is_fetched_and_nothing_is_executed(page: str) -> None:
+    # names of XML vocabularies are not addresses; everything else that could be loaded is refused
+    assert not re.search(r'(src|href|action)="(?!#|data:)', re.sub(r'xmlns(:\w+)?="[^"]*"', "", page))
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert "<script" not in page.lower()
+    assert "default-src 'none'" in page
+
+
+def test_what_the_policy_wrote_is_escaped(page: str) -> None:
+    assert "&lt;script&gt;" in page
+    assert "\x07" not in page
+
+
+def test_ids_of_several_figures_do_not_clash(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', page)) <= set(ids)
+
+
+def test_summaries_have_three_sentences_for_one_two_and_many_runs(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        folder = tmp_path / str(count)
+        for number in range(count):
+            write_run(folder / f"r{number}", COLLAPSE if number else RISE)
+        runs = read_runs(folder)
+        assert len(summarize(runs, [judge(run) for run in runs])) == 3
+
+
+def test_a_chain_has_a_row_per_campaign(tmp_path: Path) -> None:
+    page = render(read_runs(write_run(tmp_path / "chain", COLLAPSE, campaigns=3)))
+    assert page.count('class="bad">87.5%') == 3
+
+
+def test_a_run_without_evaluations_or_samples_is_reported_too(tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"campaign": 0, "step": 1, "train_reward": 0.5}\n')
+    assert "never evaluated" in render(read_runs(folder))
+
+
+def test_figures_are_written_as_png_and_svg(tmp_path: Path) -> None:
+    write_figure([write_demo(tmp_path / "demo")], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "curves.svg").read_text()
+
+
+def test_the_same_run_gives_the_same_figure(tmp_path: Path) -> None:
+    runs = read_runs(write_demo(tmp_path / "demo"))
+    assert svg_text(plot_curves(runs)) == svg_text(plot_curves(runs))
+
+
+def test_the_onset_is_marked_where_a_run_collapsed_and_nowhere_else(tmp_path: Path) -> None:
+    collapsed = read_runs(write_run(tmp_path / "a", COLLAPSE))
+    healthy = read_runs(write_run(tmp_path / "b", RISE))
+    assert "onset" not in svg_text(plot_curves(healthy))
+    # the summary says that the peak was handed on, but nothing was stopped: the curve is judged as it ran
+    assert "onset" in svg_text(plot_curves(collapsed))
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    demo = write_demo(tmp_path / "demo")
+    with pytest.raises(MonitorError, match="cannot be written"):
+        write_report([demo], tmp_path / "absent" / "report.html")
+    with pytest.raises(MonitorError, match="cannot be written"):
+        write_figure([demo], tmp_path / "absent" / "curves.png")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_shows_it_without_console_errors_and_prints_it(page: str, tmp_path: Path) -> None:
+    chromium = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    address = (tmp_path / "report.html").as_uri()
+    pdf = tmp_path / "report.pdf"
+    done = subprocess.run(
+        [*chromium, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ":CONSOLE" not in done.stderr
+    assert pdf.read_bytes().startswith(b"%PDF")
