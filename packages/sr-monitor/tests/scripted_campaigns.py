@@ -67,8 +67,10 @@ def play(
 def curve(means: list[float], start_M: NDArray[np.float64]) -> Callable[..., NDArray[np.float64]]:
     """Updates that give the tasks the mean pass rates ``means`` (index = step), whatever came before."""
 
+    truth = {mean: at_mean(start_M, mean) for mean in set(means)}
+
     def evolve(step: int, _truth_M: NDArray[np.float64], _lr: float) -> NDArray[np.float64]:
-        return at_mean(start_M, means[step])
+        return truth[means[step]]
 
     return evolve
 

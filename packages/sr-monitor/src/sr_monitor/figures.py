@@ -115,7 +115,7 @@ def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:
-    style = {"marker": marker, "linestyle": dash, "color": colour}
+    style: dict[str, Any] = {"marker": marker, "linestyle": dash, "color": colour}
     axes.plot([], [], label=run.name, linewidth=1.6, markersize=3.2, **style)
     offset = 0
     for number, campaign in enumerate(run.campaigns):
