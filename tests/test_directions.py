@@ -47,9 +47,8 @@ def test_importing_a_library_loads_no_torch(package: str) -> None:
 
 
 def test_help_loads_no_torch() -> None:
-    assert not modules_after(
-        "from click.testing import CliRunner\nimport sr_cli.main\nCliRunner().invoke(sr_cli.main.sr, ['--help'])"
-    ) & {"torch", "transformers"}
+    statement = "from click.testing import CliRunner; from sr_cli.main import sr; CliRunner().invoke(sr, ['--help'])"
+    assert not modules_after(statement) & {"torch", "transformers"}
 
 
 def test_only_sr_core_may_use_torch_outright() -> None:

@@ -115,8 +115,8 @@ def test_a_roll_back_restores_weights_cuts_the_rate_and_forgets_the_moments() ->
 
 
 def test_a_guard_may_only_roll_back_to_what_it_holds() -> None:
+    trainer = make_trainer(evaluate=EvaluateConfig(samples=4, audit_samples=0))
     with pytest.raises(ConfigError, match="a step it holds, got 2"):
-        trainer = make_trainer(evaluate=EvaluateConfig(samples=4, audit_samples=0))
         run_campaign(trainer, TASKS, ScriptedGuard({3: Answer("roll_back", to_step=2)}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -51,7 +52,7 @@ def _execute(
     with make_grader(config) as grader, _terminating():
         if store is None:
             store = RunStore.create(folder, _describe(config, seed, policy, grader.isolation))
-        with store.lock():
+        with store.lock(), _interruptible(folder):
             planner = make_planner(config, seed, folder)
             judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
             trainer = Trainer(policy, judge, config.training(seed))
@@ -102,6 +103,15 @@ def _terminating() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"sr: state saved, continue with: sr resume {folder}", file=sys.stderr)
+        raise
 
 
 @contextmanager

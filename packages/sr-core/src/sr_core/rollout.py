@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
+from sr_core.cache import roomy_cache
 from sr_core.errors import NonFiniteError
 from sr_core.policy import Policy
 
@@ -87,7 +88,7 @@ def _decode(
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies."""
     device = policy.device
-    mask, last_hidden, cache = _prefill(policy, prompts)
+    mask, last_hidden, cache = _prefill(policy, prompts, max_new_tokens)
     cache.batch_repeat_interleave(group_size)
     mask = mask.repeat_interleave(group_size, dim=0)
     hidden = last_hidden.repeat_interleave(group_size, dim=0)
@@ -102,7 +103,7 @@ def _decode(
         if not bool(torch.isfinite(hidden).all()):
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
         probs_V = logprobs_V.exp()
-        drawn = torch.multinomial(probs_V, 1, generator=rng)
+        drawn = _draw(probs_V, rng)
         ids_NT[rows, t] = drawn[:, 0]
         logprobs_NT[rows, t] = logprobs_V.gather(1, drawn)[:, 0]
         entropy -= torch.where(probs_V > 0, probs_V * logprobs_V, 0)[alive].sum()
@@ -127,8 +128,16 @@ def _decode(
     return ids_NT, logprobs_NT, float(entropy)
 
 
-def _prefill(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, DynamicCache]:
-    """Read every prompt once, left-padded: mask (P x T), last hidden state (P x hidden), cache."""
+def _draw(probs_NV: Tensor, rng: torch.Generator) -> Tensor:
+    """One token per row (N x 1) by inverting the cumulative distribution: one random number a row, not V of them."""
+    cumulative = probs_NV.cumsum(-1)
+    uniform = torch.rand((len(probs_NV), 1), generator=rng, device=probs_NV.device, dtype=probs_NV.dtype)
+    # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=probs_NV.shape[1] - 1)
+
+
+def _prefill(policy: Policy, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, Tensor, Cache]:
+    """Read every prompt once, left-padded: mask (P x T), last hidden state (P x hidden), cache with ``room``."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), policy.pad_id)
     mask = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -136,7 +145,7 @@ def _prefill(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, 
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     ids, mask = ids.to(policy.device), mask.to(policy.device)
-    cache = DynamicCache(config=policy.model.config)
+    cache = roomy_cache(policy.model.config.get_text_config().num_hidden_layers, room)
     out = policy.hidden(
         input_ids=ids,
         attention_mask=mask,

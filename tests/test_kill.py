@@ -1,0 +1,124 @@
+"""``kill -9`` of the real command at moments that hurt, ``sr resume``, and the same run as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = {
+    "campaign.count": "2",
+    "campaign.steps": "4",
+    "controller.name": "guard",
+    "evaluate.audit_samples": "2",
+    "evaluate.samples": "4",
+    "sampling.group_size": "4",
+    "sampling.prompts": "2",
+    "tasks.audit": "4",
+    "tasks.heldout": "4",
+    "tasks.train": "6",
+}
+SETTINGS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+# one thread: the runs share the machine with each other, and operations this small are slower on two
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def sr(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sr_cli", *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def weights(folder: Path) -> str:
+    return hashlib.sha256((folder / "checkpoints" / "kept" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def written(folder: Path, count: int) -> Callable[[], bool]:
+    path = folder / "metrics.jsonl"
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= count
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finish(sr("run", *SETTINGS, "--seed", "3", "--out", str(folder)))
+    return folder
+
+
+def test_kill_9_at_bad_moments_and_resume_equals_the_uninterrupted_run(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    checkpoints = folder / "checkpoints"
+    moments: list[Callable[[], bool]] = [
+        lambda: any(checkpoints.glob("*.tmp")),  # while the first checkpoint is written
+        written(folder, 3),  # right after a row, before its checkpoint
+        lambda: written(folder, 5)() and any(checkpoints.glob("*.tmp")),  # while a later checkpoint is written
+        written(folder, 7),
+    ]
+    process = sr("run", *SETTINGS, "--seed", "3", "--out", str(folder))
+    for moment in moments:
+        wait_for(moment, process)
+        process.kill()
+        process.communicate()
+        process = sr("resume", str(folder))
+    wait_for(written(folder, 8), process)
+    time.sleep(0.05)  # in the middle of a roll-out
+    process.kill()
+    process.communicate()
+    finish(sr("resume", str(folder)))
+    assert rows(folder) == rows(whole)
+    assert weights(folder) == weights(whole)
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole)]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_exits_130_and_resumes(whole: Path, tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "run"
+    process = sr("run", *SETTINGS, "--seed", "3", "--out", str(folder))
+    wait_for(written(folder, 2), process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"sr resume {folder}" in err
+    assert "Traceback" not in err
+    finish(sr("resume", str(folder)))
+    assert rows(folder) == rows(whole)
+    assert weights(folder) == weights(whole)
+
+
+def test_resuming_a_complete_run_changes_nothing(whole: Path) -> None:
+    before = (whole / "metrics.jsonl").read_bytes()
+    assert "kept" in finish(sr("resume", str(whole)))
+    assert (whole / "metrics.jsonl").read_bytes() == before
