@@ -41,7 +41,7 @@ class GateConfig:
 
     protected: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
     tolerance_share: float = 0.25
-    risk_limit: float = 0.25
+    risk_limit: float = 0.2
     min_gain: float = 0.0
     gain_margin: float = 0.02
     pilot_chance: float = 0.3
