@@ -170,13 +170,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.task_id, str) or not self.task_id:
-            raise TaskError(
-                f"task_id must be a non-empty string, got {self.task_id!r}; give each task a name"
-            )
+            raise TaskError(f"task_id must be a non-empty string, got {self.task_id!r}; give each task a name")
         if not isinstance(self.tests, (CallTests, AssertTests, StdioTests)):
-            raise TaskError(
-                f"task {self.task_id}: tests must be Call-, Assert- or StdioTests, got {self.tests!r:.60}"
-            )
+            raise TaskError(f"task {self.task_id}: tests must be Call-, Assert- or StdioTests, got {self.tests!r:.60}")
         parts = self.entry_point.split(".") if isinstance(self.entry_point, str) else [""]
         named = 1 <= len(parts) <= 2 and all(part.isidentifier() for part in parts)
         if not named and not (self.entry_point == "" and not isinstance(self.tests, CallTests)):

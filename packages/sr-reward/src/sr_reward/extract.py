@@ -1,0 +1,98 @@
+"""From what a model wrote to the program that is run.
+
+The rules, in order:
+
+1. A fenced block: of the blocks that define the entry point the last one (a revised answer comes later); if none
+   does, the last block that compiles, else the last one. An unclosed fence runs to the end.
+2. No fence, and the text defines the entry point itself between prose: the largest run of lines that compiles
+   and holds the definition.
+3. Otherwise the text as it is.
+
+A completion that defines the entry point anew is placed after the prompt, whose imports and helpers it may use; any
+other completion continues the prompt. A solution is a whole program and stands alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sr_reward.task import Task
+
+_FENCE = re.compile(
+    r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
+_PYTHON = {"", "python", "py", "python3", "python2"}
+_MAX_LINES = 400  # prose around code is searched for the longest program only up to this many lines
+
+
+def program_text(task: Task, completion: str, *, solution: bool = False) -> str | None:
+    """The program to run for one sample, or None where there is no code in it."""
+    code = extract_code(completion, task.entry_point)
+    if not code.strip():
+        return None
+    if solution or not task.prompt_is_code:
+        return code
+    if code is not completion and not _defines(code, task.entry_point) and not code[0].isspace():
+        # a fenced block that is neither the function nor its body: run it by itself
+        return code
+    if _defines(code, task.entry_point) and (code is not completion or not _compiles(task.prompt + completion)):
+        return _closed(task.prompt) + "\n" + code
+    return task.prompt + code
+
+
+def extract_code(text: str, entry_point: str = "") -> str:
+    """The code in ``text`` (``text`` itself, the same object, where nothing had to be taken out of it)."""
+    if "```" in text or "~~~" in text:
+        blocks = [(tag.lower(), body) for _, tag, body in _FENCE.findall(text)]
+        if blocks:
+            return _choose(
+                [body for tag, body in blocks if tag in _PYTHON] or [body for _, body in blocks], entry_point
+            )
+    if entry_point and _defines(text, entry_point) and not _compiles(text):
+        return _longest_program(text, entry_point) or text
+    return text
+
+
+def _choose(blocks: list[str], entry_point: str) -> str:
+    if entry_point:
+        defining = [block for block in blocks if _defines(block, entry_point)]
+        if defining:
+            return defining[-1]
+    compiling = [block for block in blocks if block.strip() and _compiles(block)]
+    return (compiling or blocks)[-1]
+
+
+def _defines(code: str, entry_point: str) -> bool:
+    if not entry_point:
+        return False
+    name = re.escape(entry_point.partition(".")[0])
+    return re.search(rf"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*=[^=]", code, re.MULTILINE) is not None
+
+
+def _compiles(code: str) -> bool:
+    try:
+        compile(code, "<sample>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return False
+    return True
+
+
+def _closed(prompt: str) -> str:
+    """The prompt as code of its own: a signature without a body is given one."""
+    return prompt if _compiles(prompt) else prompt.rstrip("\n") + "\n    pass\n"
+
+
+def _longest_program(text: str, entry_point: str) -> str:
+    lines = text.splitlines(keepends=True)[:_MAX_LINES]
+    start = next(i for i, line in enumerate(lines) if _defines(line, entry_point))
+    # lines before the definition that belong to the code: imports, helpers, decorators
+    first = start
+    for candidate in range(start - 1, -1, -1):
+        if re.match(r"(?:import |from |def |class |@|[A-Za-z_]\w*[ \t]*=)", lines[candidate]):
+            first = candidate
+    for begin in dict.fromkeys((first, start)):
+        for end in range(len(lines), start, -1):
+            piece = "".join(lines[begin:end])
+            if _compiles(piece):
+                return piece
+    return ""

@@ -1,0 +1,201 @@
+"""One zygote as the grader sees it: a process, a socket, and the jobs that were sent but not yet answered."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sr_reward.errors import IsolationError
+
+_ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "zygote.py")
+_HEADER = struct.Struct("<4sIQddQ")  # as in inside/zygote.py, which imports nothing of the grader
+_REPORT = struct.Struct("<IidQQ")
+_MAGIC = b"srj1"
+_START_S = 60.0
+
+CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
+ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost")
+OUTPUT_BYTES = 4 << 20
+
+# modules that programs of the field import: loaded before the fork in the zygotes that serve such programs
+WARM_MODULES = (
+    "typing,collections,collections.abc,re,math,itertools,functools,operator,heapq,bisect,string,copy,random,"
+    "datetime,hashlib,json,decimal,fractions,statistics,io,threading"
+)
+
+
+class WorkerDied(Exception):
+    """The zygote is gone or does not keep to the protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds of CPU time, seconds without progress, bytes of address space."""
+
+    cpu_s: float
+    idle_s: float
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """How one process ended (one of ``ENDINGS``), its exit status or signal, CPU seconds, and what it wrote."""
+
+    ended: str
+    code: int
+    seconds: float
+    data: bytes
+    text: bytes
+
+
+class Worker:
+    """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level.
+
+    Raises IsolationError when the walls of that level do not stand here.
+    """
+
+    def __init__(self, *, level: str, kind: str) -> None:
+        ours, theirs = socket.socketpair()
+        settings = {"level": level, "output": str(OUTPUT_BYTES), "preload": "" if kind == "slim" else WARM_MODULES}
+        try:
+            self.process = subprocess.Popen(
+                [_interpreter(), "-s", "-S", "-B", _ZYGOTE, *(f"{k}={v}" for k, v in settings.items())],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=CLEAN_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C belongs to the grader's process alone
+            )
+        finally:
+            theirs.close()
+        self.kind = kind
+        self.sock = ours
+        self.pending: deque[object] = deque()  # what was sent, in the order in which the answers come
+        self.last_news = time.monotonic()
+        self._outbox: deque[tuple[memoryview, list[int]]] = deque()
+        self._inbox = bytearray()
+        self.standing = self._greet(level)
+        ours.setblocking(False)
+
+    def _greet(self, level: str) -> str:
+        self.sock.settimeout(_START_S)
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                more = self.sock.recv(1)
+                if not more:
+                    break
+                line += more
+        except TimeoutError:
+            line = b"no it did not start in time"
+        if not line.startswith(b"ok "):
+            self.kill()
+            reason = line[3:].decode(errors="replace").strip() or "its process ended at once"
+            raise IsolationError(
+                f"isolation level {level} does not stand here: {reason}; `sr sandbox check` says what to do"
+            )
+        return line[3:].decode().strip()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def send(
+        self,
+        job: object,
+        *,
+        kind: int,
+        body: bytes,
+        limits: Limits,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Queue one request; ``job`` comes back with its answer. The descriptors are duplicated at once."""
+        if not self.pending:
+            self.last_news = time.monotonic()
+        self.pending.append(job)
+        head = _HEADER.pack(_MAGIC, kind, len(body), limits.cpu_s, limits.idle_s, limits.memory)
+        self._outbox.append((memoryview(head + body), [os.dup(descriptor) for descriptor in descriptors]))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much as the socket takes now. Raises WorkerDied."""
+        try:
+            while self._outbox:
+                view, descriptors = self._outbox[0]
+                ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+                count = self.sock.sendmsg([view], ancillary)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if count == len(view):
+                    self._outbox.popleft()
+                else:
+                    self._outbox[0] = (view[count:], [])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise WorkerDied(str(error)) from None
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self._outbox)
+
+    def receive(self) -> Iterator[tuple[object, Answer]]:
+        """The jobs that have been answered, in the order of sending. Raises WorkerDied."""
+        try:
+            more = self.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise WorkerDied(str(error)) from None
+        if not more:
+            raise WorkerDied("its process ended")
+        self._inbox += more
+        self.last_news = time.monotonic()
+        while len(self._inbox) >= _REPORT.size:
+            ended, code, seconds, data_size, text_size = _REPORT.unpack_from(self._inbox)
+            end = _REPORT.size + data_size + text_size
+            if ended >= len(ENDINGS) or max(data_size, text_size) > OUTPUT_BYTES or not self.pending:
+                raise WorkerDied("it does not keep to the protocol")
+            if len(self._inbox) < end:
+                break
+            data = bytes(self._inbox[_REPORT.size : _REPORT.size + data_size])
+            text = bytes(self._inbox[_REPORT.size + data_size : end])
+            del self._inbox[:end]
+            answer = Answer(ended=ENDINGS[ended], code=code, seconds=seconds, data=data, text=text)
+            yield self.pending.popleft(), answer
+
+    def kill(self) -> None:
+        """End the zygote and everything in it, and reap it."""
+        for _, descriptors in self._outbox:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._outbox.clear()
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
+
+
+# nothing of the trainer's environment goes in; equal hashes in every worker make equal programs behave equally
+CLEAN_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+}
+
+
+def _interpreter() -> str:
+    found = getattr(sys, "_base_executable", None) or sys.executable
+    if not found:
+        raise IsolationError("the sandbox needs the path of the Python interpreter, got none; run under python")
+    return os.path.realpath(found)

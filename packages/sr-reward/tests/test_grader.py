@@ -1,0 +1,261 @@
+"""The grader's promises: outcomes, order, laziness, separation, survival."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sr_reward import AssertTests, CallCase, CallTests, CodeGrader, StdioCase, StdioTests, Task, TaskError
+
+PROMPT = 'def f(x, ys):\n    """Add one to x."""\n'
+
+
+def calls(*pairs, **options):
+    cases = tuple(CallCase(args=args, expected=expected) for args, expected in pairs)
+    return Task(task_id="t", prompt=PROMPT, entry_point="f", tests=CallTests(cases=cases, **options))
+
+
+ADD_ONE = calls(((1, []), 2), ((41, [0]), 42))
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with CodeGrader(workers=2, timeout_s=0.4, memory_mb=256) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome"),
+    [
+        ("    return x + 1\n", "passed"),
+        ("    return x + 2\n", "failed"),
+        ("    return x + 1.0\n", "failed"),
+        ("    return True if x else 0\n", "failed"),
+        ("    raise ValueError(x)\n", "failed"),
+        ("    return (\n", "failed"),
+        ("    return lambda: 1\n", "failed"),
+        ("    while True: pass\n", "timeout"),
+        ("    import time\n    time.sleep(1000)\n", "timeout"),
+        ("    return [0] * 10**9\n", "memory"),
+        ("    import os\n    os._exit(0)\n", "crashed"),
+        ("    raise SystemExit(0)\n", "crashed"),
+        ("    import os, signal\n    os.kill(os.getpid(), signal.SIGSEGV)\n", "crashed"),
+        ("    return 'x' * 10**7\n", "failed"),
+        ("", "no_code"),
+        (" \n\t\n", "no_code"),
+    ],
+)
+def test_each_outcome(grader, completion, outcome):
+    (grade,) = grader.grade([ADD_ONE], [completion])
+    assert grade.outcome == outcome, grade
+    assert grade.reward == (1.0 if outcome == "passed" else 0.0)
+
+
+def test_grades_come_in_the_order_of_the_samples(grader):
+    texts = [f"    return x + {1 if i % 3 else 2}  # {i}\n" for i in range(60)]
+    outcomes = [grade.outcome for grade in grader.grade([ADD_ONE] * 60, texts)]
+    assert outcomes == ["passed" if i % 3 else "failed" for i in range(60)]
+
+
+def test_nothing_is_started_before_the_first_grade():
+    made = CodeGrader(workers=1)
+    assert made.grade([ADD_ONE], [""])[0].outcome == "no_code"
+    assert not made.sandbox._lanes
+    made.close()
+
+
+def test_samples_and_tasks_go_in_pairs(grader):
+    with pytest.raises(TaskError, match="in pairs"):
+        grader.grade([ADD_ONE], [])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"workers": 0}, {"timeout_s": 0}, {"timeout_s": float("nan")}, {"memory_mb": 1}, {"isolation": "none"}],
+)
+def test_settings_are_checked(setting):
+    with pytest.raises(TaskError):
+        CodeGrader(**setting)
+
+
+def test_the_expected_values_are_not_in_the_program(grader):
+    """Everything the program's process holds, its own memory included, lacks the expected value."""
+    task = calls(((1, []), "an-expected-value-" + "q" * 8))
+    search = (
+        "    import gc\n"
+        "    needle = '-'.join(['an', 'expected', 'value', 'q' * 8])\n"
+        "    seen = [o for o in gc.get_objects() if needle in repr(o)[:100000]]\n"
+        "    return needle if seen else 'not found'\n"
+    )
+    (grade,) = grader.grade([task], [search])
+    assert grade.outcome == "failed"
+
+
+def test_an_object_that_equals_everything_does_not_pass(grader):
+    liar = "    class Yes:\n        __eq__ = lambda *a: True\n        __hash__ = None\n    return Yes()\n"
+    (grade,) = grader.grade([ADD_ONE], [liar])
+    assert grade.outcome == "failed"
+
+
+def test_a_program_sees_nothing_of_the_one_before(grader):
+    leave = "    import builtins, sys\n    builtins.left = sys.left = x\n    return x + 1\n"
+    look = "    import builtins, sys\n    return 2 if hasattr(builtins, 'left') or hasattr(sys, 'left') else 0\n"
+    task = calls(((1, []), 2))
+    outcomes = [g.outcome for g in grader.grade([task] * 8, [leave, look + "#1", look + "#2", look] * 2)]
+    assert outcomes == ["passed", "failed", "failed", "failed"] * 2
+
+
+def test_equal_programs_of_a_batch_run_once_unless_told_otherwise():
+    """Two equal programs give equal grades to the last digit only if one run was used for both."""
+    task = calls(((1, []), 2))
+    busy = "    for _ in range(20000): pass\n    return x + 1\n"
+    with CodeGrader(workers=1) as once, CodeGrader(workers=1, deduplicate=False) as twice:
+        assert len({grade.seconds for grade in once.grade([task] * 6, [busy] * 6)}) == 1
+        assert len({grade.seconds for grade in twice.grade([task] * 6, [busy] * 6)}) > 1
+
+
+def test_a_killed_worker_costs_nothing_but_time(grader):
+    texts = [f"    return x + 1  # {i}\n" for i in range(300)]
+    grader.grade([ADD_ONE], ["    return x\n"])
+    victim = next(iter(grader.sandbox._lanes[0].workers.values())).process.pid
+    threading.Timer(0.05, os.kill, (victim, signal.SIGKILL)).start()
+    assert {grade.outcome for grade in grader.grade([ADD_ONE] * 300, texts)} == {"passed"}
+
+
+def test_a_sandbox_that_keeps_failing_is_no_verdict(monkeypatch):
+    """A grader whose workers die under every program says infra_error, whose reward is none."""
+    from sr_reward import worker
+
+    with CodeGrader(workers=1) as made:
+        made.grade([ADD_ONE], ["    return x\n"])
+
+        def die(self):
+            raise worker.WorkerDied("killed by the test")
+
+        monkeypatch.setattr(worker.Worker, "receive", die)
+        grades = made.grade([ADD_ONE] * 3, [f"    return x + 1  # {i}\n" for i in range(3)])
+        assert [grade.outcome for grade in grades] == ["infra_error"] * 3
+        assert [grade.reward for grade in grades] == [None] * 3
+        monkeypatch.undo()
+        assert made.grade([ADD_ONE], ["    return x + 1\n"])[0].outcome == "passed"
+
+
+def test_leaving_in_the_middle_of_a_batch_leaves_nothing_behind(grader):
+    stream = grader.stream([ADD_ONE] * 40, [f"    return x + 1  # {i}\n" for i in range(40)])
+    next(stream)
+    pids = [each.process.pid for lane in grader.sandbox._lanes for each in lane.workers.values()]
+    stream.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert grader.grade([ADD_ONE], ["    return x + 1\n"])[0].outcome == "passed"
+
+
+def test_ctrl_c_ends_the_batch_and_the_workers():
+    script = (
+        "from sr_reward import *\n"
+        "t = Task(task_id='t', prompt='def f():\\n', entry_point='f',"
+        " tests=CallTests(cases=(CallCase(expected=1),)))\n"
+        "g = CodeGrader(workers=1, timeout_s=60, isolation='limits')\n"
+        "g.grade([t], ['    return 1\\n'])\n"
+        "print(g.sandbox._lanes[0].workers['slim'].process.pid, flush=True)\n"
+        "g.grade([t], ['    while True: pass\\n'])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    worker = int(process.stdout.readline())
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert b"KeyboardInterrupt" in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def test_a_fork_of_the_trainer_grades_with_workers_of_its_own(grader):
+    grader.grade([ADD_ONE], ["    return x\n"])
+    pid = os.fork()
+    if pid == 0:
+        good = grader.grade([ADD_ONE], ["    return x + 1\n"])[0].outcome == "passed"
+        grader.close()
+        os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert grader.grade([ADD_ONE], ["    return x + 1\n"])[0].outcome == "passed"
+
+
+def test_concurrent_callers_are_served_one_after_the_other(grader):
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(grader.grade([ADD_ONE] * 9, ["    return x + 1\n"] * 9)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [grade.outcome for grade in found] == ["passed"] * 36
+
+
+def test_verdicts_do_not_depend_on_the_load(grader):
+    """Beside many busy processes a program that needs half its CPU time passes, and an endless one does not."""
+    work = "    import time\n    end = time.process_time() + 0.2\n    while time.process_time() < end: pass\n"
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        one = calls(((1, []), 2))
+        grades = grader.grade([one] * 2, [f"{work}    return x + 1\n", "    while 1: pass\n"])
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert [grade.outcome for grade in grades] == ["passed", "timeout"]
+
+
+def test_stdio_programs_are_compared_by_tokens(grader):
+    case = StdioCase(stdin="3 4\n", stdout="7\n1 2\n")
+    task = Task(task_id="s", prompt="", entry_point="", tests=StdioTests(cases=(case,)))
+    programs = {
+        "a, b = map(int, input().split())\nprint(a + b)\nprint('1  2  ')": "passed",
+        "import os\nt = os.read(0, 99).split()\nprint(int(t[0]) + int(t[1]), '1 2', sep='\\n', end='')": "passed",
+        "print(open(0).read() and 7)\nprint(1, 2)\nimport sys\nsys.exit(0)": "passed",
+        "print(7)": "failed",
+        "print(7, 1, 2)": "failed",
+        "print(7)\nprint(1, 2)\n1/0": "failed",
+        "import sys\nprint(7)\nprint(1, 2)\nsys.exit(3)": "crashed",
+        "while True: print('x' * 10000)": "failed",
+        "if __name__ == '__main__':\n    print(7)\n    print(1, 2)": "passed",
+        "import threading\nthreading.Thread(target=lambda: print('7\\n1 2')).start()": "passed",
+    }
+    grades = grader.grade([task] * len(programs), list(programs), solutions=True)
+    assert {text: grade.outcome for text, grade in zip(programs, grades, strict=True)} == programs
+
+
+def test_several_accepted_answers(grader):
+    case = CallCase(args=(1, []), expected=2, accepted=([3], "three"))
+    task = Task(task_id="t", prompt=PROMPT, entry_point="f", tests=CallTests(cases=(case,)))
+    texts = ["    return 2\n", "    return [3]\n", "    return 'three'\n", "    return 3\n"]
+    assert [g.reward for g in grader.grade([task] * 4, texts)] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_a_checker_decides_in_place_of_the_comparison(grader):
+    checker = "def check(x, ys, output, expected):\n    return abs(output) == expected\n"
+    task = calls(((3, []), 3), checker=checker)
+    texts = ["    return -x\n", "    return x\n", "    return x + 1\n", "    return 'x'\n"]
+    assert [g.outcome for g in grader.grade([task] * 4, texts)] == ["passed", "passed", "failed", "failed"]
+
+
+def test_methods_are_entry_points(grader):
+    case = CallCase(args=(2,), expected=4)
+    whole = "class Solution:\n    def twice(self, x):\n        return 2 * x\n"
+    for name in ("twice", "Solution.twice"):
+        task = Task(task_id="m", prompt="", entry_point=name, tests=CallTests(cases=(case,)))
+        assert grader.grade([task], [whole], solutions=True)[0].outcome == "passed"
+
+
+def test_an_asserts_task_in_the_same_batch_as_calls(grader):
+    asserts = Task(task_id="a", prompt=PROMPT, entry_point="f", tests=AssertTests(code="assert f(1, []) == 2\n"))
+    good, bad = "    return x + 1\n", "    return x\n"
+    grades = grader.grade([asserts, ADD_ONE] * 2, [good, good, bad, bad])
+    assert [grade.outcome for grade in grades] == ["passed", "passed", "failed", "failed"]
