@@ -1,4 +1,4 @@
-"""A key-value cache with room for the tokens to come, so that a step writes one token instead of copying all of them."""
+"""A key-value cache with room for the tokens to come: a step writes one token instead of copying all of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,97 @@
+"""``sr run`` and its kin on bad and on good input, through the real entry point."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = [
+    *("--set", "campaign.steps=2", "--set", "sampling.prompts=2", "--set", "sampling.group_size=4"),
+    *("--set", "tasks.train=4", "--set", "tasks.heldout=3", "--set", "tasks.audit=3"),
+    *("--set", "evaluate.samples=2", "--set", "evaluate.audit_samples=2"),
+]
+
+
+def sr(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sr_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a refused command prints."""
+    done = sr(*arguments)
+    assert done.returncode == 2, done
+    lines = [line for line in done.stderr.splitlines() if line.startswith("sr: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return lines[0]
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    no_weights = tmp_path / "no_weights"
+    no_weights.mkdir()
+    (no_weights / "config.json").write_text("{}")
+    cases: list[tuple[list[object], str]] = [
+        ([tmp_path / "missing.toml"], "missing.toml"),
+        (["--set", "optim.lr=-0.1"], "optim.lr must be above 0, got -0.1"),
+        (["--set", "optim.learning_rate=1"], "unknown key optim.learning_rate"),
+        (["--set", "tasks.train=100000"], "tasks.train must be at most"),
+        (["--set", "tasks.path=nowhere.jsonl"], "nowhere.jsonl"),
+        (["--set", f"policy.path={empty}"], "holds no config.json"),
+        (["--set", f"policy.path={no_weights}"], "holds no weights"),
+        (["--set", "policy.path=Qwen/Qwen2.5-3B-Instruct"], "download the model first"),
+        (["--preset", "testbad"], "did you mean 'testbed'"),
+        (["--seed", "x"], "--seed"),
+    ]
+    for arguments, message in cases:
+        assert message in refused("run", *arguments, "--out", out)
+        assert not out.exists()
+    assert "run.json" in refused("resume", empty)
+
+
+def test_a_folder_that_holds_another_run_is_left_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = sr("run", *SMALL, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert {"start", "peak", "peak_step", "end", "kept", "audit", "campaigns"} <= summary.keys()
+    assert summary == json.loads((out / "summary.json").read_text())
+    run = json.loads((out / "run.json").read_text())
+    assert {"config", "seed", "versions", "device", "isolation"} <= run.keys()
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert f"sr resume {out}" in refused("run", *SMALL, "--out", out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_a_full_disk_stops_the_run_with_one_line_and_it_can_go_on(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here (needs root)")
+    try:
+        assert "make room" in refused("run", *SMALL, "--set", "campaign.steps=4", "--out", mount / "run")
+        subprocess.run(["mount", "-o", "remount,size=200m", mount], check=True)
+        done = sr("resume", mount / "run", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["campaigns"][0]["steps"] == 4
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "resume", "report", "grade", "sandbox", "watch", "memory"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = sr(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Example" in done.stdout
