@@ -176,6 +176,7 @@ class CollapseGuard:
         if decision.action == "continue":
             if step == c.steps:  # the run-off: samples drawn after the choice of candidates
                 c.scores.update({s: c.counts[s].pass1 for s in c.fresh})
+                c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
             c.keep_only({*c.scores, step})
         return decision
 

@@ -1,0 +1,303 @@
+"""``CollapseGuardCallback`` for transformers' ``Trainer`` and everything built on it, TRL's ``GRPOTrainer`` included.
+
+    callback = CollapseGuardCallback(evaluate=evaluate, tasks=len(heldout))
+    GRPOTrainer(..., callbacks=[callback]).train()  # afterwards the model holds the policy to hand on
+
+Full fine-tuning and LoRA (only trainable parameters are held), one process or several with whole copies of the model
+(DDP). It does not handle sharded weights (FSDP, ZeRO-3), and completions that a trainer has already buffered when the
+guard rolls back are still trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sr_monitor.decision import Decision, Guard
+from sr_monitor.errors import MonitorError
+from sr_monitor.guard import CollapseGuard
+
+__all__ = ["CollapseGuardCallback", "GenerationEvaluator"]
+
+Evaluate = Callable[[Any, int, Sequence[int]], Sequence[int]]
+Weights = dict[str, torch.Tensor]
+
+STATE_FILE = "collapse_guard.pt"
+_LOGGED_SIGNALS = ("loss", "grad_norm")
+
+
+class CollapseGuardCallback(TrainerCallback):
+    """Evaluates on held-out tasks when the guard asks, rolls back or stops when it says so, ends with the kept policy.
+
+    evaluate: called as ``evaluate(model, samples, tasks)`` with task indices, returns how many of ``samples``
+    completions of each passed (see ``GenerationEvaluator``). It runs under random numbers of its own, so that asking
+    does not change the training. tasks: number of held-out tasks. guard: default ``CollapseGuard()``.
+    hold: where the few checkpoints the guard may return to live, ``memory`` (of the host) or ``disk`` (under
+    ``output_dir``). seed: of the evaluations. decisions: list of (step, Decision), for the caller.
+
+    The guard's state and the held weights are written into every checkpoint, and found again when training resumes
+    from ``output_dir/checkpoint-N``; a checkpoint that lies elsewhere is named by ``resume_from``.
+    """
+
+    def __init__(
+        self,
+        *,
+        evaluate: Evaluate,
+        tasks: int,
+        guard: Guard | None = None,
+        hold: Literal["memory", "disk"] = "memory",
+        seed: int = 0,
+        resume_from: Path | str | None = None,
+    ) -> None:
+        if tasks < 1:
+            raise MonitorError(f"callback: tasks must be at least 1, got {tasks}")
+        if hold not in ("memory", "disk"):
+            raise MonitorError(f"callback: hold must be memory or disk, got {hold!r}")
+        self.guard: Any = CollapseGuard() if guard is None else guard
+        self.evaluate, self.tasks, self.seed = evaluate, tasks, seed
+        self.hold, self.resume_from = hold, resume_from
+        self.decisions: list[tuple[int, Decision]] = []
+        self.evaluated_samples = 0
+        self._held: dict[int, Weights | Path] = {}
+        self._logged: dict[str, float] = {}
+        self._budget = 0
+
+    # -- what transformers calls -------------------------------------------------------------------------------
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._folder = _output(args) / "collapse_guard"
+        if state.global_step:
+            self._resume(args, state.global_step)
+            return
+        self._budget = self.guard.begin(0, state.max_steps)
+        self._after_step(args, 0, control, kwargs)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._after_step(args, state.global_step, control, kwargs)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        found = {name: (logs or {}).get(name) for name in _LOGGED_SIGNALS}
+        self._logged = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            target = _output(args) / f"checkpoint-{state.global_step}" / STATE_FILE
+            held = {step: self._weights(step) for step in self._held}
+            torch.save({"guard": self.guard.state_dict(), "held": held, "budget": self._budget}, target)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        kept = self.guard.kept()
+        if kept in self._held:
+            self._load(kwargs["model"], kept)
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def _after_step(self, args: TrainingArguments, step: int, control: TrainerControl, given: dict[str, Any]) -> None:
+        model = given["model"]
+        finite = all(bool(torch.isfinite(p).all()) for p in _trainable(model).values())
+        if finite:  # what cannot be sampled from needs no evaluation to be judged
+            self._answer(model, step)
+        decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
+        self.decisions.append((step, decision))
+        wanted = self.guard.holds() | {self.guard.kept()}
+        if step in wanted and step not in self._held:
+            self._hold(model, step)
+        if decision.action == "roll_back":
+            self._load(model, decision.to_step)
+            _soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
+            self._logged = {}
+        if decision.action == "stop" or (0 < self._budget <= step):
+            control.should_training_stop = True
+        for old in set(self._held) - wanted:
+            self._drop(old)
+
+    def _answer(self, model: Any, step: int) -> None:
+        asked = 0
+        while (request := self.guard.ask(step)) is not None:
+            current = None if request.step == step else _copy(model)
+            if current is not None:
+                self._load(model, request.step)
+            tasks = tuple(range(self.tasks)) if request.tasks is None else tuple(request.tasks)
+            passes = self._measure(model, request.samples, tasks, (self.seed, step, asked))
+            if current is not None:
+                _paste(model, current)
+            self.guard.tell(request.step, passes, request.samples, request.tasks)
+            self.evaluated_samples += request.samples * len(tasks)
+            asked += 1
+
+    def _measure(self, model: Any, samples: int, tasks: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
+        """Passing counts in the order of ``tasks``; every process evaluates its share."""
+        rank, world = _rank_and_world()
+        mine = tasks[rank::world]
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        training = model.training
+        model.eval()
+        with torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(int(np.random.SeedSequence([*key, rank]).generate_state(1, np.uint64)[0] >> 1))
+            counts = [int(count) for count in self.evaluate(model, samples, mine)] if mine else []
+        model.train(training)
+        if len(counts) != len(mine):
+            raise MonitorError(f"callback: evaluate must return a count per task, got {len(counts)} for {len(mine)}")
+        shares: list[list[int]] = [counts]
+        if world > 1:
+            shares = [[] for _ in range(world)]
+            torch.distributed.all_gather_object(shares, counts)
+        return [shares[place % world][place // world] for place in range(len(tasks))]
+
+    # -- weights -----------------------------------------------------------------------------------------------
+
+    def _hold(self, model: Any, step: int) -> None:
+        if self.hold == "memory":
+            self._held[step] = _copy(model)
+            return
+        path = self._folder / f"step-{step}.pt"
+        if _rank_and_world()[0] == 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".tmp")
+            torch.save(_copy(model), unfinished)
+            os.replace(unfinished, path)
+        _wait_for_all()
+        self._held[step] = path
+
+    def _weights(self, step: int) -> Weights:
+        held = self._held[step]
+        if isinstance(held, Path):
+            loaded: Weights = torch.load(held, map_location="cpu", weights_only=True)
+            return loaded
+        return held
+
+    def _load(self, model: Any, step: int | None) -> None:
+        if step is None or step not in self._held:
+            raise MonitorError(f"callback: step {step} is not held; a guard may name steps in {sorted(self._held)}")
+        _paste(model, self._weights(step))
+
+    def _drop(self, step: int) -> None:
+        held = self._held.pop(step)
+        if isinstance(held, Path) and _rank_and_world()[0] == 0:
+            held.unlink(missing_ok=True)
+
+    def _resume(self, args: TrainingArguments, step: int) -> None:
+        folder = Path(self.resume_from) if self.resume_from else _output(args) / f"checkpoint-{step}"
+        path = folder / STATE_FILE
+        if not path.exists():
+            raise MonitorError(f"callback: {path} is missing; name the checkpoint's folder with resume_from=")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        self.guard.load_state_dict(saved["guard"])
+        self._budget = saved["budget"]
+        self._held = dict(saved["held"])
+
+
+class GenerationEvaluator:
+    """``evaluate`` for the callback: samples from the model and counts what passes.
+
+    tokenizer: the model's. prompts: one text per held-out task. passed: called as ``passed(task, completions)``,
+    returns one bool per completion. batch: sequences generated at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Any,
+        prompts: Sequence[str],
+        passed: Callable[[int, Sequence[str]], Sequence[bool]],
+        max_new_tokens: int,
+        temperature: float = 0.7,
+        batch: int = 64,
+    ) -> None:
+        self.tokenizer, self.prompts, self.passed = tokenizer, list(prompts), passed
+        self.max_new_tokens, self.temperature, self.batch = max_new_tokens, temperature, batch
+
+    def __call__(self, model: Any, samples: int, tasks: Sequence[int]) -> list[int]:
+        counts = []
+        at_once = max(1, self.batch // samples)
+        for begin in range(0, len(tasks), at_once):
+            part = tasks[begin : begin + at_once]
+            texts = self._sample(model, [self.prompts[task] for task in part], samples)
+            for place, task in enumerate(part):
+                verdicts = self.passed(task, texts[place * samples : (place + 1) * samples])
+                counts.append(sum(bool(verdict) for verdict in verdicts))
+        return counts
+
+    def _sample(self, model: Any, prompts: list[str], samples: int) -> list[str]:
+        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
+        inputs.pop("token_type_ids", None)
+        output = model.generate(
+            **inputs,
+            do_sample=True,
+            temperature=self.temperature,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=samples,
+            max_new_tokens=self.max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=True,
+        )
+        texts: list[str] = self.tokenizer.batch_decode(
+            output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        return texts
+
+
+def _output(args: TrainingArguments) -> Path:
+    return Path(str(args.output_dir))
+
+
+def _trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _copy(model: Any) -> Weights:
+    """Trainable parameters in host memory."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in _trainable(model).items()}
+
+
+def _paste(model: Any, weights: Weights) -> None:
+    with torch.no_grad():
+        for name, parameter in _trainable(model).items():
+            parameter.copy_(weights[name])
+
+
+def _soften(optimizer: Any, scheduler: Any, decision: Decision) -> None:
+    """Forget the moments, and scale the learning rate now and for the rest of the schedule."""
+    while hasattr(optimizer, "optimizer"):  # accelerate wraps it
+        optimizer = optimizer.optimizer
+    while hasattr(scheduler, "scheduler"):
+        scheduler = scheduler.scheduler
+    if optimizer is None:
+        return
+    if decision.reset_optimizer:
+        optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group["lr"] *= decision.lr_factor
+        if "initial_lr" in group:
+            group["initial_lr"] *= decision.lr_factor
+    if scheduler is not None and hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [lr * decision.lr_factor for lr in scheduler.base_lrs]
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _wait_for_all() -> None:
+    if _rank_and_world()[1] > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,178 @@
+"""The callback in a real transformers ``Trainer``: on a policy that overshoots, it keeps the peak, and it resumes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+import torch
+import transformers
+
+from sr_monitor import CollapseGuard, MonitorError
+from sr_monitor.integrations.transformers import CollapseGuardCallback, GenerationEvaluator
+
+TASKS = 30
+
+
+class Overshooter(torch.nn.Module):
+    """One number that training pushes up for ever; tasks pass best while it is near 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(()))
+        self.frozen = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, x: Any, labels: Any = None) -> dict[str, Any]:
+        return {"loss": -self.level * x.mean(), "logits": x}
+
+    @property
+    def pass_rate(self) -> float:
+        return float(max(0.02, 0.95 - 0.7 * (self.level.item() - 1) ** 2))
+
+
+def evaluate(model: Overshooter, samples: int, tasks: Sequence[int]) -> list[int]:
+    """Draws from torch's random numbers, as generation does."""
+    return [int((torch.rand(samples) < model.pass_rate).sum()) for _ in tasks]
+
+
+def trainer(folder: Path, callback: Any, steps: int = 30, **options: Any) -> Any:
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        learning_rate=0.12,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=1,
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        save_strategy=options.pop("save_strategy", "no"),
+        **options,
+    )
+    data = [{"x": torch.ones(1)} for _ in range(8)]
+    callbacks = [] if callback is None else [callback]
+    return transformers.Trainer(Overshooter(), arguments, train_dataset=data, callbacks=callbacks)
+
+
+def guarded(**options: Any) -> CollapseGuardCallback:
+    return CollapseGuardCallback(evaluate=evaluate, tasks=TASKS, **options)
+
+
+def test_without_the_callback_the_policy_collapses_and_with_it_the_peak_is_kept(tmp_path: Path) -> None:
+    free = trainer(tmp_path / "free", None)
+    free.train()
+    assert free.model.pass_rate < 0.1
+    callback = guarded()
+    held = trainer(tmp_path / "held", callback)
+    held.train()
+    assert held.model.pass_rate > 0.88
+    assert "roll_back" in {decision.action for _, decision in callback.decisions}
+
+
+def test_holding_on_disk_gives_the_same_run_and_keeps_few_files(tmp_path: Path) -> None:
+    in_memory, on_disk = guarded(), guarded(hold="disk")
+    one, other = trainer(tmp_path / "m", in_memory), trainer(tmp_path / "d", on_disk)
+    one.train()
+    other.train()
+    assert in_memory.decisions == on_disk.decisions
+    assert one.model.level.item() == other.model.level.item()
+    assert len(list((tmp_path / "d" / "collapse_guard").iterdir())) <= 3
+
+
+def test_a_resumed_trainer_decides_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole = guarded()
+    uninterrupted = trainer(tmp_path / "whole", whole)
+    uninterrupted.train()
+    first = guarded()
+    interrupted = trainer(tmp_path / "parts", first, save_strategy="steps", save_steps=14)
+    stop = transformers.TrainerCallback()
+    stop.on_step_end = lambda args, state, control, **k: setattr(  # type: ignore[method-assign]
+        control, "should_training_stop", state.global_step >= 14
+    )
+    interrupted.add_callback(stop)
+    interrupted.train()
+    second = guarded()
+    resumed = trainer(tmp_path / "parts", second, save_strategy="steps", save_steps=14)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-14"))
+    assert first.decisions + second.decisions == whole.decisions
+    assert resumed.model.level.item() == uninterrupted.model.level.item()
+
+
+def test_evaluations_do_not_touch_the_random_numbers_of_training(tmp_path: Path) -> None:
+    draws = []
+    for callback in (None, guarded(guard=CollapseGuard(max_rollbacks=0, margin=0.9))):
+        run = trainer(tmp_path / str(len(draws)), callback, steps=3)
+        run.train()
+        draws.append(torch.rand(1).item())
+    assert draws[0] == draws[1]
+
+
+def test_weights_that_are_not_finite_are_rolled_back(tmp_path: Path) -> None:
+    class Breaking(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.global_step == 2:
+                given["model"].level.data.fill_(float("nan"))
+
+    callback = guarded()
+    run = trainer(tmp_path, Breaking(), steps=4)
+    run.add_callback(callback)
+    run.train()
+    assert [d.rule for step, d in callback.decisions if step == 2] == ["non_finite"]
+    assert torch.isfinite(run.model.level)
+
+
+def test_only_trainable_weights_are_held(tmp_path: Path) -> None:
+    callback = guarded()
+    run = trainer(tmp_path, callback, steps=2)
+    run.train()
+    assert {name for weights in callback._held.values() for name in weights} == {"level"}
+
+
+def test_a_missing_guard_state_is_one_clear_error(tmp_path: Path) -> None:
+    plain = trainer(tmp_path, None, steps=2, save_strategy="steps", save_steps=1)
+    plain.train()
+    with pytest.raises(MonitorError, match="resume_from="):
+        trainer(tmp_path, guarded(), steps=4).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_too_few_counts_are_refused(tmp_path: Path) -> None:
+    callback = CollapseGuardCallback(evaluate=lambda model, samples, tasks: [1], tasks=3)
+    with pytest.raises(MonitorError, match="a count per task"):
+        trainer(tmp_path, callback, steps=1).train()
+
+
+def test_generated_text_is_counted_per_task() -> None:
+    class Words:
+        """A tokenizer of one letter per token."""
+
+        pad_token_id = 0
+
+        def __call__(self, texts: list[str], **options: Any) -> Any:
+            width = max(map(len, texts))
+            rows = [[0] * (width - len(t)) + [ord(c) for c in t] for t in texts]
+            return transformers.BatchEncoding({"input_ids": torch.tensor(rows)})
+
+        def batch_decode(self, rows: Any, **options: Any) -> list[str]:
+            return ["".join(chr(c) for c in row) for row in rows.tolist()]
+
+    class Echo:
+        device = "cpu"
+
+        def generate(self, input_ids: Any, num_return_sequences: int, **options: Any) -> Any:
+            repeated = input_ids.repeat_interleave(num_return_sequences, dim=0)
+            return torch.cat([repeated, repeated[:, -1:]], dim=1)
+
+    counter = GenerationEvaluator(
+        tokenizer=Words(),
+        prompts=["xa", "b", "yya"],
+        passed=lambda task, texts: [text == "a" for text in texts],
+        max_new_tokens=1,
+        batch=4,
+    )
+    assert counter(Echo(), 3, [0, 1, 2]) == [3, 0, 3]
+    assert counter(Echo(), 2, [2]) == [2]
