@@ -56,45 +56,40 @@ def line(row: Row, label: str = "") -> str:
 
 
 class View:
-    """Shows the rows of one run after another; ``show`` is given to the campaign as its observer."""
+    """Shows the rows of one run or of several at once; ``show`` takes each row as it is written."""
 
     def __init__(self, console: Console, live: Live | None, steps: int) -> None:
         self.console = console
         self.live = live
         self.steps = steps
-        self.label = ""
-        self.rows: list[Row] = []
+        self.runs: dict[str, list[Row]] = {}
 
-    def begin(self, label: str, steps: int) -> None:
-        """Another run starts under ``label``, of ``steps`` steps in all."""
-        self.label, self.steps, self.rows = label, steps, []
-
-    def show(self, row: Row) -> None:
-        """A row has been written."""
-        self.rows.append(row)
+    def show(self, row: Row, label: str = "") -> None:
+        """The run ``label`` has written a row."""
+        self.runs.setdefault(label, []).append(row)
         if self.live is None:
-            self.console.print(line(row, self.label and f"{self.label}: "), highlight=False, soft_wrap=True)
+            self.console.print(line(row, label and f"{label:>9}: "), highlight=False, soft_wrap=True)
         else:
-            self.live.update(self._panel(), refresh=True)
+            self.live.update(Group(*(self._panel(name, rows) for name, rows in self.runs.items())), refresh=True)
 
-    def _panel(self) -> Group:
+    def _panel(self, label: str, rows: list[Row]) -> Group:
         table = Table("campaign", "step", "reward", "held-out pass@1", "entropy", "s/step", "decision", expand=False)
-        for row in self.rows[-SHOWN:]:
+        for row in rows[-SHOWN // len(self.runs) :]:
             entropy = row["entropy"]
             table.add_row(
                 str(row["campaign"]),
                 str(row["step"]),
                 percent(row["train_reward"]),
-                f"{percent(row['heldout_pass1'])}",
+                percent(row["heldout_pass1"]),
                 "–" if entropy is None else f"{entropy:.2f}",
                 f"{sum(row['seconds'].values()):.2f}",
                 row["decision"]["action"],
             )
-        heldout = [row["heldout_pass1"] for row in self.rows][-100:]
-        done = sum(row["step"] > 0 for row in self.rows)
-        acted = [row["decision"]["reason"] for row in self.rows if row["decision"]["action"] != "continue"][-2:]
+        heldout = [row["heldout_pass1"] for row in rows][-100:]
+        done = sum(row["step"] > 0 for row in rows)
+        acted = [row["decision"]["reason"] for row in rows if row["decision"]["action"] != "continue"][-2:]
         return Group(
-            Text(f"{self.label or 'run'}: {done} of at most {self.steps} steps", style="bold"),
+            Text(f"{label or 'run'}: {done} of at most {self.steps} steps", style="bold"),
             ProgressBar(total=max(self.steps, 1), completed=done, width=60),
             Text(f"held-out pass@1  {sparkline(heldout)}"),
             table,
@@ -104,7 +99,7 @@ class View:
 
 @contextmanager
 def viewing(steps: int) -> Iterator[View]:
-    """A view on stderr, live where that is a terminal."""
+    """A view on stderr of runs of at most ``steps`` steps, live where stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield View(console, None, steps)

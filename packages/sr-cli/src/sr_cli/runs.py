@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+import transformers
 
 from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import RunConfig, from_mapping
@@ -45,6 +46,7 @@ def resume(folder: Path, on_row: Callable[[Row], None]) -> dict[str, Any]:
 def _execute(
     config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], store: RunStore | None
 ) -> dict[str, Any]:
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     draw = make_tasks(config.tasks, seed)
     draw(0)
     guard = make_guard(config)

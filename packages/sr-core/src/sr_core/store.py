@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sr_core.errors import RunError
 
-__all__ = ["Checkpoint", "RunStore"]
+__all__ = ["Checkpoint", "RunStore", "write_json"]
 
 Weights = dict[str, Tensor]
 APPENDED = ("metrics.jsonl", "samples.jsonl")
@@ -55,9 +55,7 @@ class RunStore:
     @classmethod
     def create(cls, folder: Path, run: Mapping[str, Any]) -> RunStore:
         """Start a run in ``folder``, which must be absent or empty. Raises RunError otherwise."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            hint = f"continue it with: sr resume {folder}" if (folder / "run.json").exists() else "give another --out"
-            raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
+        cls.check_new(folder)
         store = cls(folder)
         with _reporting(folder):
             store.checkpoints.mkdir(parents=True)
@@ -65,6 +63,13 @@ class RunStore:
             for name in APPENDED:
                 (folder / name).touch()
         return store
+
+    @staticmethod
+    def check_new(folder: Path) -> None:
+        """Raise RunError unless ``folder`` is absent or empty."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            hint = f"continue it with: sr resume {folder}" if (folder / "run.json").exists() else "give another --out"
+            raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
 
     @classmethod
     def open(cls, folder: Path) -> RunStore:
@@ -108,8 +113,7 @@ class RunStore:
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run directory, whole or not at all."""
-        with _reporting(self.folder):
-            _write(self.folder / name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+        write_json(self.folder / name, value)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and delete those that neither this nor the previous one needs."""
@@ -198,6 +202,12 @@ class RunStore:
         _write(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
         temporary.rename(target)
         _sync(self.checkpoints)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file, whole or not at all. Raises RunError when it cannot be written."""
+    with _reporting(path.parent):
+        _write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _name(campaign: int, step: int) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+CONTROLLERS = {"unguarded": "none", "guarded": "guard"}
 NEXT = """What to try next:
   sr run --preset testbed --set controller.name=guard --set campaign.count=3 --out runs/chain    a chain of campaigns
   sr run --preset testbed --set optim.lr=1e-4 --out runs/slow                a learning rate that does not collapse
@@ -25,32 +29,64 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
     Takes about three minutes on two cores. Nothing is simulated: every number is measured on this machine, now.
     """
-    from sr_cli.config import load_config
-    from sr_cli.live import viewing
-
-    out = out or _free(Path("sr-demo"))
+    from sr_core.store import RunStore, write_json
     from sr_monitor.figures import write_figure
     from sr_monitor.report import write_report
 
-    from sr_cli import runs
-    from sr_core import RunStore
-
+    out = out or _free(Path("sr-demo"))
+    RunStore.check_new(out)
     began = time.monotonic()
-    summaries: dict[str, Any] = {}
-    rows: dict[str, list[dict[str, Any]]] = {}
-    with viewing(0) as view:
-        for name, controller in (("unguarded", "none"), ("guarded", "guard")):
-            config = load_config(None, "testbed", [f"controller.name={controller}"])
-            view.begin(name, config.campaign.steps)
-            summaries[name] = runs.start(config, out / name, seed, view.show)
-            rows[name] = view.rows
-    RunStore(out).write_json("summary.json", summaries)
+    rows = _run_both(out, seed)
+    summaries = {name: json.loads((out / name / "summary.json").read_text()) for name in CONTROLLERS}
+    write_json(out / "summary.json", summaries)
     write_figure([out], out / "curves.png")
     write_report([out], out / "report.html")
     if as_json:
         click.echo(json.dumps(summaries))
         return
     _show(summaries, rows, out, time.monotonic() - began)
+
+
+def _run_both(out: Path, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Two `sr run` side by side, on half the cores each: policies this small do not fill more. Returns their rows."""
+    from sr_cli.config import load_config
+    from sr_cli.live import viewing
+
+    threads = str(max(1, (os.cpu_count() or 1) // 2))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    started: dict[str, subprocess.Popen[str]] = {}
+    with viewing(load_config(None, "testbed", []).campaign.steps) as view:
+        try:
+            for name, controller in CONTROLLERS.items():
+                command = [sys.executable, "-m", "sr_cli", "run", "--preset", "testbed", "--seed", str(seed)]
+                command += ["--set", f"controller.name={controller}", "--out", str(out / name)]
+                started[name] = subprocess.Popen(
+                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                )
+            seen = dict.fromkeys(started, 0)
+            while True:
+                going = [process.poll() is None for process in started.values()]
+                for name in started:
+                    for row in _rows(out / name)[seen[name] :]:
+                        seen[name] += 1
+                        view.show(row, name)
+                if not any(going):
+                    break
+                time.sleep(0.2)
+        finally:
+            for process in started.values():
+                process.terminate()
+            errors = {name: process.communicate()[1] for name, process in started.items()}
+    for name, process in started.items():
+        if process.returncode:
+            last = [text for text in errors[name].splitlines() if text.strip()][-1:]
+            raise click.UsageError(f"the {name} run failed: {' '.join(last).removeprefix('sr: ')}")
+    return view.runs
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    return [json.loads(text) for text in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 def _free(wish: Path) -> Path:
