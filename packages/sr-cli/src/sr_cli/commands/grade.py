@@ -1,0 +1,168 @@
+"""``sr grade``: grade completions against tasks and print pass@k."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
+from sr_reward.formats import FORMATS
+from sr_reward.grader import OUTCOMES
+from sr_reward.results import ResultFile
+from sr_reward.sandbox import LEVELS
+
+
+class Progress:
+    """One line on a terminal: done, programs per second, time left. Silent elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.began = self.shown = time.monotonic()
+        self.visible = sys.stderr.isatty()
+
+    def step(self) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if self.visible and (now - self.shown > 0.2 or self.done == self.total):
+            self.shown = now
+            speed = self.done / max(now - self.began, 1e-9)
+            left = (self.total - self.done) / speed
+            end = "\n" if self.done == self.total else ""
+            text = f"\r{self.done}/{self.total} graded · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
+            click.echo(text, nl=False, err=True)
+
+
+def read_ks(text: str | None, counts: Sequence[tuple[int, int]]) -> list[int]:
+    """The ks to report: those asked for, each of which every task must have samples for; by default 1 and, where
+    there are enough samples, 10."""
+    fewest = min((n for n, _ in counts), default=0)
+    if text is None:
+        return [k for k in (1, 10) if k <= fewest]
+    try:
+        ks = [int(part) for part in text.split(",")]
+    except ValueError:
+        ks = [0]
+    if min(ks) < 1:
+        raise TaskError(f"--k takes numbers of at least 1 with commas between, got {text!r}; for example 1,10")
+    if max(ks) > fewest:
+        raise TaskError(
+            f"pass@{max(ks)} needs {max(ks)} graded samples of every task, got {fewest} of one; ask for a smaller k"
+        )
+    return ks
+
+
+def summarize(
+    samples: Sequence[Sample], outcomes: Sequence[str], k: str | None
+) -> tuple[list[PassAtK], Counter[str], int]:
+    """pass@k for each k, outcomes counted, and the number of tasks. Infrastructure failures are no samples."""
+    per_task: dict[str, list[str]] = defaultdict(list)
+    for sample, outcome in zip(samples, outcomes, strict=True):
+        per_task[sample.task_id].append(outcome)
+    judged = [[outcome for outcome in found if outcome != "infra_error"] for found in per_task.values()]
+    counts = [(len(found), found.count("passed")) for found in judged if found]
+    scores = [mean_pass_at_k(counts, wanted) for wanted in read_ks(k, counts)]
+    return scores, Counter(outcomes), len(per_task)
+
+
+def show(result: dict[str, Any], scores: Sequence[PassAtK]) -> None:
+    click.echo(f"{result['samples']} samples of {result['tasks']} tasks, isolation {result['isolation']}")
+    for score in scores:
+        click.echo(f"  pass@{score.k:<4} {score.value:7.2%}   95% interval {score.low:.1%} to {score.high:.1%}")
+    for outcome, count in result["outcomes"].items():
+        if count:
+            click.echo(f"  {outcome:<12} {count}")
+    if result["programs_per_s"]:
+        click.echo(f"  {result['programs_per_s']:,.0f} programs per second")
+
+
+@click.command(
+    epilog="Example: sr grade --tasks HumanEval.jsonl.gz --samples samples.jsonl --k 1,10 --out graded.jsonl"
+)
+@click.option("--tasks", "tasks_path", required=True, help="Tasks: HumanEval, MBPP, APPS and kin, or native.")
+@click.option(
+    "--samples", "samples_path", required=True, help="One JSON object per line: task_id and completion or solution."
+)
+@click.option("--format", "format_", default="auto", show_default=True, help=f"One of {', '.join(FORMATS)}.")
+@click.option("--k", default=None, help="The ks of pass@k, for example 1,10.")
+@click.option("--workers", type=int, default=None, help="Programs that run at once (default: one per core).")
+@click.option("--timeout", type=float, default=3.0, show_default=True, help="CPU seconds per program.")
+@click.option("--memory", type=int, default=512, show_default=True, help="MiB of address space per program.")
+@click.option("--isolation", default="auto", show_default=True, help=f"auto, {', '.join(LEVELS)}.")
+@click.option("--require-isolation", default=None, help="Refuse to grade behind less than this level.")
+@click.option("--out", default=None, help="Write one row per sample; a file that holds the first rows is continued.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    tasks_path: str,
+    samples_path: str,
+    format_: str,
+    k: str | None,
+    workers: int | None,
+    timeout: float,
+    memory: int,
+    isolation: str,
+    require_isolation: str | None,
+    out: str | None,
+    as_json: bool,
+) -> int:
+    """Grade completions and print pass@k."""
+    tasks: dict[str, Task] = {task.task_id: task for task in load_tasks(tasks_path, format_)}
+    samples = load_samples(samples_path, tasks)
+    summarize(samples, ["failed"] * len(samples), k)  # what cannot be reported is refused before it is graded
+    result_file = ResultFile(out, samples) if out else None
+    kept = [row["outcome"] for row in result_file.rows] if result_file else []
+    outcomes = kept + [""] * (len(samples) - len(kept))
+    todo = samples[len(kept) :]
+    with CodeGrader(
+        workers=workers,
+        timeout_s=timeout,
+        memory_mb=memory,
+        isolation=isolation,
+        require_isolation=require_isolation,
+    ) as grader:
+        level = grader.isolation
+        click.echo(f"sr grade: {len(todo)} samples to grade, isolation {level}", err=True)
+        began = time.monotonic()
+        progress = Progress(len(todo))
+        grades = grader.stream(
+            [tasks[sample.task_id] for sample in todo],
+            [sample.text for sample in todo],
+            solutions=[sample.solution for sample in todo],
+        )
+        for index, grade in grades:
+            _take(outcomes, result_file, len(kept) + index, grade)
+            progress.step()
+        seconds = time.monotonic() - began
+    if result_file:
+        result_file.close()
+    scores, counted, task_count = summarize(samples, outcomes, k if counted_all(outcomes) else None)
+    result: dict[str, Any] = {
+        "tasks": task_count,
+        "samples": len(samples),
+        **{f"pass@{score.k}": score.value for score in scores},
+        "intervals": {f"pass@{score.k}": [score.low, score.high] for score in scores},
+        "outcomes": {outcome: counted[outcome] for outcome in OUTCOMES},
+        "isolation": level,
+        "programs_per_s": len(todo) / seconds if todo else 0.0,
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show(result, scores)
+    return 0
+
+
+def counted_all(outcomes: Sequence[str]) -> bool:
+    """Whether every sample has a verdict; with infrastructure failures some k may have lost its samples."""
+    return "infra_error" not in outcomes
+
+
+def _take(outcomes: list[str], result_file: ResultFile | None, index: int, grade: Grade) -> None:
+    outcomes[index] = grade.outcome
+    if result_file:
+        result_file.add(index, grade)

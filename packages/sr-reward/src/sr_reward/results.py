@@ -1,0 +1,93 @@
+"""The rows that grading writes: one per sample, in input order, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sr_reward.errors import FormatError
+from sr_reward.formats import Sample
+from sr_reward.grader import OUTCOMES, Grade
+
+
+class ResultFile:
+    """Appends a row per sample, in input order, as grades arrive in any order.
+
+    A file that already holds rows is continued: ``rows`` are those of its complete lines, which must belong to the
+    first samples (else FormatError: it holds another run); a line cut short by a kill is written anew.
+    """
+
+    def __init__(self, path: str | Path, samples: Sequence[Sample]) -> None:
+        self.path = Path(path)
+        self._identities = _identities(samples)
+        self._early: dict[int, Grade] = {}
+        self.rows: list[dict[str, Any]] = []
+        try:
+            size = self._read_rows() if self.path.is_file() else 0
+            self._file = self.path.open("ab")
+            if self.path.is_file():
+                self._file.truncate(size)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _read_rows(self) -> int:
+        size = 0
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                known = row["outcome"] in OUTCOMES and number <= len(self._identities)
+                fits = known and (row["task_id"], row["sample"]) == self._identities[number - 1]
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if not fits:
+                raise FormatError(
+                    f"{self.path}, line {number}: the output file holds another run; name a new file or remove it"
+                )
+            self.rows.append(row)
+            size += len(line)
+        return size
+
+    def add(self, index: int, grade: Grade) -> None:
+        """Take the grade of sample ``index``; write every row whose turn has come. Raises FormatError if the disk
+        refuses it."""
+        self._early[index] = grade
+        try:
+            while len(self.rows) in self._early:
+                ready = self._early.pop(len(self.rows))
+                task_id, sample = self._identities[len(self.rows)]
+                row = {
+                    "task_id": task_id,
+                    "sample": sample,
+                    "outcome": ready.outcome,
+                    "seconds": round(ready.seconds, 6),
+                    "detail": ready.detail,
+                }
+                self._file.write(json.dumps(row).encode() + b"\n")
+                self.rows.append(row)
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError) -> FormatError:
+        return FormatError(f"{self.path} cannot be written: {error.strerror}; make room or name another file")
+
+
+def _identities(samples: Sequence[Sample]) -> list[tuple[str, int]]:
+    """``(task_id, number of the sample within its task)`` per sample."""
+    seen: Counter[str] = Counter()
+    found = []
+    for sample in samples:
+        found.append((sample.task_id, seen[sample.task_id]))
+        seen[sample.task_id] += 1
+    return found
