@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -56,6 +57,8 @@ def main() -> None:
     from sr_monitor import MonitorError
     from sr_reward import RewardError
 
+    # threads that wait by spinning cost several times the work on a machine that does other things, too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = sr.main(standalone_mode=False)
     except (CareError, CoreError, MonitorError, RewardError, click.UsageError) as error:
