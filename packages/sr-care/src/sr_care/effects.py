@@ -202,9 +202,14 @@ class EffectModel:
             ],
             axis=1,
         )
-        families = np.stack([self._place(name) for name in rows.families]) if len(rise) else np.zeros((0, 0))
-        slopes = [terms * rise[:, None], terms * rise[:, None] ** 2, families * rise[:, None]]
-        return np.concatenate(slopes, axis=1) if len(rise) else np.zeros((0, self.features))
+        places = {name: self._place(name) for name in set(rows.families)}
+        families = np.array([places[name] for name in rows.families])
+        slopes = [
+            terms * rise[:, None],
+            terms * rise[:, None] ** 2,
+            families.reshape(len(rise), int(self.family_buckets)) * rise[:, None],
+        ]
+        return np.concatenate(slopes, axis=1)
 
     def _place(self, family: str | None) -> Floats:
         place = np.zeros(int(self.family_buckets))

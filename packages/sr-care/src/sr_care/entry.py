@@ -7,6 +7,7 @@ checks itself on creation, so that what reaches the disk is valid.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -24,6 +25,7 @@ unique answers, share of well-formed answers. All are shares in [0, 1], so delta
 
 _INDEX = {name: position for position, name in enumerate(CAPABILITIES)}
 _LOWER = np.tril_indices(len(CAPABILITIES))
+_PACKED = struct.Struct(f"<{len(CAPABILITIES) + len(_LOWER[0])}d")
 
 
 def check_capability(name: str) -> int:
@@ -158,8 +160,17 @@ class CapabilityDelta:
         return matrix
 
     def to_bytes(self) -> bytes:
-        """D values, then the lower triangle of the covariance, as little-endian float64 (216 bytes)."""
-        return np.concatenate([self.vector(), self.matrix()[_LOWER]]).astype("<f8").tobytes()
+        """D values, then the lower triangle of the covariance by rows, as little-endian float64 (216
+        bytes)."""
+        # plain floats and struct: a tenth of the time that small arrays take, and this is most of a write
+        places = [_INDEX[name] for name in self.values]
+        flat = [math.nan] * len(CAPABILITIES) + [0.0] * len(_LOWER[0])
+        for place, value, row in zip(places, self.values.values(), self.covariance, strict=True):
+            flat[place] = value
+            for other, covariance in zip(places, row, strict=True):
+                if other <= place:
+                    flat[len(CAPABILITIES) + place * (place + 1) // 2 + other] = covariance
+        return _PACKED.pack(*flat)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CapabilityDelta:
@@ -175,10 +186,9 @@ def unpack_deltas(blobs: list[bytes]) -> tuple[Floats, Floats]:
     """``to_bytes`` of N deltas back as values (N, D) with NaN where not measured, and covariances (N, D,
     D)."""
     size = len(CAPABILITIES)
-    width = size + len(_LOWER[0])
-    if any(len(blob) != 8 * width for blob in blobs):
-        raise StoreError(f"a stored delta must have {8 * width} bytes; the memory file is damaged, restore a copy")
-    flat = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(blobs), width)
+    if any(len(blob) != _PACKED.size for blob in blobs):
+        raise StoreError(f"a stored delta must have {_PACKED.size} bytes; the file is damaged, restore a copy")
+    flat = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(len(blobs), size + len(_LOWER[0]))
     matrices = np.zeros((len(blobs), size, size))
     matrices[:, _LOWER[0], _LOWER[1]] = flat[:, size:]
     matrices[:, _LOWER[1], _LOWER[0]] = flat[:, size:]

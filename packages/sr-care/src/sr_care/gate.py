@@ -31,12 +31,19 @@ class GateConfig:
     """``protected``: the capabilities that must not fall, and by how much they may. One that no remembered
     entry measured is left out (its risk would be the prior's guess). 5 points are twice the noise of a usual
     evaluation; pass@16 and diversity fall in every sharpening, so they have more room. Of pass@1 no more than
-    ``tolerance_share`` of its level may go: for a policy at 4%, 5 points would be everything. ``risk_limit``:
-    the probability of such a fall that is accepted. ``min_gain``: the least expected gain in pass@1 worth a
-    campaign. ``gain_margin``: a change is proposed only if it promises so much more than no change.
-    ``pilot_chance``: a pilot needs this probability of a gain. ``pilot_steps``: the paper's. ``step_shares``,
-    ``lr_factors``, ``penalty_factors``: what ``adapt`` may try, never more than was proposed; ``min_steps``:
-    fewer are no campaign. ``draws``: of the joint distribution, for the probability that any falls.
+    ``tolerance_share`` of its level may go: for a policy at 4%, 5 points would be everything.
+
+    ``risk_limit``: the probability of such a fall that is accepted; on a scripted policy the outcome hardly
+    depends on it between 0.1 and 0.25. ``min_gain``: the least expected gain in pass@1 for which anything is
+    done. ``gain_margin``: no change is made for less additional gain than this, about the noise of an
+    evaluation.
+
+    ``pilot_chance``: a pilot needs this probability of a gain, and ``pilot_risk`` at most of a fall: worse
+    than even odds are no experiment. ``pilot_steps``: the paper's.
+
+    ``step_shares``, ``lr_factors``, ``penalty_factors``: what ``adapt`` may try, never more than was
+    proposed; ``min_steps``: fewer are no campaign. ``draws``: of the joint distribution, for the probability
+    that any falls.
     """
 
     protected: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
@@ -45,6 +52,7 @@ class GateConfig:
     min_gain: float = 0.0
     gain_margin: float = 0.02
     pilot_chance: float = 0.3
+    pilot_risk: float = 0.5
     pilot_steps: int = 10
     step_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     lr_factors: tuple[float, ...] = (1.0, 0.5, 0.25)
@@ -56,7 +64,7 @@ class GateConfig:
         for name, tolerance in self.protected.items():
             check_capability(name)
             check_number(f"gate.protected.{name}", tolerance, 0, 1)
-        for name in ("tolerance_share", "risk_limit", "pilot_chance"):
+        for name in ("tolerance_share", "risk_limit", "pilot_chance", "pilot_risk"):
             check_number(f"gate.{name}", getattr(self, name), 0, 1)
         for name in ("min_gain", "gain_margin"):
             check_number(f"gate.{name}", getattr(self, name), -1, 1)
@@ -156,7 +164,8 @@ class TransferGate:
             return answer(action, choice, self._explain(action, outlooks, choice, limit))
         pilot = len(candidates) - 1
         action = "reject"
-        if outlooks[pilot].chance >= self.config.pilot_chance and doses[pilot] < caution.ceiling:
+        hopeful = outlooks[pilot].chance >= self.config.pilot_chance
+        if hopeful and outlooks[pilot].risk <= self.config.pilot_risk and doses[pilot] < caution.ceiling:
             action = "pilot"
         return answer(action, pilot, self._explain(action, outlooks, pilot, limit))
 
