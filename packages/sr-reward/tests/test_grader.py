@@ -155,6 +155,15 @@ def test_leaving_in_the_middle_of_a_batch_leaves_nothing_behind(grader):
     assert grader.grade([ADD_ONE], ["    return x + 1\n"])[0].outcome == "passed"
 
 
+def test_an_error_between_two_results_does_not_lock_the_grader():
+    with CodeGrader(workers=1) as made:
+        stream = made.stream([ADD_ONE] * 9, [f"    return x  # {i}\n" for i in range(9)])
+        next(stream)
+        with pytest.raises(TaskError, match="one stream at a time"):
+            made.grade([ADD_ONE], ["    return x\n"])
+        made.close()  # with the stream still open, as when an error leaves the loop over it
+
+
 def test_ctrl_c_ends_the_batch_and_the_workers():
     script = (
         "from sr_reward import *\n"

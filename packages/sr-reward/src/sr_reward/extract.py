@@ -15,6 +15,7 @@ other completion continues the prompt. A solution is a whole program and stands 
 from __future__ import annotations
 
 import re
+import warnings
 
 from sr_reward.task import Task
 
@@ -71,7 +72,9 @@ def _defines(code: str, entry_point: str) -> bool:
 
 def _compiles(code: str) -> bool:
     try:
-        compile(code, "<sample>", "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a model's odd escapes are not the trainer's concern
+            compile(code, "<sample>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
         return False
     return True

@@ -101,13 +101,16 @@ class Sandbox:
         self._first: Worker | None = None  # the worker that proved the level
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
+        self._user: int | None = None  # the thread whose stream is open
         self._owner = os.getpid()
 
     @property
     def isolation(self) -> str:
         """The level that stands. Starts the first worker if none has been started."""
-        with self._lock:
-            return self._settle()
+        if self._level is None:
+            with self._lock:
+                return self._settle()
+        return self._level
 
     def run(self, trials: Sequence[Trial[T]]) -> list[T]:
         """The results of all trials, in their order."""
@@ -121,18 +124,27 @@ class Sandbox:
         """
         if not trials:
             return
+        if self._owner != os.getpid():  # a fork of the trainer: the lock may be held by a thread it does not have
+            self._lock, self._user = threading.Lock(), None
+        if self._user == threading.get_ident():
+            raise TaskError("one stream at a time: finish or close the one that is open before starting another")
         with self._lock:
+            self._user = threading.get_ident()
             self._settle()
             done = False
             try:
                 yield from _Run(self, trials).results()
                 done = True
             finally:
+                self._user = None
                 if not done:  # workers hold jobs that nobody waits for
                     self._stop()
 
     def close(self) -> None:
         """End every worker. The sandbox may be used again; it then starts new ones."""
+        if self._user == threading.get_ident():  # an open stream of this very thread holds the lock
+            self._stop()
+            return
         with self._lock:
             self._stop()
 
@@ -154,7 +166,7 @@ class Sandbox:
         """Find the level that stands, by starting a worker at it."""
         if self._owner != os.getpid():  # after a fork of the trainer the workers belong to the parent
             self._owner = os.getpid()
-            self._lanes = []
+            self._lanes, self._first = [], None
         if self._level is None:
             self._level = self._strongest_level()
         if not self._lanes:
