@@ -119,3 +119,9 @@ def test_a_missing_folder_and_a_missing_file_are_named(tmp_path):
     with pytest.raises(StoreError, match="must exist"):
         CapabilityMemory(tmp_path / "m.db", read_only=True)
     assert not (tmp_path / "m.db").exists()
+
+
+def test_an_empty_memory_is_not_nothing(tmp_path):
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        assert len(memory) == 0
+        assert memory

@@ -1,5 +1,6 @@
 """A memory of what past training changed, and advice for the next campaign."""
 
+from sr_care.advice import ask
 from sr_care.belief import Belief, BeliefConfig, believe
 from sr_care.effects import EffectModel, Information
 from sr_care.entry import CAPABILITIES, Boundary, CapabilityDelta, Context, Entry, Strategy
@@ -42,5 +43,6 @@ __all__ = [
     "StoreError",
     "Strategy",
     "TransferGate",
+    "ask",
     "believe",
 ]

@@ -72,6 +72,9 @@ class CapabilityMemory:
             ).fetchone()
         return int(total) - int(gone)
 
+    def __bool__(self) -> bool:
+        return True  # an empty memory is a memory: ``memory or default`` must not throw it away
+
     # --- writing
 
     def append(self, entry: Entry) -> int:

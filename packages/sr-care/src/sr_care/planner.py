@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sr_care.belief import Belief, BeliefConfig, believe, influence
+from sr_care.advice import alike, grounds
+from sr_care.belief import Belief, BeliefConfig, believe
 from sr_care.effects import Information
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
 from sr_care.errors import EntryError, check_number
@@ -132,7 +133,11 @@ class CarePlanner:
         _, known = self._start(Context.from_mapping(context.get("state") or {}), past)
         proposal = Strategy.from_mapping(context.get("strategy") or {})
         decision = self._decide(proposal, known, past)
-        return replace(decision, entries=self._grounds(decision.strategy, known, past))
+        pool = past[-1:] if self.version == "gate_only" else list(past)
+        if self.version != "gate_only":
+            pool += alike(self.memory, proposal, known, upto=self.memory.pin(self.run))
+        posterior = self._believe(past).posterior
+        return replace(decision, entries=grounds(posterior, decision.strategy, known, pool))
 
     def belief(self, campaign: int) -> Belief:
         """What this run believes before ``campaign``."""
@@ -225,25 +230,6 @@ class CarePlanner:
         return campaign, Context(
             family=context.family, model_parameters=context.model_parameters, pass1=best
         )  # the rest was measured of another policy
-
-    def _grounds(self, strategy: Strategy, context: Context, past: Sequence[Entry], most: int = 5) -> tuple[int, ...]:
-        """Ids of the entries that move the answer most, among this run's and the newest alike of other
-        runs."""
-        pool = {entry.id: entry for entry in past}
-        if self.version != "gate_only":
-            alike = self.memory.entries(
-                family=context.family,
-                algorithm=strategy.algorithm,
-                upto=self.memory.pin(self.run),
-                limit=64,
-                newest_first=True,
-            )
-            pool |= {entry.id: entry for entry in alike}
-        if not pool:
-            return ()
-        found = list(pool.values())
-        weights = influence(self._believe(past).posterior, strategy, context, found)
-        return tuple(found[i].id for i in np.argsort(-weights, kind="stable")[:most])
 
     def _entry(
         self, campaign: int, outcome: Mapping[str, Any], strategy: Strategy, values: Mapping[str, float]

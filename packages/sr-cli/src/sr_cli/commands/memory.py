@@ -1,0 +1,216 @@
+"""``sr memory``: look into CARE's memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sr_care import CAPABILITIES, CapabilityMemory, Context, Decision, Entry, EntryError, Strategy, ask
+
+_db = click.option(
+    "--db",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The memory file.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@click.group(epilog="Example: sr memory list --db memory.db")
+def command() -> None:
+    """Look into CARE's memory: what past campaigns changed, and what that says about the next one."""
+
+
+@command.command("list", epilog="Example: sr memory list --db memory.db --run chain-3 --json")
+@_db
+@click.option("--run", help="Only entries of this run.")
+@click.option("--family", help="Only entries of this task family.")
+@click.option("--algorithm", help="Only entries of this algorithm.")
+@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many.")
+@_json
+def list_entries(
+    db: Path, run: str | None, family: str | None, algorithm: str | None, limit: int, as_json: bool
+) -> None:
+    """The newest entries, oldest of them first."""
+    with CapabilityMemory(db, read_only=True) as memory:
+        total = len(memory)
+        found = memory.entries(run=run, family=family, algorithm=algorithm, limit=limit, newest_first=True)
+        entries = list(found)[::-1]
+    if as_json:
+        _print_json({"total": total, "entries": [entry.to_dict() for entry in entries]})
+        return
+    table = Table("id", "run", "campaign", "algorithm", "lr", "steps", "family", "pass@1", "change", "conf.", box=None)
+    for entry in entries:
+        s = entry.strategy
+        level = entry.context.pass1
+        table.add_row(
+            *(str(entry.id), entry.run, str(entry.campaign), s.algorithm, f"{s.lr:g}", str(s.steps)),
+            *(entry.context.family or "–", "–" if level is None else f"{level:.1%}"),
+            *(_change(entry), f"{entry.confidence:.2f}"),
+        )
+    _print_table(table)
+    click.echo(f"{len(entries)} of {total} entries")
+
+
+@command.command(
+    epilog="Examples: sr memory show --db memory.db 17 | "
+    "sr memory show --db memory.db --algorithm grpo --lr 1e-3 --steps 20 --pass1 0.3 --figure belief.png"
+)
+@_db
+@click.argument("entry_id", type=int, required=False)
+@click.option("--algorithm", help="The strategy asked about; what is not given is taken from the newest entry.")
+@click.option("--lr", type=float, help="Its learning rate.")
+@click.option("--steps", type=int, help="Its gradient steps.")
+@click.option("--penalty", type=float, help="Its penalty coefficient.")
+@click.option("--family", help="The task family of the context asked about.")
+@click.option("--pass1", type=float, help="Its pass@1 before.")
+@click.option("--model-parameters", type=float, help="Its model size.")
+@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw the belief into this file.")
+@_json
+def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **asked: str | float | int | None) -> None:
+    """One entry in full; or, without an id, what the memory says about a strategy in a context."""
+    with CapabilityMemory(db, read_only=True) as memory:
+        if entry_id is not None:
+            _show_entry(_find(memory, entry_id), as_json)
+            return
+        strategy, context = _question(memory, asked)
+        decision = ask(memory, strategy, context)
+        grounds = list(memory.entries(ids=decision.entries))
+        if figure is not None:
+            from sr_care.advice import alike
+            from sr_care.figures import draw_posterior
+
+            near = alike(memory, strategy, context)
+            draw_posterior(memory.recall(), strategy, context, figure, entries=near)
+        total = len(memory)
+    if as_json:
+        _print_json({"total": total, "context": asdict(context), **asdict(decision)})
+    else:
+        _show_decision(strategy, context, decision, grounds, total)
+
+
+@command.command(epilog="Example: sr memory forget --db memory.db --run chain-3 --campaign 4 --reason 'wrong seed'")
+@_db
+@click.option("--id", "ids", type=int, multiple=True, help="An entry; repeatable.")
+@click.option("--run", help="All entries of a run.")
+@click.option("--campaign", type=int, help="Only this campaign of the run.")
+@click.option("--reason", default="", help="Why; kept with them.")
+@_json
+def forget(db: Path, ids: tuple[int, ...], run: str | None, campaign: int | None, reason: str, as_json: bool) -> None:
+    """Set entries aside: they stay in the file and count in no belief any more."""
+    with CapabilityMemory(db) as memory:
+        count = memory.forget(ids=ids or None, run=run, campaign=campaign, reason=reason)
+        total = len(memory)
+    if as_json:
+        _print_json({"forgotten": count, "total": total})
+    else:
+        click.echo(f"{count} entries set aside, {total} remembered")
+
+
+@command.command(epilog="Example: sr memory export --db memory.db --out entries.jsonl")
+@_db
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A new file; stdout without it.")
+@_json
+def export(db: Path, out: Path | None, as_json: bool) -> None:
+    """All remembered entries as JSON, one a line (with --json and no --out: in one object)."""
+    with CapabilityMemory(db, read_only=True) as memory:
+        if out is not None:
+            count = _write_new(out, memory.entries())
+            if as_json:
+                _print_json({"out": str(out), "entries": count})
+            else:
+                click.echo(f"{count} entries written to {out}")
+        elif as_json:
+            _print_json({"entries": [entry.to_dict() for entry in memory.entries()]})
+        else:
+            for entry in memory.entries():
+                click.echo(json.dumps(entry.to_dict()))
+
+
+def _write_new(out: Path, entries: Iterator[Entry]) -> int:
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            return sum(1 for entry in entries if file.write(json.dumps(entry.to_dict()) + "\n"))
+    except FileExistsError:
+        raise click.UsageError(f"--out must be a new file, got {out}, which exists; name another") from None
+    except OSError as error:
+        raise click.UsageError(f"--out must be writable, got {out} ({error.strerror}); name another") from None
+
+
+def _find(memory: CapabilityMemory, entry_id: int) -> Entry:
+    entry = next(memory.entries(ids=[entry_id]), None)
+    if entry is None:
+        raise EntryError(f"an entry id must be remembered, got {entry_id}; `sr memory list` shows them")
+    return entry
+
+
+def _question(memory: CapabilityMemory, asked: dict[str, Any]) -> tuple[Strategy, Context]:
+    """What is asked: the newest entry's strategy and context, changed by the options given."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    newest = next(memory.entries(limit=1, newest_first=True), None)
+    about_strategy: dict[str, Any] = {n: given[n] for n in ("algorithm", "lr", "steps", "penalty") if n in given}
+    about_context: dict[str, Any] = {n: given[n] for n in ("family", "pass1", "model_parameters") if n in given}
+    if newest is None:
+        return Strategy.from_mapping(about_strategy), Context(**about_context)
+    return replace(newest.strategy, **about_strategy), replace(newest.context, **about_context)
+
+
+def _show_entry(entry: Entry, as_json: bool) -> None:
+    plain = entry.to_dict()
+    if as_json:
+        _print_json(plain)
+        return
+    click.echo(f"entry {entry.id}: run {entry.run}, campaign {entry.campaign}, recorded {entry.recorded_at}")
+    for part in ("strategy", "context", "boundary"):
+        known = [f"{name} {value}" for name, value in plain[part].items() if value is not None]
+        click.echo(f"  {part:<11}{', '.join(known) or '–'}")
+    errors = entry.delta.matrix().diagonal()
+    for name, value in entry.delta.values.items():
+        error = math.sqrt(errors[CAPABILITIES.index(name)])
+        click.echo(f"  {name:<11}{100 * value:+.1f} ± {100 * error:.1f} points")
+    click.echo(f"  confidence {entry.confidence:.2f}")
+
+
+def _show_decision(strategy: Strategy, context: Context, decision: Decision, grounds: list[Entry], total: int) -> None:
+    level = "unknown" if context.pass1 is None else f"{context.pass1:.1%}"
+    click.echo(
+        f"{total} entries remembered. Asked: {_name(strategy)} at pass@1 {level}, {context.family or 'any tasks'}"
+    )
+    table = Table("if done as asked", "expected", "90% interval", "risk of a fall", box=None)
+    for name, (mean, spread, below) in decision.proposal.effects.items():
+        low, high = mean - 1.645 * spread, mean + 1.645 * spread
+        table.add_row(name, f"{100 * mean:+.1f}", f"{100 * low:+.1f} … {100 * high:+.1f}", f"{below:.0%}")
+    _print_table(table)
+    click.echo(f"{decision.action.upper()}: {_name(decision.strategy)}. {decision.reason}.")
+    for entry in grounds:
+        click.echo(f"  rests on entry {entry.id}: {_name(entry.strategy)} changed pass@1 by {_change(entry)}")
+
+
+def _name(strategy: Strategy) -> str:
+    penalty = f", penalty {strategy.penalty:g}" if strategy.penalty else ""
+    return f"{strategy.algorithm}, {strategy.steps} steps at {strategy.lr:g}{penalty}"
+
+
+def _change(entry: Entry) -> str:
+    if "pass1" not in entry.delta.values:
+        return "–"
+    return f"{100 * entry.delta.values['pass1']:+.1f} ± {100 * math.sqrt(entry.delta.matrix()[0, 0]):.1f}"
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, allow_nan=False))
+
+
+def _print_table(table: Table) -> None:
+    console = Console()
+    console = Console(width=max(console.width, 120)) if not console.is_terminal else console
+    console.print(table)
