@@ -1,12 +1,13 @@
 """CollapseGuard: its error rate, its power, and what it hands on."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_campaigns import FINITE, curve, play, tasks_of
+from scripted_campaigns import FINITE, Played, curve, play, tasks_of
 
 from sr_monitor import CollapseGuard, MonitorError
 
@@ -91,10 +92,74 @@ def test_without_older_policies_step_alone_finds_a_large_fall() -> None:
         assert guard.step(step, [14] * 30, 16, grad_norm=1.0).action == "continue"
     decision = guard.step(5, [4] * 30, 16)
     assert (decision.action, decision.rule) == ("roll_back", "fall")
-    assert decision.to_step == 4  # the median of 14, 14, 4 counts for it; the later of equals
+    assert decision.to_step == 3  # the best but for the step right before the fall, which its neighbour speaks against
     assert decision.value is not None
     assert decision.limit is not None
     assert decision.value > decision.limit
+
+
+def budgeted(seed: int, means: list[float], tasks: int = 30, **options: float) -> tuple[Played, int]:
+    """A campaign under a guard on a budget, and what its training steps draw."""
+    rng = np.random.default_rng(seed)
+    start_M = tasks_of(tasks, rng, means[0])
+    guard = CollapseGuard(evaluation="budget", train_samples=128, **options)  # type: ignore[arg-type]
+    played = play(guard, curve(means, start_M), start_M, len(means) - 1, rng, campaign=seed)
+    return played, 128 * (len(played.decisions) - 1)
+
+
+@pytest.mark.parametrize("tasks", [10, 30, 100])
+@pytest.mark.parametrize("means", [[0.4] * 21, RISE_AND_FALL[:21], RISE_AND_FALL])
+def test_on_a_budget_evaluations_take_no_more_than_their_share(means: list[float], tasks: int) -> None:
+    for seed in range(5):
+        played, trained = budgeted(seed, means, tasks, max_rollbacks=100)
+        assert played.samples <= 0.3 * (played.samples + trained)
+
+
+def test_on_a_budget_a_collapse_is_found_and_the_peak_kept() -> None:
+    kept, delays = [], []
+    for seed in range(40):
+        played, _ = budgeted(seed, RISE_AND_FALL[:21], max_rollbacks=0)
+        kept.append(played.truth[played.kept].mean())
+        delays.append(len(played.decisions) - 1 - 12)  # the fall is 30 points deep at step 12
+    assert np.mean(kept) >= 0.86
+    assert np.mean(np.array(kept) >= 0.8) >= 0.9
+    assert np.median(delays) <= 1
+
+
+def test_on_a_budget_false_alarms_stay_below_the_stated_rate() -> None:
+    alarmed = sum(budgeted(seed, [0.4] * 21, false_alarm=0.1, margin=0.0)[0].alarms > 0 for seed in range(150))
+    assert alarmed <= 15
+
+
+def test_probed_tasks_depend_on_the_campaign_alone() -> None:
+    def probes(campaign: int) -> list[tuple[int, ...] | None]:
+        guard = CollapseGuard(evaluation="budget")
+        guard.begin(campaign, 10)
+        asked = []
+        for step in range(3):
+            request = guard.ask(step)
+            assert request is not None
+            tasks = range(100) if request.tasks is None else request.tasks
+            guard.tell(step, [0] * len(tasks), request.samples, request.tasks)
+            asked.append(request.tasks)
+            guard.decide(step, FINITE)
+        return asked
+
+    assert probes(1) == probes(1)
+    assert probes(1)[1] == probes(1)[2] != probes(2)[1]
+
+
+def test_a_decision_takes_less_than_a_millisecond_however_long_the_campaign() -> None:
+    guard = CollapseGuard()
+    rng = np.random.default_rng(0)
+    rows = rng.binomial(16, 0.5, (10_000, 30)).tolist()
+    for step, row in enumerate(rows[:-200]):
+        guard.step(step, row, 16)
+    began = time.process_time()
+    for step, row in enumerate(rows[-200:], start=len(rows) - 200):
+        guard.step(step, row, 16)
+    assert (time.process_time() - began) / 200 < 1e-3
+    assert len(json.dumps(guard.state_dict())) < 10_000
 
 
 counts = st.lists(st.lists(st.integers(0, 8), min_size=6, max_size=6), min_size=2, max_size=14)
@@ -184,6 +249,9 @@ def test_a_rate_in_place_of_a_count_is_refused() -> None:
         {"max_rollbacks": -1},
         {"samples": 0},
         {"every": 0},
+        {"evaluation": "some"},
+        {"share": 1.0},
+        {"train_samples": 0},
     ],
 )
 def test_bad_settings_are_refused(bad: dict[str, float]) -> None:

@@ -65,8 +65,25 @@ class Counts:
     @property
     def pass1(self) -> float:
         """Mean over the sampled tasks of the share that passed."""
-        seen = self.samples_M > 0
-        return float((self.passes_M[seen] / self.samples_M[seen]).mean())
+        return self.pass1_on(None)
+
+    def pass1_on(self, tasks: Sequence[int] | None) -> float:
+        """The same over those of ``tasks`` (None: all) that were sampled."""
+        where = slice(None) if tasks is None else list(tasks)
+        passes_M, samples_M = self.passes_M[where], self.samples_M[where]
+        seen = samples_M > 0
+        return float((passes_M[seen] / samples_M[seen]).mean())
+
+    def variance_on(self, tasks: Sequence[int] | None) -> float:
+        """Sampling variance of ``pass1_on(tasks)``, the tasks given.
+
+        Rates are smoothed towards 1/2 by half a sample (Jeffreys' prior), so that 0 of 16 is no certainty.
+        """
+        where = slice(None) if tasks is None else list(tasks)
+        passes_M, samples_M = self.passes_M[where], self.samples_M[where]
+        seen = samples_M > 0
+        rate_M = (passes_M[seen] + 0.5) / (samples_M[seen] + 1)
+        return float((rate_M * (1 - rate_M) / samples_M[seen]).sum()) / int(seen.sum()) ** 2
 
     def to_json(self) -> dict[str, Any]:
         return {"passes": self.passes_M.tolist(), "samples": self.samples_M.tolist()}
@@ -95,23 +112,14 @@ class Fall:
 def fall(reference: Counts, other: Counts) -> Fall:
     """How far ``other`` lies below ``reference``, paired by task.
 
-    The variance is the larger of two: binomial sampling noise on these very tasks, and the spread of the
-    per-task differences, which also knows that other tasks could have been drawn. Rates are smoothed towards
-    1/2 by half a sample in the first (Jeffreys' prior), so that 0 of 16 is not taken for certainty.
+    The variance is the larger of two: sampling noise on these very tasks, and the spread of the per-task
+    differences, which also knows that other tasks could have been drawn.
     """
-    both = (reference.samples_M > 0) & (other.samples_M > 0)
-    tasks = int(both.sum())
-    if tasks == 0:
+    both = np.flatnonzero((reference.samples_M > 0) & (other.samples_M > 0))
+    if both.size == 0:
         raise MonitorError("fall: the two evaluations share no task; evaluate some of the same tasks")
-    noise_M = np.zeros(tasks)
-    rates = []
-    for counts in (reference, other):
-        x, n = counts.passes_M[both], counts.samples_M[both]
-        smooth = (x + 0.5) / (n + 1)
-        noise_M += smooth * (1 - smooth) / n
-        rates.append(x / n)
-    differences_M = rates[0] - rates[1]
-    variance = noise_M.mean() / tasks
-    if tasks > 1:
-        variance = max(variance, differences_M.var(ddof=1) / tasks)
+    differences_M = reference.passes_M[both] / reference.samples_M[both] - other.passes_M[both] / other.samples_M[both]
+    variance = reference.variance_on(both.tolist()) + other.variance_on(both.tolist())
+    if both.size > 1:
+        variance = max(variance, float(differences_M.var(ddof=1)) / both.size)
     return Fall(float(differences_M.mean()), math.sqrt(variance))

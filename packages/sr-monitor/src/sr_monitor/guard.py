@@ -3,95 +3,49 @@
 Evidence comes in two stages. Every evaluation is compared with the best step so far; the best of many noisy
 evaluations is flattered, and the look that raises suspicion is slandered, so this comparison only ever
 *suspects*. A suspicion is settled on fresh samples of both policies, which were not there when either was
-chosen: under a policy that has not fallen, the k-th such test of a campaign errs with probability
-false_alarm / (k (k+1)), and these sum to false_alarm, whatever the number of looks, the design, or the shape
-of the curve before.
+chosen: under a policy that has not fallen, the k-th such test of a campaign errs with probability of about
+0.9 false_alarm / (k (k+1)), and these sum to 0.9 false_alarm, whatever the number of looks, the design, or the
+shape of the curve before. The rest pays for falls too large to need fresh samples, or where none can be had; a
+loop that never asks spends the whole rate there. "About": the tests are normal approximations with variances
+taken generously; the tests of this package measure what they really do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from statistics import NormalDist, median
-from typing import Any
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, Literal
 
-from sr_monitor.counts import Counts, fall
+from sr_monitor.counts import Counts, Fall, fall
 from sr_monitor.decision import Decision, Request, first_non_finite
 from sr_monitor.errors import MonitorError
+from sr_monitor.plan import Plan
+from sr_monitor.state import CampaignState
 
 # One-sided 5%: a look below this is no news. It costs evaluations, not false alarms.
 SUSPICION_Z = 1.645
+# Weight of the past in the estimate of how much pass@1 moves from look to look.
+DRIFT_MEMORY = 0.8
+# Part of the false-alarm rate left, where fresh samples can be had, to falls so large that they need none.
+UNCONFIRMED_SHARE = 0.1
 # A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
 RUN_OFF_Z = 2.0
-
-
-@dataclass
-class _Campaign:
-    """What a guard remembers of one campaign; its size does not grow with the number of steps."""
-
-    number: int = 0
-    steps: int | None = None
-    tasks: int | None = None  # held-out tasks
-    counts: dict[int, Counts] = field(default_factory=dict)  # all samples of the steps still of interest
-    fresh: dict[int, Counts] = field(default_factory=dict)  # those drawn after the look at `looked`
-    scores: dict[int, float] = field(default_factory=dict)  # robust pass@1 of the start and of the peak
-    rates: dict[int, float] = field(default_factory=dict)  # pass@1 of the last two looks on this branch
-    start: int = 0
-    looked: int = -1  # the last evaluated step
-    looks: int = 0  # after the first
-    suspected: int | None = None  # the step the last look seems to have fallen from
-    wanted: tuple[int, ...] = ()  # steps to be sampled afresh before the decision
-    tests: int = 0  # comparisons on fresh samples so far
-    rollbacks: int = 0
-
-    def best(self) -> int:
-        """The scored step with the highest score; the later of equals, which kept more of the training."""
-        return max(self.scores, key=lambda step: (self.scores[step], step), default=self.start)
-
-    def keep_only(self, steps: Collection[int]) -> None:
-        self.counts = {step: counts for step, counts in self.counts.items() if step in steps}
-
-    def branch_from(self, step: int) -> None:
-        """What follows grows out of ``step`` again; what came after it is no longer on the branch."""
-        self.keep_only(self.scores)
-        self.rates = {step: self.counts[step].pass1} if step in self.counts else {}
-        self.suspected, self.wanted = None, ()
-
-    def to_json(self) -> dict[str, Any]:
-        state = dict(vars(self))
-        for name in _BY_STEP:  # JSON has no integer keys
-            state[name] = [[step, _plain(value)] for step, value in state[name].items()]
-        return {**state, "wanted": list(self.wanted)}
-
-    @classmethod
-    def from_json(cls, state: Mapping[str, Any]) -> _Campaign:
-        names = {f.name for f in fields(cls)}
-        if set(state) != names:
-            odd = ", ".join(sorted(set(state) ^ names))
-            raise MonitorError(f"guard: the saved state is not one of this class, {odd} differ; start anew")
-        back = {name: dict(state[name]) for name in _BY_STEP}
-        for name in ("counts", "fresh"):
-            back[name] = {step: Counts.from_json(value) for step, value in back[name].items()}
-        return cls(**{**state, **back, "wanted": tuple(state["wanted"])})
-
-
-_BY_STEP = ("counts", "fresh", "scores", "rates")
-
-
-def _plain(value: Any) -> Any:
-    return value.to_json() if isinstance(value, Counts) else value
 
 
 class CollapseGuard:
     """Holds a campaign at its peak: rolls back on a fall that sampling noise does not explain.
 
     false_alarm: probability, per campaign, of acting on a policy that never fell (it stayed, or improved).
-    margin: a fall of pass@1 up to this is let pass; acting costs training, so tiny falls are not worth it.
+    margin: a fall of pass@1 up to this is let pass, be it ever so real: policies in good health wander by some
+    points from step to step, and acting costs training. What is kept does not depend on it.
     floor: never hand on a policy below the campaign's start (by its score); False lets go of the start's
     checkpoint. max_rollbacks: after that many, a further alarm stops the campaign.
     lr_factor: what a roll-back multiplies the learning rate by. reset_optimizer: whether it forgets the
     optimizer's moments. samples: per held-out task in one look; at least 16 for 30 tasks, or noise hides falls
     of less than 20 points. every: steps between looks.
+    evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples at
+    every step and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations
+    take at most ``share`` of all the samples drawn; ``train_samples`` is what one training step draws.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
@@ -103,13 +57,16 @@ class CollapseGuard:
         self,
         *,
         false_alarm: float = 0.05,
-        margin: float = 0.05,
+        margin: float = 0.10,
         floor: bool = True,
         max_rollbacks: int = 3,
         lr_factor: float = 0.5,
         reset_optimizer: bool = True,
         samples: int = 16,
         every: int = 1,
+        evaluation: Literal["full", "budget"] = "full",
+        share: float = 0.3,
+        train_samples: int = 128,
     ) -> None:
         if not 0 < false_alarm < 0.5:
             raise MonitorError(f"guard: false_alarm must lie in (0, 0.5), got {false_alarm}")
@@ -117,17 +74,23 @@ class CollapseGuard:
             raise MonitorError(f"guard: margin is a difference of pass@1 in [0, 1), got {margin}")
         if not 0 < lr_factor <= 1:
             raise MonitorError(f"guard: lr_factor must lie in (0, 1], got {lr_factor}")
+        if evaluation not in ("full", "budget"):
+            raise MonitorError(f"guard: evaluation must be full or budget, got {evaluation!r}")
+        if not 0 < share < 1:
+            raise MonitorError(f"guard: share must lie in (0, 1), got {share}")
         for name, value, least in (
             ("max_rollbacks", max_rollbacks, 0),
             ("samples", samples, 1),
             ("every", every, 1),
+            ("train_samples", train_samples, 1),
         ):
             if value < least:
                 raise MonitorError(f"guard: {name} must be at least {least}, got {value}")
         self.false_alarm, self.margin, self.floor = false_alarm, margin, floor
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
         self.samples, self.every = samples, every
-        self._c = _Campaign()
+        self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
+        self._c = CampaignState()
 
     # -- the campaign ----------------------------------------------------------------------------------
 
@@ -135,23 +98,26 @@ class CollapseGuard:
         """A campaign of at most ``steps`` gradient steps starts; the guard grants them all."""
         if steps < 0:
             raise MonitorError(f"guard: steps must not be negative, got {steps}")
-        self._c = _Campaign(number=campaign, steps=steps)
+        self._c = CampaignState(number=campaign, steps=steps)
         return steps
 
     def ask(self, step: int) -> Request | None:
         """The evaluation wanted now, or None. Call again after each ``tell``."""
-        c = self._c
+        c, plan = self._c, self._plan()
+        c.asked = True
         if step > c.looked:
             due = step % self.every == 0 or step == c.steps
-            return Request(step=step, samples=self.samples) if due else None
+            affordable = c.spent + plan.probe_cost <= plan.bank
+            return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if due and affordable else None
         missing = [wanted for wanted in c.wanted if wanted not in c.fresh] if step == c.looked else []
-        return Request(step=missing[0], samples=self.samples, fresh=True) if missing else None
+        return Request(step=missing[0], samples=c.wanted_samples, fresh=True) if missing else None
 
     def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None:
         """Passing samples of each task (of ``tasks``, or of all), out of ``samples`` each, at ``step``."""
         c = self._c
         counts = Counts.of(passes, samples, tasks, c.tasks)
         c.tasks = len(counts.samples_M)
+        c.spent += int(counts.samples_M.sum())
         if step > c.looked:
             self._look(step, counts)
             return
@@ -162,7 +128,7 @@ class CollapseGuard:
         c.fresh[step] = c.fresh[step] + counts if step in c.fresh else counts
         c.counts[step] = c.counts[step] + counts
         if step in c.scores:
-            c.scores[step] = c.counts[step].pass1
+            c.scores[step] = c.counts[step].pass1_on(self._plan().probe)
 
     def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
         """The answer after ``step``; ``signals`` is the rest of the step's metric row."""
@@ -174,9 +140,8 @@ class CollapseGuard:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
-            if step == c.steps:  # the run-off: samples drawn after the choice of candidates
-                c.scores.update({s: c.counts[s].pass1 for s in c.fresh})
-                c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
+            if step == c.steps and c.fresh:
+                self._run_off()
             c.keep_only({*c.scores, step})
         return decision
 
@@ -199,39 +164,67 @@ class CollapseGuard:
         """The first samples of a new step: score the step before it, and say what is wanted afresh."""
         c = self._c
         c.counts[step], c.fresh, c.suspected = counts, {}, None
+        rate, variance = counts.pass1_on(self._plan().probe), counts.variance_on(self._plan().probe)
         if not c.scores:
             c.start = step
-            c.scores[step] = counts.pass1
+            c.scores[step] = rate
         else:
             c.looks += 1
-            self._score_previous(counts.pass1)
-            if fall(c.counts[c.best()], counts).z(self.margin) > SUSPICION_Z:
-                c.suspected = c.best()
-        c.rates[step] = counts.pass1
+            self._score_previous(rate, variance)
+            best = c.best()
+            seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
+            c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
+        c.rates[step] = (rate, variance)
         c.rates = dict(list(c.rates.items())[-2:])
         c.looked = step
-        c.wanted = self._wants_fresh(step)
+        self._want_fresh(step)
 
-    def _score_previous(self, rate: float) -> None:
-        """Median of three: one lucky evaluation makes no peak. ``rate`` is that of the look after it."""
+    def _score_previous(self, rate: float, variance: float) -> None:
+        """Smooth the look before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
+
+        A local-level model: pass@1 wanders by ``drift`` (variance per look, estimated from the looks themselves),
+        so a neighbour tells of it with variance drift + noise. Precise looks of a policy that moves are left as
+        they are, noisy looks of one that hardly moves are averaged: one lucky evaluation makes no peak.
+        """
         c = self._c
-        *before, (previous, value) = c.rates.items()
-        if previous in c.scores or not before:
+        *before, (previous, (value, noise)) = c.rates.items()
+        moved = max(0.0, (rate - value) ** 2 - noise - variance)
+        c.drift = moved if c.drift is None else DRIFT_MEMORY * c.drift + (1 - DRIFT_MEMORY) * moved
+        if previous in c.scores:
             return
-        score = median((before[0][1], value, rate))
+        seen = [(value, noise), *((r, v + c.drift) for r, v in [(rate, variance), *(rv for _, rv in before)])]
+        score = sum(r / v for r, v in seen) / sum(1 / v for _, v in seen)
         if score >= c.scores[c.best()]:
             floor = {c.start: c.scores[c.start]} if self.floor else {}
             c.scores = {**floor, previous: score}
 
-    def _wants_fresh(self, step: int) -> tuple[int, ...]:
+    def _want_fresh(self, step: int) -> None:
+        """Fresh samples of both sides of a suspicion; at the last step, of every step that may be the best."""
+        c, plan = self._c, self._plan()
+        c.wanted = (c.suspected, step) if c.suspected is not None else ()
+        if step == c.steps and not c.wanted:
+            best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
+            close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
+            c.wanted = tuple(close) if len(close) > 1 else ()
+        if c.wanted:
+            ahead = 0 if c.steps is None else c.steps - step
+            c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(c.wanted))
+            c.wanted = c.wanted if c.wanted_samples else ()
+
+    def _run_off(self) -> None:
+        """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them."""
         c = self._c
-        if c.suspected is not None:
-            return (c.suspected, step)
-        if step != c.steps:
-            return ()
-        favourite = max(c.counts, key=lambda s: (c.counts[s].pass1, s))
-        close = [s for s in sorted(c.counts) if fall(c.counts[favourite], c.counts[s]).z() < RUN_OFF_Z]
-        return tuple(close) if len(close) > 1 else ()
+        floor = {c.start: c.scores[c.start]} if self.floor else {}
+        c.scores = floor | {step: c.counts[step].pass1 for step in c.fresh}
+        c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
+
+    def _plan(self) -> Plan:
+        c = self._c
+        if self.evaluation == "full" or c.steps is None:
+            return Plan.full(self.samples)
+        looks = c.steps // self.every + 1
+        bank = self.share / (1 - self.share) * self.train_samples * c.steps
+        return Plan.within(bank, looks=looks, samples=self.samples, tasks=c.tasks, campaign=c.number)
 
     def _judge(self, step: int) -> Decision:
         """Compare on fresh samples where there are any, else on what there is, more strictly."""
@@ -242,11 +235,12 @@ class CollapseGuard:
             return Decision(action="continue", rule="fall", reason=f"Step {step} is the first look.")
         if confirmed:
             c.tests += 1
-            level = self.false_alarm / (c.tests * (c.tests + 1))
+            level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
             seen, source = fall(c.fresh[reference], c.fresh[step]), "on fresh samples of both"
         else:
             # Any of the looks so far may have become the reference, hence the division by their number.
-            level = self.false_alarm / (c.looks**2 * (c.looks + 1))
+            share = UNCONFIRMED_SHARE if c.asked else 1.0
+            level = share * self.false_alarm / (c.looks**2 * (c.looks + 1))
             seen, source = fall(c.counts[reference], c.counts[step]), "on the samples at hand"
         z = NormalDist().inv_cdf(1 - level)
         text = (
@@ -264,7 +258,7 @@ class CollapseGuard:
         last = c.steps is not None and step >= c.steps
         if last or c.rollbacks >= self.max_rollbacks:
             spent = "the campaign ends here" if last else f"{c.rollbacks} roll-backs are spent"
-            c.branch_from(to)
+            self._return_to(to)
             return Decision(
                 action="stop",
                 rule=rule,
@@ -273,7 +267,7 @@ class CollapseGuard:
                 reason=f"{why}; {spent}, step {to} is kept.",
             )
         c.rollbacks += 1
-        c.branch_from(to)
+        self._return_to(to)
         return Decision(
             action="roll_back",
             rule=rule,
@@ -285,6 +279,14 @@ class CollapseGuard:
             reason=f"{why}; back to step {to} with {self.lr_factor:g} times the learning rate.",
         )
 
+    def _return_to(self, step: int) -> None:
+        """What follows grows out of ``step`` again; what came after it is no longer on the branch."""
+        c, probe = self._c, self._plan().probe
+        c.keep_only(c.scores)
+        again = c.counts.get(step)
+        c.rates = {} if again is None else {step: (again.pass1_on(probe), again.variance_on(probe))}
+        c.suspected, c.wanted = None, ()
+
     # -- persistence -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -292,4 +294,4 @@ class CollapseGuard:
         return self._c.to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._c = _Campaign.from_json(state)
+        self._c = CampaignState.from_json(state)

@@ -1,0 +1,61 @@
+"""How much to evaluate: everything every time, or a little at every step and more where it matters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# Of the samples a campaign may spend on evaluations: this part for the probes at every step ...
+PROBE_PART = 0.5
+# ... and this part for one closer look at one policy; a suspicion takes two of them, the end two or three.
+LOOK_PART = 0.12
+FEWEST_PROBED = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of the evaluations of one campaign.
+
+    probe: indices of the tasks probed at every step, None for all; the same at every step, so that steps compare
+    task by task. probe_samples, look_samples: per task. probe_cost, bank: samples in all.
+    """
+
+    probe: tuple[int, ...] | None
+    probe_samples: int
+    look_samples: int
+    probe_cost: int
+    bank: float
+    tasks: int
+
+    @classmethod
+    def full(cls, samples: int) -> Plan:
+        """All tasks, all samples, no limit."""
+        return cls(None, samples, samples, 0, math.inf, 1)
+
+    @classmethod
+    def within(cls, bank: float, *, looks: int, samples: int, tasks: int | None, campaign: int) -> Plan:
+        """At most ``bank`` samples for ``looks`` probes and a few closer looks; never more than ``samples`` per task.
+
+        The probed tasks are drawn from ``campaign`` alone. Until the number of tasks is known (the first look),
+        the probe is one sample of each.
+        """
+        if tasks is None:
+            return cls(None, 1, 1, 0, bank, 1)
+        each = PROBE_PART * bank / looks
+        probed = min(tasks, max(FEWEST_PROBED, int(each)))
+        probe_samples = min(samples, max(1, int(each / probed)))
+        probe = None
+        if probed < tasks:
+            order = np.random.default_rng([campaign, tasks]).permutation(tasks)
+            probe = tuple(sorted(order[:probed].tolist()))
+        look_samples = min(samples, max(1, round(LOOK_PART * bank / tasks)))
+        return cls(probe, probe_samples, look_samples, probed * probe_samples, bank, tasks)
+
+    def affordable(self, spent: int, probes_ahead: int, policies: int) -> int:
+        """Samples per task for a closer look at so many policies that still leaves room for the probes ahead."""
+        if math.isinf(self.bank):
+            return self.look_samples
+        left = self.bank - spent - probes_ahead * self.probe_cost
+        return max(0, min(self.look_samples, int(left / (policies * self.tasks))))
