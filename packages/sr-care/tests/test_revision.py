@@ -86,6 +86,14 @@ def test_agreement_relaxes_the_gate_again():
     assert (states[-1].noise, states[-1].tightening, states[-1].caution.ceiling) == (1.0, 1.0, np.inf)
 
 
+def test_a_failure_that_was_outlived_no_longer_bounds_the_dose_but_is_remembered():
+    revision, state = BeliefRevision(), Revision()
+    for campaign, (value, dose) in enumerate([(-0.3, 0.2), *[(0.0, 1.0)] * 6, (-0.3, 0.8)]):
+        state = revision.observe(state, MEAN, COVARIANCE, delta(value), campaign=campaign, dose=dose)
+    assert [f.dose for f in state.failures] == [0.2, 0.8]
+    assert state.caution.ceiling == 0.8
+
+
 @given(st.lists(st.floats(-1, 1), max_size=20))
 @settings(max_examples=50, deadline=None)
 def test_revision_stays_within_its_bounds(values):

@@ -51,7 +51,7 @@ class GateConfig:
     risk_limit: float = 0.2
     min_gain: float = 0.0
     gain_margin: float = 0.02
-    pilot_chance: float = 0.3
+    pilot_chance: float = 0.2
     pilot_risk: float = 0.5
     pilot_steps: int = 10
     step_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)

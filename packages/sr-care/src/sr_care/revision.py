@@ -6,6 +6,7 @@ are the paper's; the limits, the rest of the response, and telling an outlier fr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,12 +63,13 @@ class Failure:
 class Revision:
     """The state of one run's belief beside its posterior. ``weights``: of the run's entries so far, oldest
     first; ``stale``: how many of them (and all of other runs) are discounted after a shift. ``streak``:
-    surprises in a row in the direction ``heading`` (D,). ``distances``: (squared Mahalanobis distance, its
-    limit) per entry."""
+    surprises in a row in the direction ``heading`` (D,). ``outlived``: how many of the ``failures`` the gate
+    has relaxed from. ``distances``: (squared Mahalanobis distance, its limit) per entry."""
 
     noise: float = 1.0
     tightening: float = 1.0
     failures: tuple[Failure, ...] = ()
+    outlived: int = 0
     weights: tuple[float, ...] = ()
     stale: int = 0
     shifts: int = 0
@@ -78,8 +80,8 @@ class Revision:
     @property
     def caution(self) -> Caution:
         """What the gate is asked to respect; the failed dose only until the gate is relaxed again."""
-        ceiling = min((f.dose for f in self.failures), default=np.inf) if self.tightening < 1 else np.inf
-        return Caution(noise=self.noise, tightening=self.tightening, ceiling=float(ceiling))
+        ceiling = min((failure.dose for failure in self.failures[self.outlived :]), default=math.inf)
+        return Caution(noise=self.noise, tightening=self.tightening, ceiling=ceiling)
 
 
 def mahalanobis(mean: Floats, covariance: Floats, delta: CapabilityDelta) -> tuple[float, int, Floats]:
@@ -152,9 +154,11 @@ class BeliefRevision:
 
     def _agreed(self, state: Revision) -> Revision:
         noise, tightening = (x ** (1 - self.config.relax) for x in (state.noise, state.tightening))
+        relaxed = tightening >= 0.95
         return replace(
             state,
             noise=noise if noise > 1.05 else 1.0,
-            tightening=tightening if tightening < 0.95 else 1.0,
+            tightening=1.0 if relaxed else tightening,
+            outlived=len(state.failures) if relaxed else state.outlived,
             streak=0,
         )
