@@ -1,5 +1,6 @@
 """The callback in a real transformers ``Trainer``: on a policy that overshoots, it keeps the peak, and it resumes."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,17 @@ def test_generated_text_is_counted_per_task() -> None:
     )
     assert counter(Echo(), 3, [0, 1, 2]) == [3, 0, 3]
     assert counter(Echo(), 2, [2]) == [2]
+
+
+def _one_process(rank: int, world: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world)
+    callback = CollapseGuardCallback(evaluate=lambda model, samples, tasks: [10 * t for t in tasks], tasks=5)
+    counts = callback._measure(Overshooter(), 4, (4, 0, 3, 1, 2), (0, 0, 0))
+    Path(folder, f"rank-{rank}").write_text(repr(counts))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="starts two processes; set SR_SLOW_TESTS=1")
+def test_several_processes_share_the_tasks_and_agree_on_the_counts(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_one_process, args=(2, str(tmp_path)), nprocs=2)
+    assert {(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)} == {"[40, 0, 30, 10, 20]"}
