@@ -1,5 +1,7 @@
 """Verdicts follow the curve, its noise, and what the guard did."""
 
+import time
+
 import pytest
 
 from sr_monitor import Run, judge
@@ -91,3 +93,9 @@ def test_a_plot_puts_each_value_at_its_height() -> None:
 
 def test_a_sparkline_keeps_gaps_and_order() -> None:
     assert sparkline([0.0, None, 1.0]) == "▁ █"
+
+
+def test_ten_thousand_rows_are_judged_in_seconds() -> None:
+    began = time.process_time()
+    assert judge(run_of([0.3 + 0.00005 * s for s in range(10_000)])).verdict == "healthy"
+    assert time.process_time() - began < 10

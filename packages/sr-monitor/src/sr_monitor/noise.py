@@ -52,7 +52,16 @@ class NoiseNull:
         return float((1 + (self.gap_D >= gap - 1e-12).sum()) / (1 + len(self.pass1_DE)))
 
 
-def noise_null(rates: ArrayLike, samples: int, evaluations: int, *, draws: int = 4000, seed: int = 0) -> NoiseNull:
+def draws_for(evaluations: int) -> int:
+    """Campaigns to simulate by default: 4,000, fewer for very long ones, which bounds memory and time."""
+    return max(400, min(4000, 4_000_000 // evaluations))
+
+
+def noise_null(
+    rates: ArrayLike, samples: int, evaluations: int, *, draws: int | None = None, seed: int = 0
+) -> NoiseNull:
+    rates: ArrayLike, samples: int, evaluations: int, *, draws: int | None = None, seed: int = 0
+) -> NoiseNull:
     """Simulate an evaluation design: true pass ``rates`` of the tasks, ``samples`` per task, ``evaluations``.
 
     Deterministic from ``seed``.
@@ -60,10 +69,9 @@ def noise_null(rates: ArrayLike, samples: int, evaluations: int, *, draws: int =
     rates_M = np.atleast_1d(np.asarray(rates, dtype=np.float64))
     if rates_M.ndim != 1 or not ((rates_M >= 0) & (rates_M <= 1)).all() or rates_M.size == 0:
         raise MonitorError("noise null: rates must be one number in [0, 1] per task")
-    if samples < 1 or evaluations < 1 or draws < 1:
-        raise MonitorError(
-            f"noise null: samples, evaluations and draws must be positive, got {samples}, {evaluations}, {draws}"
-        )
+    if samples < 1 or evaluations < 1:
+        raise MonitorError(f"noise null: samples and evaluations must be positive, got {samples} and {evaluations}")
+    draws = draws or draws_for(evaluations)
     rng = np.random.default_rng(seed)
     tasks = len(rates_M)
     if tasks * samples < _EXACT_BELOW:
@@ -75,7 +83,7 @@ def noise_null(rates: ArrayLike, samples: int, evaluations: int, *, draws: int =
     return NoiseNull(np.clip(rates_M.mean() + se * rng.standard_normal((draws, evaluations)), 0, 1))
 
 
-def null_of(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) -> NoiseNull | None:
+def null_of(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> NoiseNull | None:
     """The null for a recorded campaign's own design, at its pass rates pooled over all evaluations.
 
     Pooling makes tasks that were learned look like coin flips, the noisiest there is, so p-values err upwards.
@@ -88,11 +96,12 @@ def null_of(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) -> Nois
     se_E = trajectory.standard_errors_E()
     if not np.isfinite(se_E).any():
         return None
+    draws = draws or draws_for(evaluations)
     noise_DE = float(np.nanmax(se_E)) * np.random.default_rng(seed).standard_normal((draws, evaluations))
     return NoiseNull(np.clip(trajectory.pass1_E.mean() + noise_DE, 0, 1))
 
 
-def corrected_peak(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) -> float | None:
+def corrected_peak(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> float | None:
     """The peak without the winner's curse: its height minus how much the maximum flatters on average.
 
     The flattery is measured on simulated campaigns around the curve smoothed by medians of three. None where
@@ -101,6 +110,7 @@ def corrected_peak(trajectory: Trajectory, *, draws: int = 4000, seed: int = 0) 
     se_E = trajectory.standard_errors_E()
     if not np.isfinite(se_E).all():
         return None
+    draws = draws or draws_for(len(trajectory.steps))
     padded = np.concatenate([trajectory.pass1_E[:1], trajectory.pass1_E, trajectory.pass1_E[-1:]])
     smooth_E = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
     seen_DE = smooth_E + se_E * np.random.default_rng(seed).standard_normal((draws, len(smooth_E)))
