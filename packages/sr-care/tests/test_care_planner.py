@@ -110,6 +110,7 @@ def test_the_full_mechanism_ends_above_the_deployed_one_and_above_none(tmp_path,
     ends = {"naive": [run_chain(kind, seed, None)[0] for seed in range(8)]}
     for version in ("v2", "v3"):
         with CapabilityMemory(tmp_path / f"{version}.db") as memory:
+            memory._db.execute("PRAGMA synchronous = OFF")  # durability is tested elsewhere, and slow on busy disks
             for seed in range(8):  # each chain alone: the memory of the others is forgotten
                 ends.setdefault(version, []).append(run_chain(kind, seed, one(memory, "r", version))[0])
                 memory.forget(run="r")
