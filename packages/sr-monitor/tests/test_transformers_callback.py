@@ -1,7 +1,7 @@
 """The callback in a real transformers ``Trainer``: on a policy that overshoots, it keeps the peak, and it resumes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ from sr_monitor import CollapseGuard, MonitorError
 from sr_monitor.integrations.transformers import CollapseGuardCallback, GenerationEvaluator
 
 TASKS = 30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """One number needs one thread; more only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Overshooter(torch.nn.Module):

@@ -60,8 +60,6 @@ def draws_for(evaluations: int) -> int:
 def noise_null(
     rates: ArrayLike, samples: int, evaluations: int, *, draws: int | None = None, seed: int = 0
 ) -> NoiseNull:
-    rates: ArrayLike, samples: int, evaluations: int, *, draws: int | None = None, seed: int = 0
-) -> NoiseNull:
     """Simulate an evaluation design: true pass ``rates`` of the tasks, ``samples`` per task, ``evaluations``.
 
     Deterministic from ``seed``.
