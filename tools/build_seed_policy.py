@@ -68,7 +68,7 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="pocket-rich", architecture="qwen2", right_share=0.12),
+        Recipe(name="pocket-rich", architecture="qwen2", right_share=0.09),
         Recipe(name="pocket-fragile", architecture="gemma3", right_share=0.03),
     )
 }
