@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+CONFIG = {"algorithm": {"name": "reinforce"}, "controller": {"name": "guard"}, "policy": {"path": "pocket-rich"}}
 COLLAPSE = [6, 9, 12, 14, 15, 15, 9, 2, 1]
 RISE = [6, 9, 12, 14, 15, 15, 15, 14, 15]
 
@@ -48,7 +49,7 @@ def write_run(folder: Path, passes: list[int], *, campaigns: int = 1, roll_back:
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
-    (folder / "run.json").write_text(json.dumps({"seed": 0}))
+    (folder / "run.json").write_text(json.dumps({"seed": 0, "config": CONFIG}))
     (folder / "summary.json").write_text(json.dumps({**told[-1], "campaigns": told}))
     return folder
 

@@ -93,6 +93,15 @@ def test_a_chain_has_a_row_per_campaign(tmp_path: Path) -> None:
     assert page.count('class="bad">87.5%') == 3
 
 
+def test_repeated_runs_are_an_arm_with_an_interval(tmp_path: Path) -> None:
+    for number in range(3):
+        write_run(tmp_path / f"r{number}", COLLAPSE if number else RISE)
+    page = render(read_runs(tmp_path))
+    assert "reinforce + guard on pocket-rich" in page
+    assert "66.7%" in page  # two of three campaigns collapsed
+    assert "<h2>Arms</h2>" not in render(read_runs(tmp_path / "r0"))
+
+
 def test_a_run_without_evaluations_or_samples_is_reported_too(tmp_path: Path) -> None:
     folder = tmp_path / "bare"
     folder.mkdir()

@@ -17,7 +17,7 @@ from sr_monitor.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indic
 from sr_monitor.noise import corrected_peak, null_of
 from sr_monitor.readers import read_runs
 from sr_monitor.runs import Campaign, Run
-from sr_monitor.statistics import bootstrap
+from sr_monitor.statistics import bootstrap, wilson
 from sr_monitor.verdict import Verdict, judge
 
 MOST_TASKS_SHOWN = 4
@@ -56,6 +56,7 @@ def render(runs: Sequence[Run]) -> str:
             (name, _inline(svg_text(figure), f"i-{name}")) for name, figure in figures.items() if figure is not None
         ],
         rows=[_row(run, campaign) for run in runs for campaign in run.campaigns],
+        arms=_arms(runs),
         decisions=[d for run in runs for d in _decisions(run)],
         samples=[s for run in runs if (s := _samples(run)) is not None],
         verdicts=list(zip(runs, verdicts, strict=True)),
@@ -145,6 +146,32 @@ def _row(run: Run, campaign: Campaign) -> dict[str, Any]:
         "p_value": None if null is None else null.p_value(curve.gap),
         "corrected": corrected_peak(curve) if known else None,
     }
+
+
+def _arms(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs that differ by no more than their seed, with the interval of what they handed on; empty if none repeat."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        config = run.config.get("config") or {}
+        names = [str((config.get(part) or {}).get("name", "?")) for part in ("algorithm", "controller")]
+        place = str((config.get("policy") or {}).get("path", "?"))
+        groups.setdefault(f"{names[0]} + {names[1]} on {Path(place).name}", []).append(run)
+    if all(len(group) < 2 for group in groups.values()):
+        return []
+    arms = []
+    for name, group in groups.items():
+        values = [value for run in group if (value := _handed_on(run)[0]) is not None]
+        curves = [c.surviving for run in group for c in run.campaigns]
+        known = [curve for curve in curves if curve is not None]
+        arms.append(
+            {
+                "name": name,
+                "runs": len(group),
+                "handed_on": bootstrap(values) if values else None,
+                "collapsed": wilson(sum(c.collapsed for c in known), len(known)) if known else None,
+            }
+        )
+    return arms
 
 
 def _decisions(run: Run) -> list[dict[str, Any]]:
