@@ -15,7 +15,7 @@ from sr_reward.task import CallTests, Task
 from sr_reward.testbed import Testbed, load_testbed
 from sr_reward.testbed.families import OUT_OF_DISTRIBUTION, TRAINED
 from sr_reward.testbed.meaning import FAILURES, build_banks, choose_inputs, freeze, function_of, outputs_of
-from sr_reward.testbed.mistakes import passes
+from sr_reward.testbed.mistakes import passes, slip
 
 BANKS = build_banks()
 
@@ -174,3 +174,16 @@ def test_inputs_are_chosen_to_tell_meanings_apart() -> None:
     assert 3 in chosen[1]
     assert 1 in chosen[2]
     assert 0 in chosen[0]  # the edge case stays, though it tells nothing apart
+
+
+@pytest.mark.parametrize(("second_slip", "most"), [(0.0, 1), (1.0, 2)])
+def test_a_slip_changes_as_many_slots_as_it_is_told(testbed: Testbed, second_slip: float, most: int) -> None:
+    rng = random.Random(0)
+    changed = set()
+    for task in testbed.train[:300]:
+        program = testbed.programs[task.task_id]
+        slipped = slip(program, rng, second_slip)
+        assert program.family.allows(slipped.choice)
+        changed.add(sum(a != b for a, b in zip(program.choice, slipped.choice, strict=True)))
+    assert changed <= {1, 2}
+    assert max(changed) == most

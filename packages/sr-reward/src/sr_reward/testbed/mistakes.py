@@ -9,7 +9,7 @@ from sr_reward.testbed.grammar import Program
 from sr_reward.testbed.meaning import FAILURES, function_of
 
 MALFORMED_SHARE = 0.1
-SECOND_SLIP = 0.3  # chance that a wrong answer slips in one more slot
+SECOND_SLIP = 0.3
 
 
 def passes(program: Program, body: str, task: Task) -> bool:
@@ -22,25 +22,30 @@ def passes(program: Program, body: str, task: Task) -> bool:
         return False
 
 
-def wrong_bodies(program: Program, task: Task, rng: random.Random, count: int) -> list[str]:
-    """``count`` bodies that fail the task, each drawn anew (repeats are possible)."""
+def wrong_bodies(
+    program: Program, task: Task, rng: random.Random, count: int, second_slip: float = SECOND_SLIP
+) -> list[str]:
+    """``count`` bodies that fail the task, each drawn anew (repeats are possible).
+
+    ``second_slip``: the chance that a neighbouring program differs in two slots instead of one.
+    """
     found: list[str] = []
     while len(found) < count:
         if rng.random() < MALFORMED_SHARE:
             body = _broken(rng.choice(program.bodies), rng)
         else:
-            body = rng.choice(_slip(program, rng).bodies)
+            body = rng.choice(slip(program, rng, second_slip).bodies)
         if not passes(program, body, task):
             found.append(body)
     return found
 
 
-def _slip(program: Program, rng: random.Random) -> Program:
-    """A program that differs in one slot, sometimes two: another option, or the plain one (a missing step)."""
+def slip(program: Program, rng: random.Random, second_slip: float) -> Program:
+    """A program that differs in one slot or two: another option, or the plain one (a missing step)."""
     slots = program.family.slots
     while True:
         choice = list(program.choice)
-        for slot in rng.sample(range(len(slots)), 2 if rng.random() < SECOND_SLIP else 1):
+        for slot in rng.sample(range(len(slots)), 2 if rng.random() < second_slip else 1):
             choice[slot] = rng.choice(slots[slot])
         if tuple(choice) != program.choice and program.family.allows(tuple(choice)):
             return Program(family=program.family, choice=tuple(choice))
