@@ -88,6 +88,13 @@ def test_summaries_have_three_sentences_for_one_two_and_many_runs(tmp_path: Path
         assert len(summarize(runs, [judge(run) for run in runs])) == 3
 
 
+def test_a_run_that_never_rose_is_told_so(tmp_path: Path) -> None:
+    runs = read_runs(write_run(tmp_path / "down", [12, 9, 6, 3]))
+    assert summarize(runs, [judge(run) for run in runs])[0] == (
+        "“down” started at its highest held-out pass@1, 75.0%, and ended at 18.8% (step 3)."
+    )
+
+
 def test_a_chain_has_a_row_per_campaign(tmp_path: Path) -> None:
     page = render(read_runs(write_run(tmp_path / "chain", COLLAPSE, campaigns=3)))
     assert page.count('class="bad">87.5%') == 3

@@ -104,10 +104,11 @@ def _story(run: Run) -> str:
     where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {curves.index(best)}, step {best.peak_step}"
     end = curves[-1].end
     course = "and ended there" if end >= best.peak else f"and ended at {_percent(end)} (step {curves[-1].steps[-1]})"
-    return (
-        f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1, reached {_percent(best.peak)} "
-        f"({where}) {course}."
-    )
+    if best is curves[0] and best.peak_step == best.steps[0]:
+        rise = f"“{run.name}” started at its highest held-out pass@1, {_percent(best.peak)},"
+    else:
+        rise = f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1, reached {_percent(best.peak)} ({where})"
+    return f"{rise} {course}."
 
 
 def _bottom_line(runs: Sequence[Run]) -> str:
