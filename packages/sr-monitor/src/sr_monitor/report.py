@@ -107,7 +107,8 @@ def _story(run: Run) -> str:
     if best is curves[0] and best.peak_step == best.steps[0]:
         rise = f"“{run.name}” started at its highest held-out pass@1, {_percent(best.peak)},"
     else:
-        rise = f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1, reached {_percent(best.peak)} ({where})"
+        begin = f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1"
+        rise = f"{begin}, reached {_percent(best.peak)} ({where})"
     return f"{rise} {course}."
 
 
