@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,11 +53,9 @@ def iter_tasks(path: str | Path, format: str = "auto") -> Iterator[Task]:
     seen: dict[str, int] = {}
     for line, row in _rows(Path(path)):
         try:
-            task = _read_task(row, format)
-        except (TaskError, FormatError) as error:
+            task = read_task(row, format)
+        except FormatError as error:
             raise FormatError(f"{path}, line {line}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError) as error:
-            raise FormatError(f"{path}, line {line}: not a task ({type(error).__name__}: {error})") from None
         if task.task_id in seen:
             first = seen[task.task_id]
             raise FormatError(
@@ -66,6 +65,18 @@ def iter_tasks(path: str | Path, format: str = "auto") -> Iterator[Task]:
         yield task
     if not seen:
         raise FormatError(f"{path} must hold at least one task, got none; check the path")
+
+
+def read_task(row: Row, format: str = "auto") -> Task:
+    """The task of one row (a parsed JSON object). Raises FormatError."""
+    try:
+        return _read_task(row, format)
+    except TaskError as error:
+        raise FormatError(str(error)) from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"not a task ({type(error).__name__}: {error})") from None
 
 
 def load_samples(path: str | Path, tasks: dict[str, Task]) -> list[Sample]:
@@ -244,14 +255,20 @@ def _called_name(asserts: list[str], reference: str) -> str:
     """The function under test: of the names that the asserts call, the last that the reference defines."""
     called = [
         node.func.id
-        for node in ast.walk(ast.parse("\n".join(asserts)))
+        for node in ast.walk(_parsed("\n".join(asserts)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    defined = [node.name for node in ast.parse(reference).body if isinstance(node, ast.FunctionDef)]
+    defined = [node.name for node in _parsed(reference).body if isinstance(node, ast.FunctionDef)]
     both = [name for name in defined if name in called]
     if not both and not called:
         raise FormatError("test_list must call a function, got none")
     return both[-1] if both else called[0]
+
+
+def _parsed(code: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the published code has odd escapes
+        return ast.parse(code)
 
 
 def _apps(row: Row) -> Task:

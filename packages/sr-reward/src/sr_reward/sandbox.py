@@ -104,6 +104,13 @@ class Sandbox:
         self._user: int | None = None  # the thread whose stream is open
         self._owner = os.getpid()
 
+    @classmethod
+    def unwalled(cls, *, timeout_s: float) -> Sandbox:
+        """One lane without any wall, for the positive controls of the attack suite and nothing else."""
+        made = cls(workers=1, timeout_s=timeout_s, memory_mb=1 << 30, patience_s=5.0)
+        made._level = "open"
+        return made
+
     @property
     def isolation(self) -> str:
         """The level that stands. Starts the first worker if none has been started."""

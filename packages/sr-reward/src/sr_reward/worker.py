@@ -64,14 +64,17 @@ class Worker:
 
     def __init__(self, *, level: str, kind: str) -> None:
         ours, theirs = socket.socketpair()
-        settings = {"level": level, "output": str(OUTPUT_BYTES), "preload": "" if kind == "slim" else WARM_MODULES}
+        walled = level != "open"
+        self.output_bytes = OUTPUT_BYTES if walled else 16 * OUTPUT_BYTES
+        settings = {"level": level, "output": str(self.output_bytes), "preload": "" if kind == "slim" else WARM_MODULES}
         try:
             self.process = subprocess.Popen(
-                [_interpreter(), "-s", "-S", "-B", _ZYGOTE, *(f"{k}={v}" for k, v in settings.items())],
+                [interpreter(), "-s", "-S", "-B", _ZYGOTE, *(f"{k}={v}" for k, v in settings.items())],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=CLEAN_ENVIRONMENT,
+                env=CLEAN_ENVIRONMENT if walled else None,
+                close_fds=walled,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C belongs to the grader's process alone
             )
@@ -162,7 +165,7 @@ class Worker:
         while len(self._inbox) >= _REPORT.size:
             ended, code, seconds, data_size, text_size = _REPORT.unpack_from(self._inbox)
             end = _REPORT.size + data_size + text_size
-            if ended >= len(ENDINGS) or max(data_size, text_size) > OUTPUT_BYTES or not self.pending:
+            if ended >= len(ENDINGS) or max(data_size, text_size) > self.output_bytes or not self.pending:
                 raise WorkerDied("it does not keep to the protocol")
             if len(self._inbox) < end:
                 break
@@ -194,7 +197,8 @@ CLEAN_ENVIRONMENT = {
 }
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
+    """The real path of the interpreter that runs programs: this one's, outside any virtual environment."""
     found = getattr(sys, "_base_executable", None) or sys.executable
     if not found:
         raise IsolationError("the sandbox needs the path of the Python interpreter, got none; run under python")

@@ -21,8 +21,8 @@ from sr_reward.sandbox import LEVELS
 class Progress:
     """One line on a terminal: done, programs per second, time left. Silent elsewhere."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
+    def __init__(self, total: int, what: str = "graded") -> None:
+        self.total, self.what, self.done = total, what, 0
         self.began = self.shown = time.monotonic()
         self.visible = sys.stderr.isatty()
 
@@ -34,7 +34,7 @@ class Progress:
             speed = self.done / max(now - self.began, 1e-9)
             left = (self.total - self.done) / speed
             end = "\n" if self.done == self.total else ""
-            text = f"\r{self.done}/{self.total} graded · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
+            text = f"\r{self.done}/{self.total} {self.what} · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
             click.echo(text, nl=False, err=True)
 
 

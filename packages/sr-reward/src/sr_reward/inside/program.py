@@ -77,14 +77,13 @@ def run_calls(body: bytes, out: int) -> None:
 
 
 def run_stdio(body: bytes, out: int) -> None:
-    """Run the program as a script on the given standard input; write ``[1]`` at its end or ``[0, error, message]``.
+    """Run the program as a script; write ``[1]`` at its end or ``[0, error, message]``.
 
     What it prints goes to descriptor 1, which the zygote reads.
     """
-    source, stdin = marshal.loads(body)
+    (source,) = marshal.loads(body)
     report = "[1]"
     try:
-        _give_stdin(stdin)
         try:
             load(source, "__main__")
         except SystemExit as error:
@@ -105,15 +104,21 @@ def run_stdio(body: bytes, out: int) -> None:
     write_all(out, report.encode())
 
 
-def _give_stdin(text: bytes) -> None:
-    # a seekable file, so that os.read, open(0) and sys.stdin all see the same bytes and nothing can block
+def take_stdin(body: bytes) -> bytes:
+    """Make the standard input that a stdio request carries descriptor 0; returns the rest of the request.
+
+    It is a seekable file, so that ``os.read``, ``open(0)`` and ``sys.stdin`` all see the same bytes and nothing can
+    block. Called before the last walls go up: programs may not make such files.
+    """
+    source, text = marshal.loads(body)
     if hasattr(os, "memfd_create"):
-        source = os.memfd_create("stdin")
+        file = os.memfd_create("stdin")
     else:
         import tempfile
 
-        source = os.dup(tempfile.TemporaryFile().fileno())  # noqa: SIM115  # the descriptor outlives the file object
-    write_all(source, text)
-    os.lseek(source, 0, os.SEEK_SET)
-    os.dup2(source, 0)
-    os.close(source)
+        file = os.dup(tempfile.TemporaryFile().fileno())  # noqa: SIM115  # the descriptor outlives the file object
+    write_all(file, text)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.dup2(file, 0)
+    os.close(file)
+    return marshal.dumps((source,))

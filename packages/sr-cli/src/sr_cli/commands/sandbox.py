@@ -1,0 +1,101 @@
+"""``sr sandbox``: see which walls stand here, or attack them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sr_cli.commands.grade import Progress
+from sr_reward.check import Wall, check_walls, strongest_level
+
+
+@click.group()
+def command() -> None:
+    """See which walls stand here, or attack them.
+
+    Example: sr sandbox check
+    """
+
+
+@command.command(epilog="Example: sr sandbox check --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(as_json: bool) -> int:
+    """Show each wall, whether it stands here, and what to do where it does not."""
+    walls = check_walls()
+    level = strongest_level()
+    if as_json:
+        rows = [{"wall": w.name, "stands": w.stands, "found": w.found, "advice": w.advice} for w in walls]
+        click.echo(json.dumps({"isolation": level, "walls": rows}))
+        return 0
+    for wall in walls:
+        click.echo(_line(wall))
+    click.echo(f"isolation level here: {level}")
+    return 0
+
+
+def _line(wall: Wall) -> str:
+    mark = "stands " if wall.stands else "MISSING"
+    advice = f"\n{'':10}→ {wall.advice}" if not wall.stands else ""
+    return f"  {mark} {wall.name:<22} {wall.found}{advice}"
+
+
+@command.command(epilog="Example: sr sandbox attack --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--group", default=None, help="Only attacks whose group's name holds this text.")
+def attack(as_json: bool, group: str | None) -> int:
+    """Run the attack suite, each attack with its positive control. Exit code 1 if the strongest level that stands
+    here lets one through."""
+    from sr_reward.attacks import ATTACKS, run_suite
+
+    chosen = [each for each in ATTACKS if group is None or group in each.group]
+    if not chosen:
+        names = ", ".join(sorted({each.group for each in ATTACKS}))
+        raise click.UsageError(f"--group must be part of a group's name, got {group!r}; the groups are {names}")
+    progress = Progress(len(chosen), what="attacks run")
+    findings = run_suite(chosen, progress=lambda done: progress.step())
+    levels = list(findings[0].contained)
+    level = levels[0]  # the strongest that stands
+    breaches = [f for f in findings if not f.contained[level]]
+    if as_json:
+        result: dict[str, Any] = {
+            "isolation": level,
+            "attacks": len(findings),
+            "contained": {each: sum(f.contained[each] for f in findings) for each in levels},
+            "controls": sum(f.control for f in findings),
+            "breaches": [f"{f.attack.group}: {f.attack.name}" for f in breaches],
+            "findings": [
+                {"group": f.attack.group, "name": f.attack.name, "control": f.control, "contained": f.contained}
+                for f in findings
+            ],
+        }
+        click.echo(json.dumps(result))
+    else:
+        _show(findings, levels)
+    for finding in breaches:
+        click.echo(f"sr: breach at level {level}: {finding.attack.group}: {finding.attack.name}", err=True)
+    return 1 if breaches else 0
+
+
+def _show(findings: Sequence[Any], levels: Sequence[str]) -> None:
+    groups = Counter(finding.attack.group for finding in findings)
+    click.echo(
+        f"{'contained at':<30}{'attacks':>8}" + "".join(f"{level:>10}" for level in levels) + f"{'controls':>10}"
+    )
+    for group, count in groups.items():
+        mine = [finding for finding in findings if finding.attack.group == group]
+        cells = "".join(f"{sum(f.contained[level] for f in mine):>10}" for level in levels)
+        click.echo(f"{group:<30}{count:>8}{cells}{sum(f.control for f in mine):>10}")
+    cells = "".join(f"{sum(f.contained[level] for f in findings):>10}" for level in levels)
+    click.echo(f"{'all':<30}{len(findings):>8}{cells}{sum(f.control for f in findings):>10}")
+    for level in levels:
+        through = [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.contained[level]]
+        if through:
+            click.echo(f"not contained at {level}: " + "; ".join(through))
+    unproven = [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.control]
+    if unproven:
+        click.echo("control did not succeed here (so nothing is proven): " + "; ".join(unproven), file=sys.stdout)

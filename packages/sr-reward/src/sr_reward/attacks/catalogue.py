@@ -1,0 +1,9 @@
+"""All attacks."""
+
+from sr_reward.attacks.exhausting import EXHAUSTING
+from sr_reward.attacks.forging import FORGING
+from sr_reward.attacks.lasting import LASTING
+from sr_reward.attacks.model import Attack
+from sr_reward.attacks.reaching import REACHING
+
+ATTACKS: tuple[Attack, ...] = (*FORGING, *REACHING, *EXHAUSTING, *LASTING)

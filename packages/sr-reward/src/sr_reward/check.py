@@ -1,0 +1,80 @@
+"""Which walls stand on this machine, and what to do where one does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+from sr_reward.errors import IsolationError
+from sr_reward.sandbox import LEVELS
+from sr_reward.worker import CLEAN_ENVIRONMENT, Worker, interpreter
+
+_PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
+_USER_NAMESPACES = (
+    "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces>0); in a container, run it with "
+    "--security-opt seccomp=unconfined or a profile that allows unshare, or use level landlock"
+)
+_ADVICE = {
+    "limits": "raise the hard limits of this user (ulimit -H)",
+    "user-namespace": _USER_NAMESPACES,
+    "mount-namespace": _USER_NAMESPACES,
+    "pid-namespace": _USER_NAMESPACES,
+    "net-namespace": _USER_NAMESPACES,
+    "ipc-namespace": _USER_NAMESPACES,
+    "uts-namespace": _USER_NAMESPACES,
+    "landlock": "use Linux 5.13 or later, with landlock among the kernel's lsm= list",
+    "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER on x86_64 or aarch64",
+    "no-new-privileges": "use Linux 3.5 or later",
+}
+_LEVEL_ADVICE = {
+    "full": "every namespace above, seccomp and the right to mount inside a user namespace are needed",
+    "landlock": "Landlock and seccomp above are needed",
+    "limits": "the interpreter itself could not be started; see the reason",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wall:
+    """One wall: its name, whether it stands here, what was found, and what to do if it does not."""
+
+    name: str
+    stands: bool
+    found: str
+    advice: str
+
+
+def check_walls() -> list[Wall]:
+    """Try each wall by itself, then each level as a whole, in processes of their own."""
+    done = subprocess.run(
+        [interpreter(), "-s", "-S", "-B", _PROBE],
+        capture_output=True,
+        text=True,
+        env=CLEAN_ENVIRONMENT,
+        timeout=60,
+        check=False,
+    )
+    walls = []
+    for line in done.stdout.splitlines():
+        name, verdict, found = (*line.split(" ", 2), "")[:3]
+        walls.append(Wall(name=name, stands=verdict == "ok", found=found, advice=_ADVICE.get(name, "")))
+    return walls + [_try_level(level) for level in LEVELS]
+
+
+def strongest_level() -> str:
+    """The level that ``isolation="auto"`` would take here. Raises IsolationError if none stands."""
+    tried = [_try_level(level) for level in LEVELS]
+    for level, wall in zip(LEVELS, tried, strict=True):
+        if wall.stands:
+            return level
+    raise IsolationError(tried[-1].found)
+
+
+def _try_level(level: str) -> Wall:
+    try:
+        worker = Worker(level=level, kind="slim")
+    except IsolationError as error:
+        return Wall(name=f"level {level}", stands=False, found=str(error), advice=_LEVEL_ADVICE[level])
+    worker.kill()
+    return Wall(name=f"level {level}", stands=True, found=worker.standing, advice="")
