@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sr_care import CarePlanner
+from sr_care import CarePlanner, PlannerConfig
 from sr_cli.config import RunConfig, TasksConfig
 from sr_core.campaign import CampaignTasks
 from sr_core.errors import ConfigError
@@ -111,7 +112,13 @@ def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
     if config.controller.name != "care":
         return None
     memory = config.controller.memory or str(folder / "memory.sqlite")
-    return CarePlanner(memory, version=config.controller.version, run=_run_name(config, seed, folder), seed=seed)
+    return CarePlanner(
+        memory,
+        version=config.controller.version,
+        run=_run_name(config, seed, folder),
+        seed=seed,
+        config=PlannerConfig(return_z=math.inf),  # a chain keeps its last policy only, so it cannot go back further
+    )
 
 
 def _run_name(config: RunConfig, seed: int, folder: Path) -> str:

@@ -156,6 +156,7 @@ class Progress:
         """Put the numbers of the samples and of the update into the row."""
         self._row |= graded.signals()
         self._row |= {"kl": result.kl, "finite": float(result.finite)}
+        self._row["lr"] = self.trainer.optimizer.param_groups[0]["lr"]  # the rate that was applied, warm-up included
         if result.finite:  # JSON has no NaN, and a skipped step has no norm
             self._row |= {"grad_norm": result.grad_norm, "loss": result.loss}
 

@@ -87,7 +87,7 @@ class PolicyConfig:
 class SamplingConfig:
     """How completions are drawn: ``prompts`` tasks per step, ``group_size`` samples for each."""
 
-    prompts: int = 8
+    prompts: int = 16
     group_size: int = 16
     temperature: float = 0.7
     max_new_tokens: int = 48
@@ -118,9 +118,13 @@ class AlgorithmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW. ``micro_batch_tokens`` bounds the tokens of one backward pass; it changes no gradient."""
+    """AdamW. The rate rises linearly over ``warmup_steps`` updates, from a fresh optimizer on, then stays.
 
-    lr: float = 1e-3
+    ``micro_batch_tokens`` bounds the tokens of one backward pass; it changes no gradient.
+    """
+
+    lr: float = 1e-6
+    warmup_steps: int = 0
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
@@ -130,6 +134,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)
+        require(self.warmup_steps >= 0, "optim.warmup_steps", "must not be negative", self.warmup_steps)
         require(0 <= self.beta1 < 1, "optim.beta1", "must lie in [0, 1)", self.beta1)
         require(0 <= self.beta2 < 1, "optim.beta2", "must lie in [0, 1)", self.beta2)
         require(self.weight_decay >= 0, "optim.weight_decay", "must not be negative", self.weight_decay)

@@ -76,8 +76,9 @@ class Trainer:
             self._reference = self._frozen_copy()
 
     def reset_optimizer(self) -> None:
-        """Forget the moments of AdamW."""
+        """Forget the moments of AdamW, and warm up again."""
         optim = self.config.optim
+        self.updates = 0
         parameters = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
@@ -110,6 +111,9 @@ class Trainer:
 
     def update(self, graded: GradedRollout) -> UpdateResult:
         """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
+        self.updates += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
         return update(
             self.policy,
             self.optimizer,
@@ -159,14 +163,13 @@ class Trainer:
         self.lr *= lr_factor
         if reset_optimizer:
             self.reset_optimizer()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the weights: optimizer, learning rate, penalty, baseline."""
+        """What a resumed run needs besides the weights: optimizer, rate, updates so far, penalty, baseline."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "lr": self.lr,
+            "updates": self.updates,
             "penalty": self.penalty.coefficient,
             "algorithm": self.algorithm.state_dict(),
         }
@@ -175,6 +178,7 @@ class Trainer:
         """Continue from a ``state_dict``; call with the campaign's first weights loaded if a penalty refers to them."""
         self.begin_campaign(lr=state["lr"], penalty=state["penalty"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
         self.algorithm.load_state_dict(state["algorithm"])
 
     def _frozen_copy(self) -> Policy:

@@ -1,0 +1,74 @@
+"""Ten campaigns of twenty steps under every controller: the packages fit each other by shape, and hold together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import LetterGrader, make_config, make_policy, make_tasks
+
+from sr_care import CarePlanner
+from sr_core import CampaignTasks, RunStore, Trainer, run_chain
+from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig
+from sr_core.protocols import Guard, Planner
+from sr_monitor import CollapseGuard, EarlyStop
+
+CAMPAIGNS, STEPS = 10, 20
+Controllers = dict[str, Callable[[Path], tuple[Guard | None, Planner | None]]]
+CONTROLLERS: Controllers = {
+    "none": lambda _: (None, None),
+    "es-next_budget": lambda _: (EarlyStop(mode="next_budget", samples=4), None),
+    "es-patience": lambda _: (EarlyStop(mode="patience", samples=4), None),
+    "care": lambda path: (None, CarePlanner(path / "memory.sqlite", version="v2", run="test")),
+    "guard": lambda _: (CollapseGuard(samples=4), None),
+}
+
+
+def draw(campaign: int) -> CampaignTasks:
+    return CampaignTasks(train=make_tasks(6, 6 * campaign), heldout=make_tasks(5, 100), audit=make_tasks(5, 200))
+
+
+def run(tmp_path: Path, controller: str, algorithm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    config = make_config(
+        algorithm=AlgorithmConfig(name=algorithm),
+        campaign=CampaignConfig(count=CAMPAIGNS, steps=STEPS, checkpoint_every=10),
+        evaluate=EvaluateConfig(samples=4, audit_samples=1),
+    )
+    guard, planner = CONTROLLERS[controller](tmp_path)
+    store = RunStore.create(tmp_path / "run", {})
+    summary = run_chain(Trainer(make_policy(), LetterGrader(), config), draw, guard, planner, store=store)
+    return summary, store.rows()
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "grpo"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_a_chain_runs_to_its_end_and_its_books_agree(tmp_path: Path, controller: str, algorithm: str) -> None:
+    summary, rows = run(tmp_path, controller, algorithm)
+    json.dumps(summary, allow_nan=False)
+    assert len(summary["campaigns"]) == CAMPAIGNS
+    for campaign in summary["campaigns"]:
+        mine = [row for row in rows if row["campaign"] == campaign["campaign"]]
+        assert [row["step"] for row in mine] == list(range(campaign["steps"] + 1))
+        assert campaign["steps"] <= campaign["budget"] <= STEPS
+        values = [row["heldout_pass1"] for row in mine if row["heldout_pass1"] is not None]
+        assert campaign["peak"] == max(values)
+        assert campaign["kept_step"] <= campaign["steps"]
+    if controller == "none":
+        assert len(rows) == CAMPAIGNS * (STEPS + 1)
+
+
+def test_es_gives_the_next_campaign_the_last_peak_and_three_steps(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, "es-next_budget", "reinforce")
+    for before, after in zip(summary["campaigns"], summary["campaigns"][1:], strict=False):
+        assert after["budget"] == min(STEPS, before["peak_step"] + 3)
+        assert before["kept_step"] == before["peak_step"]
+
+
+def test_care_budgets_are_ten_or_twenty_by_the_last_ratio(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, "care", "reinforce")
+    budgets = [campaign["budget"] for campaign in summary["campaigns"]]
+    assert set(budgets) <= {10, 20}
+    assert all(campaign["plan"]["reason"] for campaign in summary["campaigns"])
