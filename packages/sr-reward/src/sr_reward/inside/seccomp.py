@@ -63,6 +63,8 @@ _CLONE_THREAD = 0x00010000
 _OWNER_COMMANDS = (8, 15)  # F_SETOWN, F_SETOWN_EX: have signals sent to others
 _OWNER_REQUESTS = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP; TIOCSTI, TIOCLINUX
 
+ANY_PID = 0x5A5A5A5A  # stands for a program's own number: no such process, and no such number in a filter
+
 Instruction = tuple[int, int, int, int]
 
 
@@ -127,6 +129,11 @@ def program_filter(pid: int) -> bytes:
     for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
         program += _when(name, _ARG0, [(_EQUAL, 0, 0, pid)], _ALLOW, deny)
     return _assemble([*program, _return(_ALLOW)])
+
+
+def with_pid(program: bytes, pid: int) -> bytes:
+    """A program filter that was made for ``ANY_PID``, for this process."""
+    return program.replace(struct.pack("<I", ANY_PID), struct.pack("<I", pid))
 
 
 def _assemble(program: list[Instruction]) -> bytes:

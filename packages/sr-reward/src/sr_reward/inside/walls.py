@@ -33,6 +33,8 @@ class Standing:
 
     def __init__(self, level: str, walls: list[str]) -> None:
         self.level, self.walls = level, walls
+        # made before the fork: in the child only its own number is put in
+        self.filter = seccomp.program_filter(seccomp.ANY_PID) if level in ("full", "landlock") else b""
 
     def describe(self) -> str:
         """The level and the names of its walls, for a report."""
@@ -49,7 +51,7 @@ class Standing:
         if self.level != "limits":
             if self.level == "landlock":  # in a pid namespace all die with the zygote anyway
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
-            seccomp.install(seccomp.program_filter(os.getpid()))
+            seccomp.install(seccomp.with_pid(self.filter, os.getpid()))
 
     def wipe(self) -> None:
         """Empty the private ``/tmp``. Raises OSError, which ends the zygote, if that fails."""
