@@ -1,0 +1,226 @@
+"""The books of a campaign in progress: its rows, the weights it holds, its checkpoints, its summary."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sr_core.campaign_tasks import CampaignTasks
+from sr_core.errors import ConfigError, NonFiniteError
+from sr_core.evaluate import Evaluation
+from sr_core.protocols import Decision, Guard, Task
+from sr_core.store import Checkpoint, RunStore, Weights
+from sr_core.trainer import GradedRollout, Trainer
+from sr_core.update import UpdateResult
+
+__all__ = ["Progress", "Row"]
+
+Row = dict[str, Any]
+SIGNALS = (
+    *("train_reward", "entropy", "grad_norm", "kl", "length", "truncated"),
+    *("zero_std_groups", "unique_share", "loss", "infra_errors"),
+)
+
+
+@dataclass
+class Progress:
+    """The books of a campaign in progress."""
+
+    trainer: Trainer
+    tasks: CampaignTasks
+    guard: Guard
+    campaign: int
+    store: RunStore | None
+    notes: Mapping[str, Any]
+    on_row: Callable[[Row], None] | None
+    start_audit: float | None
+    step: int = -1
+    budget: int = 0
+    done: bool = False
+    rows: list[Row] = field(default_factory=list)
+    held: dict[int, Weights] = field(default_factory=dict)
+
+    def begin(self, steps: int, checkpoint: Checkpoint | None) -> None:
+        """Start afresh, or from ``checkpoint``."""
+        if checkpoint is None:
+            self.budget = self.guard.begin(self.campaign, steps)
+            return
+        self.step, self.held = checkpoint.step, dict(checkpoint.held)
+        self.budget, self.done = checkpoint.state["budget"], checkpoint.state["done"]
+        self.guard.load_state_dict(checkpoint.state["guard"])
+        if self.store is not None:
+            self.rows = [row for row in self.store.rows() if row["campaign"] == self.campaign]
+        if 0 in self.held:
+            self.trainer.load_weights(self.held[0])  # a penalty may refer to the campaign's first policy
+        self.trainer.load_state_dict(checkpoint.trainer)
+        self.trainer.load_weights(checkpoint.weights)
+
+    def next_step(self) -> int:
+        """Open the next step's row and return its number."""
+        self.step += 1
+        self._row: Row = {"campaign": self.campaign, "step": self.step, **dict.fromkeys(SIGNALS)}
+        self._row |= {
+            "heldout_pass1": None,
+            "heldout_se": None,
+            "heldout_passes": None,
+            "heldout_samples": None,
+        }
+        self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
+        self._row["seconds"] = dict.fromkeys(("rollout", "grade", "update", "evaluate"), 0.0)
+        self._examples: list[dict[str, Any]] = []
+        return self.step
+
+    @contextmanager
+    def clock(self, phase: str) -> Iterator[None]:
+        """Add the time spent inside to ``seconds[phase]`` of the row."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._row["seconds"][phase] += round(time.perf_counter() - began, 4)
+
+    def note_update(self, graded: GradedRollout, result: UpdateResult) -> None:
+        """Put the numbers of the samples and of the update into the row."""
+        self._row |= graded.signals()
+        self._row |= {"kl": result.kl, "finite": float(result.finite)}
+        self._row["lr"] = self.trainer.optimizer.param_groups[0]["lr"]  # the rate that was applied, warm-up included
+        if result.finite:  # JSON has no NaN, and a skipped step has no norm
+            self._row |= {"grad_norm": result.grad_norm, "loss": result.loss}
+
+    def signals(self) -> dict[str, float | None]:
+        """The row's numbers, for the guard."""
+        return {name: self._row[name] for name in (*SIGNALS, "finite", "lr")}
+
+    def evaluate(self) -> None:
+        """Answer every evaluation that the guard asks for; the first full one of this step enters the row."""
+        asked = 0
+        while (request := self.guard.ask(self.step)) is not None:
+            chosen = self.tasks.heldout if request.tasks is None else [self.tasks.heldout[i] for i in request.tasks]
+            measured = self._measure(request.step, chosen, request.samples, f"heldout-{asked}")
+            asked += 1
+            self._row["evaluation_samples"] += request.samples * len(chosen)
+            if request.step == self.step and request.tasks is None and self._row["heldout_pass1"] is None:
+                self._row |= {"heldout_passes": measured.passes, "heldout_samples": measured.samples}
+                self._row |= {"heldout_pass1": measured.pass1, "heldout_se": measured.se}
+                self._examples = measured.examples
+            self.guard.tell(request.step, measured.passes, request.samples, request.tasks)
+
+    def _measure(self, step: int, tasks: Sequence[Task], samples: int, purpose: str) -> Evaluation:
+        """Evaluate the policy of ``step``, the current one or a held one."""
+        current = None
+        if step != self.step:
+            current = self.trainer.weights()
+            self.trainer.load_weights(self.held[step])
+        try:
+            return self.trainer.evaluate(
+                tasks, samples, campaign=self.campaign, step=self.step, purpose=f"{purpose}-of-{step}"
+            )
+        except NonFiniteError:  # a policy that cannot be sampled from passes nothing
+            self._row["finite"] = 0.0
+            return Evaluation(passes=[0] * len(tasks), samples=samples, examples=[])
+        finally:
+            if current is not None:
+                self.trainer.load_weights(current)
+
+    def act(self, decision: Decision) -> None:
+        """Hold what must be held, then roll back if the guard says so. Happens before anything is saved."""
+        wanted = set(self.guard.holds())
+        if self.guard.kept() != self.step:  # the policy of this step is at hand as it is
+            wanted.add(self.guard.kept())
+        if self.tasks.audit and self.trainer.config.evaluate.audit_samples:
+            wanted |= {0, self._peak_step()}
+        if self.trainer.penalty.name == "kl" and self.trainer.penalty.reference == "campaign_start":
+            wanted.add(0)
+        self.done = decision.action == "stop" or self.step >= self.budget
+        if self.step in wanted:
+            self.held[self.step] = self.trainer.weights()
+        self.held = {step: weights for step, weights in self.held.items() if step in wanted}
+        if decision.action == "roll_back" and not self.done:
+            if decision.to_step is None or decision.to_step not in self.held:
+                raise ConfigError(f"a guard may roll back to a step it holds, got {decision.to_step}")
+            self.trainer.roll_back(
+                self.held[decision.to_step],
+                lr_factor=decision.lr_factor,
+                reset_optimizer=decision.reset_optimizer,
+            )
+
+    def save(self, decision: Decision) -> None:
+        """Write the row, then the checkpoint."""
+        self._row["decision"] = {
+            key: getattr(decision, key) for key in ("action", "rule", "value", "limit", "reason", "to_step")
+        }
+        self.rows.append(self._row)
+        if self.store is not None:
+            self.store.append("metrics.jsonl", [self._row])
+            place = {"campaign": self.campaign, "step": self.step}
+            self.store.append("samples.jsonl", [place | example for example in self._examples[:6]])
+            if self.done or self.step % self.trainer.config.campaign.checkpoint_every == 0:
+                self.store.save(self._checkpoint())
+        if self.on_row is not None:
+            self.on_row(self._row)
+
+    def _checkpoint(self) -> Checkpoint:
+        state = {
+            "budget": self.budget,
+            "done": self.done,
+            "guard": self.guard.state_dict(),
+            "notes": self.notes,
+        }
+        return Checkpoint(
+            campaign=self.campaign,
+            step=self.step,
+            state=state,
+            trainer=self.trainer.state_dict(),
+            weights=self.trainer.weights(),
+            held=self.held,
+        )
+
+    def _peak_step(self) -> int:
+        """The step whose held-out pass@1 is highest, the first of equals; the row in progress counts."""
+        rows = [*self.rows, self._row] if not self.rows or self.rows[-1] is not self._row else self.rows
+        seen = [(row["heldout_pass1"], -row["step"]) for row in rows if row["heldout_pass1"] is not None]
+        return -max(seen)[1] if seen else 0
+
+    def finish(self) -> dict[str, Any]:
+        """Audit start, peak, end and kept, and put the kept policy into the trainer."""
+        self._row = self.rows[-1]
+        peak, kept, end = self._peak_step(), self.guard.kept(), self.step
+        values = {row["step"]: row["heldout_pass1"] for row in self.rows if row["heldout_pass1"] is not None}
+        last = values[max(values)] if values else None
+        summary: dict[str, Any] = {
+            "campaign": self.campaign,
+            "start": values.get(0),
+            "peak": values.get(peak),
+            "peak_step": peak,
+            "end": values.get(end, last),
+            "kept": values.get(kept, last),
+            "kept_step": kept,
+            "steps": end,
+            "budget": self.budget,
+            "se": self._delta_se(),
+            "signals": {name: self.rows[-1][name] for name in ("entropy", "unique_share", "zero_std_groups", "length")},
+        }
+        samples = self.trainer.config.evaluate.audit_samples
+        if self.tasks.audit and samples:
+            audited = {step: self._audit(step, samples) for step in dict.fromkeys((0, peak, end, kept))}
+            summary["audit"] = {
+                name: audited[step] for name, step in (("start", 0), ("peak", peak), ("end", end), ("kept", kept))
+            }
+            summary["audit"] |= {"tasks": len(self.tasks.audit), "samples": samples}
+        if kept != self.step:
+            self.trainer.load_weights(self.held[kept])
+        return summary
+
+    def _delta_se(self) -> float | None:
+        """Standard error of the change of held-out pass@1 from the first to the last evaluation."""
+        errors = [row["heldout_se"] for row in self.rows if row["heldout_se"] is not None]
+        return math.hypot(errors[0], errors[-1]) if errors else None
+
+    def _audit(self, step: int, samples: int) -> float:
+        if step == 0 and self.start_audit is not None:
+            return self.start_audit
+        return self._measure(step, self.tasks.audit, samples, "audit").pass1
