@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,18 @@ def test_a_killed_worker_costs_nothing_but_time(grader):
     victim = next(iter(grader.sandbox._lanes[0].workers.values())).process.pid
     threading.Timer(0.05, os.kill, (victim, signal.SIGKILL)).start()
     assert {grade.outcome for grade in grader.grade([ADD_ONE] * 300, texts)} == {"passed"}
+
+
+def test_a_killed_zygote_takes_its_programs_along_and_the_batch_completes(grader):
+    """The process inside the walls is killed, not the one that waits for it outside."""
+    grader.grade([ADD_ONE], ["    return x\n"])
+    outer = next(iter(grader.sandbox._lanes[0].workers.values())).process.pid
+    children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    victim = int(children[0]) if children else outer  # below level full there is only one process
+    threading.Timer(0.05, os.kill, (victim, signal.SIGKILL)).start()
+    texts = [f"    return x + 1  # {i}\n" for i in range(300)]
+    assert {grade.outcome for grade in grader.grade([ADD_ONE] * 300, texts)} == {"passed"}
+    assert outer not in [each.process.pid for lane in grader.sandbox._lanes for each in lane.workers.values()]
 
 
 def test_a_sandbox_that_keeps_failing_is_no_verdict(monkeypatch):

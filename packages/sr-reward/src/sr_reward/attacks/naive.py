@@ -11,20 +11,23 @@ import subprocess
 import sys
 import time
 
-ANSWERED_S = 10.0
+ANSWERED_S = 30.0
 
 
 def attack_succeeds(request: dict[str, object], style: str, interpreter: str, folder: str) -> bool:
     """Run one attack against the naive grader of that style, in a process of its own. A grader that breaks, or is
     kept busy for a second over a few bytes, has lost too."""
-    done = subprocess.run(
-        [interpreter, "-S", "-s", os.path.abspath(__file__), style],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        cwd=folder,
-        timeout=ANSWERED_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [interpreter, "-S", "-s", os.path.abspath(__file__), style],
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            cwd=folder,
+            timeout=ANSWERED_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False  # no answer proves nothing
     if style == "exit code":
         return done.returncode == 0
     if style in ("same interpreter", "marker"):
