@@ -101,6 +101,9 @@ def make_guard(config: RunConfig) -> Guard | None:
             margin=controller.margin,
             max_rollbacks=controller.max_rollbacks,
             lr_factor=controller.lr_factor,
+            evaluation=controller.evaluation,
+            share=controller.share,
+            train_samples=config.sampling.prompts * config.sampling.group_size,
             samples=evaluate.samples,
             every=evaluate.every,
         )

@@ -57,7 +57,8 @@ class TasksConfig:
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
     """Who controls the run. ``es`` reads ``mode`` and ``patience``; ``care`` reads ``version`` and ``memory``;
-    ``guard`` reads ``false_alarm``, ``margin``, ``max_rollbacks`` and ``lr_factor``.
+    ``guard`` reads ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation`` and ``share``
+    (their meaning and defaults are ``sr_monitor.CollapseGuard``'s).
     """
 
     name: Literal["none", "es", "care", "guard"] = "none"
@@ -66,9 +67,11 @@ class ControllerConfig:
     version: Literal["v1", "v2", "v3", "memory_only", "gate_only", "no_revision"] = "v2"
     memory: str = ""
     false_alarm: float = 0.05
-    margin: float = 0.05
+    margin: float = 0.10
     max_rollbacks: int = 3
     lr_factor: float = 0.5
+    evaluation: Literal["full", "budget"] = "full"
+    share: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
