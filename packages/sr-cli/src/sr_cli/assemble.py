@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,7 @@ def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
         version=config.controller.version,
         run=_run_name(config, seed, folder),
         seed=seed,
-        config=PlannerConfig(return_z=math.inf),  # a chain keeps its last policy only, so it cannot go back further
+        config=PlannerConfig(return_z=1e9),  # never: a chain keeps its last policy only, so it cannot go back further
     )
 
 
