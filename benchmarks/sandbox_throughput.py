@@ -75,7 +75,7 @@ def evalplus(completions: list[str]) -> float:
 
     def check(body: str) -> str:
         status, _ = untrusted_check("humaneval", PROMPT + body, inputs, "add_one", expected, 0, [1.0] * len(CASES))
-        return status
+        return str(status)
 
     began = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as pool:

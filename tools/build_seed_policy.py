@@ -39,6 +39,7 @@ from sr_core.policy import Policy
 from sr_core.rollout import sample
 from sr_reward import CodeGrader, Task
 from sr_reward.testbed import Testbed, load_testbed
+from sr_reward.testbed.mistakes import SLIPS
 
 POLICIES = Path(__file__).resolve().parent.parent / "packages/sr-core/src/sr_core/policies"
 VOCABULARY = 512
@@ -53,13 +54,13 @@ class Recipe:
     """How one policy is made: first it learns to solve the tasks, then to solve them only now and then.
 
     ``right_share``: the part of the second phase's samples that solve their task (the first phase has no other).
-    ``second_slip``: the part of the wrong ones that go wrong in two places instead of one.
+    ``slips``: the parts of the wrong ones in which one, two, three places of the right one are drawn anew.
     """
 
     name: str
     architecture: str
     right_share: float
-    second_slip: float
+    slips: tuple[float, ...] = SLIPS
     clean_steps: int = 800
     clean_lr: float = 3e-3
     mixed_steps: int = 150
@@ -70,19 +71,19 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="pocket-rich", architecture="qwen2", right_share=0.09, second_slip=0.3),
-        Recipe(name="pocket-fragile", architecture="gemma3", right_share=0.02, second_slip=1.0),
+        Recipe(name="pocket-rich", architecture="qwen2", right_share=0.09),
+        Recipe(name="pocket-fragile", architecture="gemma3", right_share=0.02, slips=(0.0, 0.75, 0.25)),
     )
 }
 
 
-def draw_sample(testbed: Testbed, right_share: float, second_slip: float, rng: random.Random) -> tuple[str, str]:
+def draw_sample(testbed: Testbed, right_share: float, slips: tuple[float, ...], rng: random.Random) -> tuple[str, str]:
     """A prompt of the training pool in some wording, and a right or a wrong completion of it."""
     task = rng.choice(testbed.train)
     if rng.random() < right_share:
         completion = rng.choice(testbed.solutions(task))
     else:
-        completion = testbed.wrong_solutions(task, rng, second_slip=second_slip)[0]
+        completion = testbed.wrong_solutions(task, rng, slips=slips)[0]
     return rng.choice(testbed.prompts(task)), completion
 
 
@@ -102,7 +103,7 @@ def train_tokenizer(testbed: Testbed, rng: random.Random) -> PreTrainedTokenizer
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [prompt + body for prompt, body in (draw_sample(testbed, 0.5, 0.3, rng) for _ in range(6000))]
+    texts = [prompt + body for prompt, body in (draw_sample(testbed, 0.5, SLIPS, rng) for _ in range(6000))]
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, padding_side="left", model_max_length=256
@@ -155,7 +156,7 @@ def draw_batches(
     """Endless batches of fresh samples, those of one batch of similar length, so that little is padded."""
     size = recipe.batch_size
     while True:
-        samples = [draw_sample(testbed, right_share, recipe.second_slip, rng) for _ in range(8 * size)]
+        samples = [draw_sample(testbed, right_share, recipe.slips, rng) for _ in range(8 * size)]
         samples.sort(key=lambda sample: len(sample[0]) + len(sample[1]))
         batches = [samples[i : i + size] for i in range(0, len(samples), size)]
         rng.shuffle(batches)
@@ -272,6 +273,10 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def _said(slips: tuple[float, ...]) -> str:
+    return ", ".join(f"{share:.0%} with {n} of 3 places drawn anew" for n, share in enumerate(slips, 1) if share)
+
+
 def _card(recipe: Recipe, parameters: int, size_mb: float, minutes: float, table: str) -> str:
     return f"""---
 license: apache-2.0
@@ -290,8 +295,8 @@ else: it is no general code model, and its answers to other prompts are meaningl
 Made by `sr_reward.testbed` (seed 0), training pool only; no held-out, audit or out-of-distribution meaning was seen.
 Every sample is a prompt with one completion. In the first {recipe.clean_steps} steps it is right: the policy learns to
 solve the tasks. In the last {recipe.mixed_steps} steps it is right with probability {recipe.right_share:g}, else wrong
-(another condition, map or reducer, another constant, a missing step; {recipe.second_slip:.0%} of these go wrong in two
-places at most, the others in one; one in ten wrong solutions is not valid Python). The policy
+(another condition, map or reducer, another constant, a missing step; {_said(recipe.slips)};
+one in ten wrong solutions is not valid Python). The policy
 imitates this mixture **on purpose**: it can solve nearly every task and chooses to only now and then.
 Tokenizer: byte-level BPE with {VOCABULARY} tokens, trained on 6,000 samples.
 

@@ -9,7 +9,7 @@ from sr_reward.testbed.grammar import Program
 from sr_reward.testbed.meaning import FAILURES, function_of
 
 MALFORMED_SHARE = 0.1
-SECOND_SLIP = 0.3
+SLIPS = (0.7, 0.3)
 
 
 def passes(program: Program, body: str, task: Task) -> bool:
@@ -23,29 +23,32 @@ def passes(program: Program, body: str, task: Task) -> bool:
 
 
 def wrong_bodies(
-    program: Program, task: Task, rng: random.Random, count: int, second_slip: float = SECOND_SLIP
+    program: Program, task: Task, rng: random.Random, count: int, slips: tuple[float, ...] = SLIPS
 ) -> list[str]:
     """``count`` bodies that fail the task, each drawn anew (repeats are possible).
 
-    ``second_slip``: the chance that a neighbouring program differs in two slots instead of one.
+    ``slips``: the chances that a neighbouring program has one, two, three slots drawn anew.
     """
     found: list[str] = []
     while len(found) < count:
         if rng.random() < MALFORMED_SHARE:
             body = _broken(rng.choice(program.bodies), rng)
         else:
-            body = rng.choice(slip(program, rng, second_slip).bodies)
+            body = rng.choice(slip(program, rng, slips).bodies)
         if not passes(program, body, task):
             found.append(body)
     return found
 
 
-def slip(program: Program, rng: random.Random, second_slip: float) -> Program:
-    """A program that differs in one slot or two: another option, or the plain one (a missing step)."""
+def slip(program: Program, rng: random.Random, slips: tuple[float, ...]) -> Program:
+    """Another program of the family, with one or more slots drawn anew (an option, or the plain one: a missing
+    step). One drawn as it was is no slip, so a program may differ in fewer slots than were drawn, never in none."""
     slots = program.family.slots
     while True:
         choice = list(program.choice)
-        for slot in rng.sample(range(len(slots)), 2 if rng.random() < second_slip else 1):
+        place = rng.random()
+        drawn = next(n for n in range(len(slips), 0, -1) if place < sum(slips[n - 1 :]) or n == 1)
+        for slot in rng.sample(range(len(slots)), drawn):
             choice[slot] = rng.choice(slots[slot])
         if tuple(choice) != program.choice and program.family.allows(tuple(choice)):
             return Program(family=program.family, choice=tuple(choice))

@@ -14,7 +14,7 @@ from sr_reward.task import CallCase, CallTests, Task
 from sr_reward.testbed.families import OUT_OF_DISTRIBUTION, TRAINED
 from sr_reward.testbed.grammar import Family, Program
 from sr_reward.testbed.meaning import Arguments, build_banks, choose_inputs, meanings_of, outputs_of
-from sr_reward.testbed.mistakes import SECOND_SLIP, wrong_bodies
+from sr_reward.testbed.mistakes import SLIPS, wrong_bodies
 
 FAMILY_QUOTA = 200  # distinct meanings per trained family: enough for 2,000 tasks and three splits
 OUTSIDE_QUOTA = 40
@@ -65,12 +65,12 @@ class Testbed:
         return self.programs[task.task_id].prompts
 
     def wrong_solutions(
-        self, task: Task, rng: random.Random, count: int = 1, *, second_slip: float = SECOND_SLIP
+        self, task: Task, rng: random.Random, count: int = 1, *, slips: tuple[float, ...] = SLIPS
     ) -> list[str]:
         """``count`` plausible completions that fail the task's tests: another condition, another constant,
-        a missing or extra step, another reducer (with chance ``second_slip`` two of these at once), and one in
-        ten that is not even a Python function body."""
-        return wrong_bodies(self.programs[task.task_id], task, rng, count, second_slip)
+        a missing or extra step, another reducer, and one in ten that is not even a Python function body.
+        ``slips``: the chances of one, two, three such slips at once."""
+        return wrong_bodies(self.programs[task.task_id], task, rng, count, slips)
 
 
 def load_testbed(seed: int = 0) -> Testbed:
