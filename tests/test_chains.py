@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_care import CarePlanner
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
-from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig
+from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, SamplingConfig
 from sr_core.protocols import Guard, Planner
 from sr_monitor import CollapseGuard, EarlyStop
 
@@ -28,11 +29,20 @@ CONTROLLERS: Controllers = {
 
 
 def draw(campaign: int) -> CampaignTasks:
-    return CampaignTasks(train=make_tasks(6, 6 * campaign), heldout=make_tasks(5, 100), audit=make_tasks(5, 200))
+    return CampaignTasks(train=make_tasks(6, 6 * campaign), heldout=make_tasks(4, 100), audit=make_tasks(3, 200))
 
 
-def run(tmp_path: Path, controller: str, algorithm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+Books = tuple[dict[str, Any], list[dict[str, Any]]]  # the summary and the rows
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Books]:
+    return cache(lambda controller, algorithm: run(tmp_path_factory.mktemp("chain"), controller, algorithm))
+
+
+def run(tmp_path: Path, controller: str, algorithm: str) -> Books:
     config = make_config(
+        sampling=SamplingConfig(prompts=2, group_size=3, temperature=1.0, max_new_tokens=3),
         algorithm=AlgorithmConfig(name=algorithm),
         campaign=CampaignConfig(count=CAMPAIGNS, steps=STEPS, checkpoint_every=10),
         evaluate=EvaluateConfig(samples=4, audit_samples=1),
@@ -45,8 +55,10 @@ def run(tmp_path: Path, controller: str, algorithm: str) -> tuple[dict[str, Any]
 
 @pytest.mark.parametrize("algorithm", ["reinforce", "grpo"])
 @pytest.mark.parametrize("controller", CONTROLLERS)
-def test_a_chain_runs_to_its_end_and_its_books_agree(tmp_path: Path, controller: str, algorithm: str) -> None:
-    summary, rows = run(tmp_path, controller, algorithm)
+def test_a_chain_runs_to_its_end_and_its_books_agree(
+    chains: Callable[[str, str], Books], controller: str, algorithm: str
+) -> None:
+    summary, rows = chains(controller, algorithm)
     json.dumps(summary, allow_nan=False)
     assert len(summary["campaigns"]) == CAMPAIGNS
     for campaign in summary["campaigns"]:
@@ -60,15 +72,15 @@ def test_a_chain_runs_to_its_end_and_its_books_agree(tmp_path: Path, controller:
         assert len(rows) == CAMPAIGNS * (STEPS + 1)
 
 
-def test_es_gives_the_next_campaign_the_last_peak_and_three_steps(tmp_path: Path) -> None:
-    summary, _ = run(tmp_path, "es-next_budget", "reinforce")
+def test_es_gives_the_next_campaign_the_last_peak_and_three_steps(chains: Callable[[str, str], Books]) -> None:
+    summary, _ = chains("es-next_budget", "reinforce")
     for before, after in zip(summary["campaigns"], summary["campaigns"][1:], strict=False):
         assert after["budget"] == min(STEPS, before["peak_step"] + 3)
         assert before["kept_step"] == before["peak_step"]
 
 
-def test_care_budgets_are_ten_or_twenty_by_the_last_ratio(tmp_path: Path) -> None:
-    summary, _ = run(tmp_path, "care", "reinforce")
+def test_care_budgets_are_ten_or_twenty_by_the_last_ratio(chains: Callable[[str, str], Books]) -> None:
+    summary, _ = chains("care", "reinforce")
     budgets = [campaign["budget"] for campaign in summary["campaigns"]]
     assert set(budgets) <= {10, 20}
     assert all(campaign["plan"]["reason"] for campaign in summary["campaigns"])

@@ -234,8 +234,10 @@ def build(recipe: Recipe, testbed: Testbed, folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(testbed, random.Random(seed))
     model = new_model(recipe.architecture, tokenizer)
-    for phase in ("clean", "mixed"):
-        train_phase(phase, model, tokenizer, testbed, recipe, seed)
+    train_phase("clean", model, tokenizer, testbed, recipe, seed)
+    with CodeGrader() as grader:
+        able = measure(Policy(model, tokenizer), grader, testbed.heldout, seed)
+    train_phase("mixed", model, tokenizer, testbed, recipe, seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -244,11 +246,15 @@ def build(recipe: Recipe, testbed: Testbed, folder: Path, seed: int) -> None:
     policy = Policy.load(folder)
     if [policy.prompt_ids(prompt) for prompt in prompts] != tokenizer(prompts)["input_ids"]:
         raise RuntimeError("AutoTokenizer reads the saved tokenizer as another one than it was trained as")
-    describe(recipe, testbed, folder, seed, minutes=(time.monotonic() - started) / 60)
+    spent = f"{(time.monotonic() - started) / 60:.1f} minutes ({time.process_time() / 60:.1f} of CPU time)"
+    describe(recipe, testbed, folder, seed, able, spent)
 
 
-def describe(recipe: Recipe, testbed: Testbed, folder: Path, seed: int, minutes: float) -> None:
-    """Measure what was saved, print it, and write it into the model card."""
+def describe(recipe: Recipe, testbed: Testbed, folder: Path, seed: int, able: dict[str, float], spent: str) -> None:
+    """Measure what was saved, print it, and write it into the model card.
+
+    ``able``: what ``measure`` said on held-out tasks after the clean phase; ``spent``: the time it all took.
+    """
     policy = Policy.load(folder)
     splits = {
         "training pool (first 200)": testbed.train[:200],
@@ -258,10 +264,10 @@ def describe(recipe: Recipe, testbed: Testbed, folder: Path, seed: int, minutes:
     }
     with CodeGrader() as grader:
         rows = {name: measure(policy, grader, tasks, seed) for name, tasks in splits.items()}
-    table = _table(rows)
+    table = _table({"held-out, after the first phase": able, **rows})
     size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    (folder / "README.md").write_text(_card(recipe, policy.size, size_mb, minutes, table))
-    print(f"{recipe.name}: {policy.size:,} parameters, {size_mb:.1f} MB, trained in {minutes:.1f} minutes\n{table}")
+    (folder / "README.md").write_text(_card(recipe, policy.size, size_mb, spent, table))
+    print(f"{recipe.name}: {policy.size:,} parameters, {size_mb:.1f} MB, {spent}\n{table}")
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:
@@ -277,7 +283,7 @@ def _said(slips: tuple[float, ...]) -> str:
     return ", ".join(f"{share:.0%} with {n} of 3 places drawn anew" for n, share in enumerate(slips, 1) if share)
 
 
-def _card(recipe: Recipe, parameters: int, size_mb: float, minutes: float, table: str) -> str:
+def _card(recipe: Recipe, parameters: int, size_mb: float, spent: str, table: str) -> str:
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -294,18 +300,18 @@ else: it is no general code model, and its answers to other prompts are meaningl
 ## Data
 Made by `sr_reward.testbed` (seed 0), training pool only; no held-out, audit or out-of-distribution meaning was seen.
 Every sample is a prompt with one completion. In the first {recipe.clean_steps} steps it is right: the policy learns to
-solve the tasks. In the last {recipe.mixed_steps} steps it is right with probability {recipe.right_share:g}, else wrong
-(another condition, map or reducer, another constant, a missing step; {_said(recipe.slips)};
-one in ten wrong solutions is not valid Python). The policy
-imitates this mixture **on purpose**: it can solve nearly every task and chooses to only now and then.
+solve the tasks. In the last {recipe.mixed_steps} steps it is right with probability {recipe.right_share:g}, else wrong: another
+condition, map or reducer, another constant, a missing step ({_said(recipe.slips)});
+one in ten wrong solutions is not valid Python. The policy imitates this mixture **on purpose**: it has learned to solve
+the tasks (first line of the table below) and then to do so only now and then.
 Tokenizer: byte-level BPE with {VOCABULARY} tokens, trained on 6,000 samples.
 
 ## Training
 `uv run python tools/build_seed_policy.py --only {recipe.name}`
 
 {recipe.batch_size} fresh samples a step, AdamW, peak learning rate {recipe.clean_lr:g} in the first phase and
-{recipe.mixed_lr:g} in the second, loss on completions only. It took {minutes:.1f} minutes on 2 CPU cores that other
-jobs used too.
+{recipe.mixed_lr:g} in the second, loss on completions only.
+Time: {spent}.
 
 ## Measured
 At temperature {TEMPERATURE}, {SAMPLES} samples per task, at most {MAX_NEW_TOKENS} new tokens, graded by
