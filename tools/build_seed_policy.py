@@ -300,8 +300,8 @@ else: it is no general code model, and its answers to other prompts are meaningl
 ## Data
 Made by `sr_reward.testbed` (seed 0), training pool only; no held-out, audit or out-of-distribution meaning was seen.
 Every sample is a prompt with one completion. In the first {recipe.clean_steps} steps it is right: the policy learns to
-solve the tasks. In the last {recipe.mixed_steps} steps it is right with probability {recipe.right_share:g}, else wrong: another
-condition, map or reducer, another constant, a missing step ({_said(recipe.slips)});
+solve the tasks. In the last {recipe.mixed_steps} steps it is right with probability {recipe.right_share:g}, else wrong:
+another condition, map or reducer, another constant, a missing step ({_said(recipe.slips)});
 one in ten wrong solutions is not valid Python. The policy imitates this mixture **on purpose**: it has learned to solve
 the tasks (first line of the table below) and then to do so only now and then.
 Tokenizer: byte-level BPE with {VOCABULARY} tokens, trained on 6,000 samples.
