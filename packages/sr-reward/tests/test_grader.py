@@ -187,7 +187,13 @@ def test_ctrl_c_ends_the_batch_and_the_workers():
         "print(g.sandbox._lanes[0].workers['slim'].process.pid, flush=True)\n"
         "g.grade([t], ['    while True: pass\\n'])\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell that puts the tests in the background has them ignore SIGINT, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     worker = int(process.stdout.readline())
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
