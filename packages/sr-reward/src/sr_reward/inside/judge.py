@@ -14,7 +14,6 @@ of theirs early.
 from __future__ import annotations
 
 import builtins
-import marshal
 
 from sr_reward.inside import codec, line
 from sr_reward.inside.program import describe, load, resolve, write_all
@@ -32,9 +31,8 @@ class ProgramEnded(BaseException):
 # ---------------------------------------------------------------- beside the program
 
 
-def serve_program(body: bytes, out: int) -> None:
+def serve_program(out: int, source: str, entry_point: str) -> None:
     """Load the program, then answer the judge until it hangs up."""
-    source, entry_point = marshal.loads(body)
     try:
         module = load(source, "program")
     except BaseException as error:  # noqa: BLE001
@@ -143,9 +141,8 @@ def _error_reply(error: BaseException) -> str:
 # ---------------------------------------------------------------- beside the tests
 
 
-def run_judge(body: bytes, out: int) -> None:
+def run_judge(out: int, code: str, entry_point: str, prompt: str) -> None:
     """Execute the test code; write ``[1]`` when it ran to its end, ``[0, kind, message]`` otherwise."""
-    code, entry_point, prompt = marshal.loads(body)
     report = "[1]"
     try:
         _raise_error(_receive(line.Shared()), while_loading=True)
@@ -351,16 +348,17 @@ def _raise_error(reply: list[Any], *, while_loading: bool = False) -> None:
 # ---------------------------------------------------------------- checkers
 
 
-def run_check(body: bytes, out: int) -> None:
+def run_check(out: int, checker: str, cases: list[Any], given: bytes | str) -> None:
     """Let a task's checker decide: ``check(*inputs, output, expected)`` must be true for every case.
 
     ``given`` is the program's answer as it wrote it: the rows of ``run_calls``, or the printed text of one run.
     """
-    checker, cases, given = marshal.loads(body)
     report = "[1]"
     try:
         check = load(checker, "checker").__dict__["check"]
-        if type(given) is bytes:
+        inputs: list[Any]
+        outputs: list[Any]
+        if isinstance(given, bytes):
             outputs = [output for _, output in codec.decode(given.decode("ascii"))]
             inputs = [(args, kwargs) for args, kwargs, _ in cases]
         else:

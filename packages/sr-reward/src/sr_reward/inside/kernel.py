@@ -5,6 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
@@ -40,6 +44,18 @@ def prctl(option: int, *args: int) -> int:
     """``prctl``; raises OSError."""
     padded = (*args, 0, 0, 0, 0)[:4]
     return _checked(_libc.prctl(option, *(ctypes.c_ulong(arg) for arg in padded)), f"prctl {option}")
+
+
+def prepared_prctl(option: int, *args: int) -> Callable[[], None]:
+    """``prctl`` with its arguments converted beforehand; calling it raises OSError as ``prctl`` does."""
+    padded = tuple(ctypes.c_ulong(arg) for arg in (*args, 0, 0, 0, 0)[:4])
+    call, number = _libc.prctl, ctypes.c_int(option)
+
+    def run() -> None:
+        if call(number, *padded) < 0:
+            _checked(-1, f"prctl {option}")
+
+    return run
 
 
 def unshare(flags: int) -> None:

@@ -55,17 +55,15 @@ def resolve(module: ModuleType, entry_point: str) -> Any:
     return getattr(getattr(module, owner)(), method)
 
 
-def run_calls(body: bytes, out: int) -> None:
+def run_calls(out: int, source: str, entry_point: str, inputs: bytes) -> None:
     """Call the entry point on every input; write ``[[1, output], ..., [0, error, message]]``.
 
     It stops at the first error: no answer after it could make the program pass.
     """
-    source, entry_point, inputs = marshal.loads(body)
-    inputs = marshal.loads(inputs)
     parts = []
     try:
         module = load(source, "program")
-        for args, kwargs in inputs:
+        for args, kwargs in marshal.loads(inputs):
             output = resolve(module, entry_point)(*args, **kwargs)
             parts.append("[1," + encode(output) + "]")
     except MemoryError:
@@ -76,12 +74,11 @@ def run_calls(body: bytes, out: int) -> None:
     write_all(out, ("[" + ",".join(parts) + "]").encode())
 
 
-def run_stdio(body: bytes, out: int) -> None:
+def run_stdio(out: int, source: str) -> None:
     """Run the program as a script; write ``[1]`` at its end or ``[0, error, message]``.
 
     What it prints goes to descriptor 1, which the zygote reads.
     """
-    (source,) = marshal.loads(body)
     report = "[1]"
     try:
         try:
@@ -104,13 +101,12 @@ def run_stdio(body: bytes, out: int) -> None:
     write_all(out, report.encode())
 
 
-def take_stdin(body: bytes) -> bytes:
-    """Make the standard input that a stdio request carries descriptor 0; returns the rest of the request.
+def take_stdin(text: bytes) -> None:
+    """Make ``text`` the standard input, descriptor 0.
 
     It is a seekable file, so that ``os.read``, ``open(0)`` and ``sys.stdin`` all see the same bytes and nothing can
     block. Called before the last walls go up: programs may not make such files.
     """
-    source, text = marshal.loads(body)
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("stdin")
     else:
@@ -121,4 +117,3 @@ def take_stdin(body: bytes) -> bytes:
     os.lseek(file, 0, os.SEEK_SET)
     os.dup2(file, 0)
     os.close(file)
-    return marshal.dumps((source,))

@@ -8,6 +8,7 @@ starting files, and every call newer than this list. The second, put up after th
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 
 from sr_reward.inside import kernel
@@ -131,17 +132,29 @@ def program_filter(pid: int) -> bytes:
     return _assemble([*program, _return(_ALLOW)])
 
 
-def with_pid(program: bytes, pid: int) -> bytes:
-    """A program filter that was made for ``ANY_PID``, for this process."""
-    return program.replace(struct.pack("<I", ANY_PID), struct.pack("<I", pid))
-
-
 def _assemble(program: list[Instruction]) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
 
+class Filter:
+    """A filter with everything that installing it needs, made before the fork: what a child need not allocate it
+    need not copy. ``ANY_PID`` in it becomes the number of the process that installs it."""
+
+    def __init__(self, program: bytes) -> None:
+        self._code = ctypes.create_string_buffer(program, len(program))
+        self._header = ctypes.create_string_buffer(struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(self._code)))
+        marks = range(4, len(program), 8)  # where the constant of an instruction lies
+        self._places = [at for at in marks if program[at : at + 4] == struct.pack("<I", ANY_PID)]
+        self._install = kernel.prepared_prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(self._header))
+
+    def install(self) -> None:
+        """Put the filter up for this process and its descendants (no new privileges must be set). Raises OSError."""
+        pid = os.getpid().to_bytes(4, "little")
+        for at in self._places:
+            self._code[at : at + 4] = pid
+        self._install()
+
+
 def install(program: bytes) -> None:
-    """Put up a filter for this process and its descendants (no new privileges must be set). Raises OSError."""
-    code = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(code)))
-    kernel.prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(header))
+    """Put up a filter at once. Raises OSError."""
+    Filter(program).install()

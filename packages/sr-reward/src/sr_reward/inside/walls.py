@@ -33,8 +33,7 @@ class Standing:
 
     def __init__(self, level: str, walls: list[str]) -> None:
         self.level, self.walls = level, walls
-        # made before the fork: in the child only its own number is put in
-        self.filter = seccomp.program_filter(seccomp.ANY_PID) if level in ("full", "landlock") else b""
+        self.filter = seccomp.Filter(seccomp.program_filter(seccomp.ANY_PID)) if level in ("full", "landlock") else None
 
     def describe(self) -> str:
         """The level and the names of its walls, for a report."""
@@ -44,14 +43,19 @@ class Standing:
         """The last layer, in the forked child just before the program."""
         if self.level == "open":
             return
-        seconds = int(cpu_s) + 2  # the zygote stops it earlier and to the millisecond; this is for a lost zygote
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        if self.level == "limits":  # for a lost zygote, which stops it earlier; behind walls all die with the zygote
+            seconds = int(cpu_s) + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         if sys.platform == "linux":  # elsewhere the limit exists but is not kept
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        if self.level != "limits":
-            if self.level == "landlock":  # in a pid namespace all die with the zygote anyway
-                kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
-            seccomp.install(seccomp.with_pid(self.filter, os.getpid()))
+        self.confine()
+
+    def confine(self) -> None:
+        """No new processes, signals to nobody else, and an end with the zygote."""
+        if self.level == "landlock":  # in a pid namespace all die with the zygote anyway
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
+        if self.filter:
+            self.filter.install()
 
     def wipe(self) -> None:
         """Empty the private ``/tmp``. Raises OSError, which ends the zygote, if that fails."""

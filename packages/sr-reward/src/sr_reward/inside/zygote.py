@@ -149,6 +149,7 @@ class Zygote:
                 view = view[count:]
             self.started[0] = 1
             self.started.close()
+            request = marshal.loads(body)
             # the program keeps 0, 1, 2, its channel as 3 and, where it serves a judge, the line to it as 4
             if kind == STDIO:
                 os.dup2(self.text.writer, 1)
@@ -158,11 +159,13 @@ class Zygote:
                 os.dup2(line, 4)
             if self.standing.level != "open":
                 os.closerange(5 if line >= 0 else 4, 256)
-            given = program.take_stdin(bytes(body)) if kind == STDIO else bytes(body)
+            if kind == STDIO:
+                program.take_stdin(request[1])
+                request = request[:1]
             self.standing.enter_child(cpu_s, memory)
             gc.enable()
             run = (program.run_calls, program.run_stdio, judge.serve_program, judge.run_judge, judge.run_check)
-            run[kind](given, 3)
+            run[kind](3, *request)
         finally:
             os._exit(0)
 
@@ -227,10 +230,10 @@ def _cpu_seconds(clock: int, last: float) -> float:
 
 def _warm_up() -> None:
     """Run a program of ours before the first fork, so that what the interpreter makes on first use is shared."""
-    body = marshal.dumps(("def f(x):\n    return [x]\n", "f", marshal.dumps([((number,), {}) for number in range(9)])))
+    inputs = marshal.dumps([((number,), {}) for number in range(9)])
     quiet = os.open(os.devnull, os.O_WRONLY)
     for _ in range(20):
-        program.run_calls(body, quiet)
+        program.run_calls(quiet, "def f(x):\n    return [x]\n", "f", inputs)
     os.close(quiet)
     sys.modules.pop("program", None)
 
