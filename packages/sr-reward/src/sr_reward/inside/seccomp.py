@@ -142,7 +142,9 @@ class Filter:
 
     def __init__(self, program: bytes) -> None:
         self._code = ctypes.create_string_buffer(program, len(program))
-        self._header = ctypes.create_string_buffer(struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(self._code)))
+        self._header = ctypes.create_string_buffer(
+            struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(self._code))
+        )
         marks = range(4, len(program), 8)  # where the constant of an instruction lies
         self._places = [at for at in marks if program[at : at + 4] == struct.pack("<I", ANY_PID)]
         self._install = kernel.prepared_prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(self._header))

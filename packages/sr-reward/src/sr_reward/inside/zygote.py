@@ -35,6 +35,7 @@ MAGIC = b"srj1"
 CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
 EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN = range(6)
 
+SHORT_MS = 5  # how long nothing but the end of a program wakes the zygote
 WINDOW_S = 0.25  # how often a running program is looked at
 FAIR_SHARE = 1 / 50  # of the CPU: a program that gets less was waiting for something else than its turn
 CHUNK = 1 << 16
@@ -175,7 +176,10 @@ class Zygote:
         poller = select.poll()
         handle = os.pidfd_open(pid)
         readers = {pipe.reader: pipe for pipe in pipes}
-        for descriptor in (*readers, handle):
+        poller.register(handle, select.POLLIN)
+        if poller.poll(SHORT_MS):  # most programs end within it, and what they wrote lies in the pipes
+            return self.reap(pid, handle, pipes, cpu_s, EXITED)
+        for descriptor in readers:
             poller.register(descriptor, select.POLLIN)
         clock = (~pid << 3) | 2  # the kernel's number for the CPU clock of another process
         used = idle = 0.0
@@ -204,6 +208,10 @@ class Zygote:
             if verdict != EXITED:
                 os.kill(pid, SIGKILL)
                 running = False
+        return self.reap(pid, handle, pipes, cpu_s, verdict)
+
+    def reap(self, pid: int, handle: int, pipes: list[Pipe], cpu_s: float, verdict: int) -> tuple[int, int, float]:
+        """What is left of a child that has ended or is about to: its status, its times, the rest of its output."""
         _, status, usage = os.wait4(pid, 0)
         os.close(handle)
         if verdict == EXITED:
