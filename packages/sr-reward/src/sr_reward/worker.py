@@ -153,7 +153,7 @@ class Worker:
     def receive(self) -> Iterator[tuple[object, Answer]]:
         """The jobs that have been answered, in the order of sending. Raises WorkerDied."""
         try:
-            more = self.sock.recv(1 << 18)
+            more = self.sock.recv(1 << 16)  # more would be a mapping of its own each time
         except BlockingIOError:
             return
         except OSError as error:
