@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sr_core.errors import NonFiniteError
+from sr_core.forward import completion_scores
 from sr_core.policy import Policy
 from sr_core.rollout import sample
-from sr_core.update import sequence_logprobs
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
 
@@ -21,9 +21,11 @@ def test_cached_logprobs_equal_those_of_a_full_forward(any_policy: Policy) -> No
     rollout = roll(any_policy)
     prompts = [p for p in rollout.prompts for _ in range(rollout.group_size)]
     with torch.no_grad():
-        full, mask = sequence_logprobs(any_policy, prompts, rollout.tokens, 0.9)
+        scores = completion_scores(any_policy, prompts, rollout.tokens, temperature=0.9)
     for i, cached in enumerate(rollout.logprobs):
-        torch.testing.assert_close(full[i][mask[i].bool()], cached.clone(), atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(
+            scores.logprobs_NT[i][scores.mask_NT[i].bool()], cached.clone(), atol=2e-4, rtol=2e-4
+        )
 
 
 def test_a_completion_ends_at_its_first_end_token_or_is_truncated(policy: Policy) -> None:
@@ -47,7 +49,7 @@ def test_draws_follow_the_policy_at_its_temperature(policy: Policy) -> None:
     rollout = sample(policy, [prompt], 4000, temperature=0.7, max_new_tokens=1, rng=rng, batch_size=4000)
     seen = torch.bincount(torch.tensor([t[0] for t in rollout.tokens]), minlength=16) / 4000
     with torch.no_grad():
-        out = policy.hidden(input_ids=torch.tensor([prompt]))
+        out = policy.decoder(input_ids=torch.tensor([prompt]))
         expected = torch.softmax(policy.logits(out.last_hidden_state[0, -1]) / 0.7, -1)
     assert float((seen - expected).abs().max()) < 0.03  # four standard errors of a share of 4000 draws
     assert rollout.entropy == pytest.approx(float(-(expected * expected.log()).sum()), abs=1e-4)

@@ -7,10 +7,11 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from tiny import make_policy
+from tiny import ARCHITECTURES, make_policy
 
 from sr_core.algorithms import Counts, Grpo, Reinforce
 from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.forward import completion_scores, nucleus
 from sr_core.penalty import kl_per_token
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout, sample
@@ -161,3 +162,62 @@ def test_training_on_a_reward_raises_it(policy: Policy) -> None:
             penalty=NO_PENALTY,
         )
     assert sum(shares[-5:]) > sum(shares[:5]) + 1
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_shared_prompts_equal_the_textbook_in_double_precision(architecture: str, merge: bool) -> None:
+    policy = make_policy(architecture, dtype=torch.float64)
+    assert policy.shares_prompts
+    rollout = roll(policy)
+    ours, _ = gradients(policy, rollout, Reinforce(), optim=replace(OPTIM, merge_duplicates=merge))
+    assert_same(ours, plain_gradients(policy, rollout, Reinforce()), 1e-10)
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=8),
+    st.sampled_from(sorted(ARCHITECTURES)),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_packing_gives_the_scores_of_each_sequence_alone(
+    prompt_lengths: list[int], completions: list[tuple[int, int]], architecture: str
+) -> None:
+    policy = make_policy(architecture, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(len(completions))
+
+    def draw(length: int) -> list[int]:
+        return torch.randint(0, 16, (length,), generator=rng).tolist()
+
+    unique = [draw(n) for n in prompt_lengths]
+    prompts = [unique[owner % len(unique)] for owner, _ in completions]
+    tokens = [draw(n) for _, n in completions]
+    with torch.no_grad():
+        packed = completion_scores(policy, prompts, tokens, temperature=0.8, top_p=0.9, entropy=True)
+        for i, (prompt, completion) in enumerate(zip(prompts, tokens, strict=True)):
+            hidden = policy.decoder(input_ids=torch.tensor([prompt + completion])).last_hidden_state
+            logits = nucleus(
+                policy.logits(hidden[0, len(prompt) - 1 : -1]) / 0.8, 0.9, keep=torch.tensor(completion)[:, None]
+            )
+            logprobs = logits.log_softmax(1)
+            alone = logprobs.gather(1, torch.tensor(completion)[:, None])[:, 0]
+            length = len(completion)
+            torch.testing.assert_close(packed.logprobs_NT[i, :length], alone, atol=1e-10, rtol=0)
+            assert packed.entropy_NT is not None
+            entropy = torch.distributions.Categorical(logits=logits).entropy()
+            torch.testing.assert_close(packed.entropy_NT[i, :length], entropy, atol=1e-8, rtol=0)
+            assert not packed.mask_NT[i, length:].any()
+
+
+def test_a_policy_that_cannot_share_prompts_is_computed_the_plain_way(policy: Policy) -> None:
+    rollout = roll(policy)
+    shared, _ = gradients(policy, rollout, Grpo())
+    policy.decoder.config._attn_implementation = "eager"
+    for layer in policy.decoder.layers:  # an attention that no plan reaches
+        layer.self_attn.config = copy.copy(layer.self_attn.config)
+    del policy.shares_prompts
+    assert not policy.shares_prompts
+    again = roll(policy)
+    assert again.tokens == rollout.tokens
+    plain, _ = gradients(policy, rollout, Grpo())
+    assert_same(plain, shared, 1e-5)

@@ -93,7 +93,24 @@ def make_policy(architecture: str = "qwen2", seed: int = 0, dtype: torch.dtype =
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
+    if dtype == torch.float64:
+        for module in model.modules():
+            _normalise_in_its_own_precision(module)
     return Policy(model.eval(), tokenizer())
+
+
+def _normalise_in_its_own_precision(module: Any) -> None:
+    """transformers' norms compute in float32 whatever they are given, which would hide what float64 is to show."""
+    kind = type(module)
+    if not kind.__name__.endswith("RMSNorm"):
+        return
+    shift = 1.0 if kind.__name__.startswith("Gemma") else 0.0
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        eps = getattr(self, "variance_epsilon", None) or self.eps
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * (shift + self.weight)
+
+    module.__class__ = type(f"Exact{kind.__name__}", (kind,), {"forward": forward})
 
 
 def make_tasks(count: int, start: int = 0) -> list[LetterTask]:

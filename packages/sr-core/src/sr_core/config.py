@@ -90,6 +90,8 @@ class SamplingConfig:
     prompts: int = 16
     group_size: int = 16
     temperature: float = 0.7
+    # drawn from the smallest set of tokens that holds this much of the probability; 1 draws from all
+    top_p: float = 1.0
     max_new_tokens: int = 48
     # sequences decoded at once; bounds memory, changes no result but the order of random draws
     batch_size: int = 512
@@ -98,6 +100,7 @@ class SamplingConfig:
         require(self.prompts >= 1, "sampling.prompts", "must be at least 1", self.prompts)
         require(self.group_size >= 1, "sampling.group_size", "must be at least 1", self.group_size)
         require(self.temperature > 0, "sampling.temperature", "must be above 0", self.temperature)
+        require(0 < self.top_p <= 1, "sampling.top_p", "must lie in (0, 1]", self.top_p)
         require(self.max_new_tokens >= 1, "sampling.max_new_tokens", "must be at least 1", self.max_new_tokens)
         require(self.batch_size >= 1, "sampling.batch_size", "must be at least 1", self.batch_size)
 
@@ -120,7 +123,8 @@ class AlgorithmConfig:
 class OptimConfig:
     """AdamW. The rate rises linearly over ``warmup_steps`` updates, from a fresh optimizer on, then stays.
 
-    ``micro_batch_tokens`` bounds the tokens of one backward pass; it changes no gradient.
+    ``micro_batch_tokens`` bounds the tokens of one backward pass, ``merge_duplicates`` computes equal samples once;
+    neither changes a gradient.
     """
 
     lr: float = 1e-6
@@ -130,7 +134,8 @@ class OptimConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     epochs: int = 1
-    micro_batch_tokens: int = 16384
+    micro_batch_tokens: int = 4096
+    merge_duplicates: bool = True
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)

@@ -59,6 +59,7 @@ def evaluate(
         [policy.prompt_ids(task.prompt) for task in tasks],
         samples,
         temperature=sampling.temperature,
+        top_p=sampling.top_p,
         max_new_tokens=sampling.max_new_tokens,
         rng=rng,
         batch_size=sampling.batch_size,

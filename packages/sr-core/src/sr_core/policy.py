@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,21 @@ class Policy:
         texts: list[str] = self.tokenizer.batch_decode([list(c) for c in completions], skip_special_tokens=True)
         return texts
 
-    def hidden(self, **inputs: Any) -> Any:
-        """The decoder's output (``last_hidden_state`` of shape N x T x hidden, ``past_key_values``)."""
-        return self.model.get_decoder()(**inputs)
+    @property
+    def decoder(self) -> Any:
+        """The model below its output layer: token ids to ``last_hidden_state`` (N x T x hidden)."""
+        return self.model.get_decoder()
+
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether the samples of a prompt can share it: found by computing a few tokens both ways.
+
+        Where not (attention that is no plain softmax, or that passes transformers' interface by), every sample reads
+        its prompt for itself.
+        """
+        from sr_core.attention import can_share
+
+        return can_share(self.decoder, self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden)."""

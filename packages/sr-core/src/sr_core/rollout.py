@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import DynamicCache
 
-from sr_core.cache import roomy_cache
+from sr_core.attention import Decoding, SharedPrompts
 from sr_core.errors import NonFiniteError
+from sr_core.forward import attention_of, nucleus
 from sr_core.policy import Policy
 
 __all__ = ["Rollout", "sample"]
@@ -49,9 +50,10 @@ def sample(
     temperature: float,
     max_new_tokens: int,
     rng: torch.Generator,
+    top_p: float = 1.0,
     batch_size: int = 512,
 ) -> Rollout:
-    """Draw ``group_size`` completions of each prompt (token ids) at ``temperature``.
+    """Draw ``group_size`` completions of each prompt (token ids) at ``temperature``, from the nucleus ``top_p``.
 
     A completion ends with the policy's end-of-sequence token or after ``max_new_tokens`` (then it is ``truncated``).
     """
@@ -61,7 +63,8 @@ def sample(
     entropy_sum = 0.0
     for start in range(0, len(prompts), per_chunk):
         chunk = prompts[start : start + per_chunk]
-        ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, max_new_tokens, rng)
+        with attention_of(policy):
+            ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, max_new_tokens, rng)
         for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
             length = ids.index(policy.eos_id) + 1 if policy.eos_id in ids else len(ids)
             tokens.append(ids[:length])
@@ -83,48 +86,40 @@ def _decode(
     prompts: Sequence[Sequence[int]],
     group_size: int,
     temperature: float,
+    top_p: float,
     max_new_tokens: int,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies."""
     device = policy.device
-    mask, last_hidden, cache = _prefill(policy, prompts, max_new_tokens)
-    cache.batch_repeat_interleave(group_size)
-    mask = mask.repeat_interleave(group_size, dim=0)
-    hidden = last_hidden.repeat_interleave(group_size, dim=0)
-    position = mask.sum(1)
-    rows = torch.arange(mask.shape[0], device=device)  # which sequence each line of the shrinking batch is
+    reader = (_SharedReader if policy.shares_prompts else _PlainReader)(policy, prompts, group_size, max_new_tokens)
+    hidden = reader.first()
+    rows = torch.arange(len(hidden), device=device)  # which sequence each line of the shrinking batch is
     ids_NT = torch.full((len(rows), max_new_tokens), policy.eos_id, device=device)
     logprobs_NT = hidden.new_zeros((len(rows), max_new_tokens), dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
     alive = torch.ones(len(rows), dtype=torch.bool, device=device)
     for t in range(max_new_tokens):
-        logprobs_V = torch.log_softmax(policy.logits(hidden) / temperature, dim=-1)
-        if not bool(torch.isfinite(hidden).all()):
+        logits = policy.logits(hidden) / temperature
+        if top_p < 1:
+            logits = nucleus(logits, top_p)
+        total = logits.logsumexp(1)
+        if not bool(torch.isfinite(total).all()):
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
+        logprobs_V = logits - total[:, None]
         probs_V = logprobs_V.exp()
         drawn = _draw(probs_V, rng)
         ids_NT[rows, t] = drawn[:, 0]
         logprobs_NT[rows, t] = logprobs_V.gather(1, drawn)[:, 0]
-        entropy -= torch.where(probs_V > 0, probs_V * logprobs_V, 0)[alive].sum()
+        surprise = probs_V * logprobs_V if top_p == 1 else torch.where(probs_V > 0, probs_V * logprobs_V, 0)
+        entropy -= torch.where(alive, surprise.sum(1), 0).sum()
         alive = alive & (drawn[:, 0] != policy.eos_id)
-        left = int(alive.sum())
-        if t + 1 == max_new_tokens or left == 0:
+        if t + 1 == max_new_tokens or not bool(alive.any()):
             break
-        if left <= 0.8 * len(rows):  # shrinking copies the cache, so it waits until it frees a good part of it
-            going = alive.nonzero()[:, 0]
-            cache.batch_select_indices(going)
-            rows, drawn, mask, position, alive = (x[going] for x in (rows, drawn, mask, position, alive))
-        mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
-        out = policy.hidden(
-            input_ids=drawn,
-            attention_mask=mask,
-            position_ids=position[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden = out.last_hidden_state[:, -1]
-        position = position + 1
+        lines = reader.shrink(alive)
+        if lines is not None:
+            rows, drawn, alive = rows[lines], drawn[lines], alive[lines]
+        hidden = reader.next(drawn)
     return ids_NT, logprobs_NT, float(entropy)
 
 
@@ -136,21 +131,69 @@ def _draw(probs_NV: Tensor, rng: torch.Generator) -> Tensor:
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=probs_NV.shape[1] - 1)
 
 
-def _prefill(policy: Policy, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, Tensor, Cache]:
-    """Read every prompt once, left-padded: mask (P x T), last hidden state (P x hidden), cache with ``room``."""
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), policy.pad_id)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(policy.device), mask.to(policy.device)
-    cache = roomy_cache(policy.model.config.get_text_config().num_hidden_layers, room)
-    out = policy.hidden(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return mask, out.last_hidden_state[:, -1], cache
+class _SharedReader:
+    """Reads every prompt once and stores it once for its ``group_size`` samples."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
+        self.decoder = policy.decoder
+        self.prompts = SharedPrompts(prompts, device=policy.device, keep=True)
+        self.group_size, self.room = group_size, room
+
+    def first(self) -> Tensor:
+        """Hidden states (N x hidden) that predict each sample's first token."""
+        hidden = self.decoder(**self.prompts.inputs).last_hidden_state
+        self.decoding = Decoding(self.prompts, self.group_size, self.room)
+        return self.prompts.last_states(hidden).repeat_interleave(self.group_size, dim=0)
+
+    def next(self, drawn: Tensor) -> Tensor:
+        """Hidden states that predict the token after ``drawn`` (N x 1)."""
+        hidden: Tensor = self.decoder(**self.decoding.inputs(drawn)).last_hidden_state
+        self.decoding.advance()
+        return hidden[:, 0]
+
+    def shrink(self, alive: Tensor) -> Tensor | None:
+        """Drop samples that are not ``alive``; the lines that stay, or None where nothing was dropped."""
+        return self.decoding.shrink(alive)
+
+
+class _PlainReader:
+    """The same through transformers' own cache, for architectures whose attention cannot be replaced."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
+        del room
+        self.decoder = policy.decoder
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), policy.pad_id)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        self.ids, self.mask = (x.to(policy.device).repeat_interleave(group_size, dim=0) for x in (ids, mask))
+        self.cache = DynamicCache(config=policy.model.config.get_text_config())
+
+    def first(self) -> Tensor:
+        return self._read(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
+
+    def next(self, drawn: Tensor) -> Tensor:
+        position = self.mask.sum(1)[:, None]
+        self.mask = torch.cat([self.mask, self.mask.new_ones((len(drawn), 1))], dim=1)
+        return self._read(drawn, position)
+
+    def shrink(self, alive: Tensor) -> Tensor | None:
+        if int(alive.sum()) > 0.8 * len(alive):
+            return None
+        lines = alive.nonzero()[:, 0]
+        self.cache.batch_select_indices(lines)
+        self.mask = self.mask[lines]
+        return lines
+
+    def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out = self.decoder(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden[:, -1]

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from sr_core.algorithms import Algorithm, Counts
 from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.forward import completion_scores
 from sr_core.penalty import kl_per_token
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout
 
-__all__ = ["UpdateResult", "sequence_logprobs", "update"]
-
-LOGIT_CHUNK = 2048  # tokens whose V scores are held at once
+__all__ = ["UpdateResult", "update"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,7 @@ def update(
     valid_PG: Tensor,
     *,
     temperature: float,
+    top_p: float = 1.0,
     optim: OptimConfig,
     penalty: PenaltyConfig,
     reference: Policy | None = None,
@@ -63,19 +62,23 @@ def update(
     ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts; a sequence without a verdict trains nothing. A step whose
     loss or gradient norm is not finite is not taken, and the result says so.
     """
-    unique = _deduplicate(rollout, algorithm.advantages(rewards_PG, valid_PG).flatten(), valid_PG.flatten())
-    lengths = torch.tensor([len(t) for t in unique.tokens], dtype=torch.float32)
+    valid_N = valid_PG.flatten()
+    advantages_N = algorithm.advantages(rewards_PG, valid_PG).flatten()
     counts = Counts(
-        sequences=max(float(unique.weights.sum()), 1.0),
-        tokens=max(float((unique.weights * lengths).sum()), 1.0),
+        sequences=max(float(valid_N.sum()), 1.0),
+        tokens=max(float((torch.tensor(rollout.lengths) * valid_N).sum()), 1.0),
     )
+    # without a penalty, an advantage of 0 is a gradient of 0
+    wanted_N = valid_N if reference is not None else valid_N & (advantages_N != 0)
+    unique = _deduplicate(rollout, advantages_N, wanted_N, optim.merge_duplicates)
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:  # not None: the optimizer's moments move in a step that has nothing to teach, too
+            parameter.grad = torch.zeros_like(parameter)
         loss = kl = 0.0
         for rows in _micro_batches(unique, optim.micro_batch_tokens):
-            part, part_kl = _backward(policy, algorithm, unique, rows, counts, temperature, penalty, reference)
+            part, part_kl = _backward(policy, algorithm, unique, rows, counts, temperature, top_p, penalty, reference)
             loss, kl = loss + part, kl + part_kl
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm))
         result = UpdateResult(
@@ -91,15 +94,14 @@ def update(
     return result
 
 
-def _deduplicate(rollout: Rollout, advantages_N: Tensor, valid_N: Tensor) -> _Sequences:
-    """Sequences that are equal in prompt, tokens and advantage are computed once and weighted."""
-    index: dict[tuple[int, tuple[int, ...], float], int] = {}
+def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge: bool) -> _Sequences:
+    """The ``wanted_N`` sequences; those equal in prompt, tokens and advantage are computed once and weighted."""
+    index: dict[object, int] = {}
     rows: list[int] = []
     weights: list[float] = []
-    for i, tokens in enumerate(rollout.tokens):
-        if not valid_N[i]:
-            continue
-        key = (i // rollout.group_size, tuple(tokens), float(advantages_N[i]))
+    for i in wanted_N.nonzero()[:, 0].tolist():
+        prompt = i // rollout.group_size
+        key = (tuple(rollout.prompts[prompt]), tuple(rollout.tokens[i]), float(advantages_N[i])) if merge else i
         if key in index:
             weights[index[key]] += 1
         else:
@@ -116,14 +118,26 @@ def _deduplicate(rollout: Rollout, advantages_N: Tensor, valid_N: Tensor) -> _Se
 
 
 def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]]:
-    """Row numbers in batches of at most ``max_tokens`` padded tokens, similar lengths together."""
-    length = [len(p) + len(t) for p, t in zip(sequences.prompts, sequences.tokens, strict=True)]
+    """Row numbers in batches of at most ``max_tokens`` tokens, a prompt and its samples together.
+
+    Within a batch, a prompt counts once. Prompts of similar lengths meet, and so do samples.
+    """
+    rows = sorted(
+        range(len(sequences.tokens)),
+        key=lambda row: (len(sequences.prompts[row]), sequences.prompts[row], len(sequences.tokens[row])),
+    )
     batch: list[int] = []
-    for row in sorted(range(len(length)), key=length.__getitem__):
-        if batch and (len(batch) + 1) * length[row] > max_tokens:
+    tokens = 0
+    for row in rows:
+        prompt = sequences.prompts[row]
+        cost = len(sequences.tokens[row])
+        if not batch or prompt != sequences.prompts[batch[-1]]:
+            cost += len(prompt)
+        if batch and tokens + cost > max_tokens:
             yield batch
-            batch = []
+            batch, tokens, cost = [], 0, len(prompt) + len(sequences.tokens[row])
         batch.append(row)
+        tokens += cost
     if batch:
         yield batch
 
@@ -135,70 +149,27 @@ def _backward(
     rows: list[int],
     counts: Counts,
     temperature: float,
+    top_p: float,
     penalty: PenaltyConfig,
     reference: Policy | None,
 ) -> tuple[float, float]:
     """Add the gradient of ``rows``; return their share of the loss and of the mean KL per token."""
-    device = policy.device
     prompts, tokens = [sequences.prompts[r] for r in rows], [sequences.tokens[r] for r in rows]
-    logprobs_NT, mask_NT = sequence_logprobs(policy, prompts, tokens, temperature)
+    weights_N = sequences.weights[rows].to(policy.device)
+    kl = 0.0
+    scores = completion_scores(policy, prompts, tokens, temperature=temperature, top_p=top_p)
+    logprobs_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
     old_NT = torch.zeros_like(logprobs_NT)
     for line, row in enumerate(rows):
-        old_NT[line, : len(tokens[line])] = sequences.old_logprobs[row].to(device)
-    weights = sequences.weights[rows].to(device)
-    losses = algorithm.loss(logprobs_NT, old_NT, sequences.advantages[rows].to(device), mask_NT, counts)
-    loss = (weights * losses).sum()
-    kl = 0.0
+        old_NT[line, : len(tokens[line])] = sequences.old_logprobs[row].to(policy.device)
+    advantages_N = sequences.advantages[rows].to(policy.device)
+    loss = (weights_N * algorithm.loss(logprobs_NT, old_NT, advantages_N, mask_NT, counts)).sum()
     if reference is not None:
         with torch.no_grad():
-            reference_NT, _ = sequence_logprobs(reference, prompts, tokens, temperature)
-        divergence = (weights[:, None] * kl_per_token(logprobs_NT, reference_NT) * mask_NT).sum() / counts.tokens
+            anchor = completion_scores(reference, prompts, tokens, temperature=temperature, top_p=top_p)
+        divergence_NT = kl_per_token(logprobs_NT, anchor.logprobs_NT) * mask_NT
+        divergence = (weights_N[:, None] * divergence_NT).sum() / counts.tokens
         loss = loss + penalty.coefficient * divergence
         kl = float(divergence.detach())
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), kl
-
-
-def sequence_logprobs(
-    policy: Policy, prompts: list[list[int]], tokens: list[list[int]], temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of completion ``tokens`` under the sampling distribution, and their mask; both N x T.
-
-    T is the longest completion. Scores over the vocabulary exist for ``LOGIT_CHUNK`` tokens at a time, in the backward
-    pass too.
-    """
-    device = policy.device
-    width = max(len(p) + len(t) for p, t in zip(prompts, tokens, strict=True))
-    ids = torch.full((len(prompts), width), policy.pad_id)
-    attention = torch.zeros((len(prompts), width), dtype=torch.long)
-    longest = max(map(len, tokens))
-    mask = torch.zeros((len(prompts), longest))
-    places: list[Tensor] = []  # flat places of the hidden states that predict the completion tokens
-    for i, (prompt, completion) in enumerate(zip(prompts, tokens, strict=True)):
-        end = len(prompt) + len(completion)
-        ids[i, :end] = torch.tensor(prompt + completion)
-        attention[i, :end] = 1
-        mask[i, : len(completion)] = 1
-        places.append(i * width + torch.arange(len(prompt) - 1, end - 1))
-    hidden = policy.hidden(input_ids=ids.to(device), attention_mask=attention.to(device), use_cache=False)
-    flat = hidden.last_hidden_state.flatten(0, 1)[torch.cat(places).to(device)]
-    targets = torch.cat([torch.tensor(t) for t in tokens]).to(device)
-    values = _token_logprobs(policy, flat, targets, temperature)
-    mask = mask.to(values)
-    return torch.zeros_like(mask).masked_scatter(mask.bool(), values), mask
-
-
-def _token_logprobs(policy: Policy, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Log-probability of each target token given its hidden state; chunked, recomputed in the backward pass."""
-
-    def chunk(hidden_part: Tensor, target_part: Tensor) -> Tensor:
-        logits = policy.logits(hidden_part) / temperature
-        return logits.gather(1, target_part[:, None])[:, 0] - logits.logsumexp(1)
-
-    if len(targets) <= LOGIT_CHUNK:
-        return chunk(hidden, targets)
-    parts = [
-        checkpoint(chunk, h, t, use_reentrant=False)
-        for h, t in zip(torch.split(hidden, LOGIT_CHUNK), torch.split(targets, LOGIT_CHUNK), strict=True)
-    ]
-    return torch.cat(parts)

@@ -1,0 +1,331 @@
+"""Attention over prompts that their samples share: a prompt is read, and stored, once for all of them.
+
+``SharedPrompts`` is a whole batch in one row of tokens, prompts first, then completions; every completion sees its own
+prompt and itself (a tree mask with restarted positions). ``Decoding`` continues such prompts token by token. Both take
+the place of a transformers model's attention function, so that everything else of the model runs as it is.
+
+Axes: P prompts, U completions, S tokens in the row, L longest prompt, T longest completion, H heads, D their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+__all__ = ["Decoding", "SharedPrompts", "can_share", "shared_attention"]
+
+_NAME = "sr_shared_prompts"
+
+
+class Plan(Protocol):
+    """Stands in for attention: queries, keys, values (1 x H x S x D or N x H x 1 x D) to 1 x S x H x D (N x 1 x ..)."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor: ...
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    plan: Plan,
+    scaling: float,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in every layer."""
+    return plan.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
+
+
+AttentionInterface.register(_NAME, _attend)
+
+
+@contextmanager
+def shared_attention(decoder: Any) -> Iterator[None]:
+    """Within it, ``decoder(..., plan=plan)`` attends as ``plan`` says; a backward pass belongs inside, too."""
+    before = decoder.config._attn_implementation
+    decoder.config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        decoder.config._attn_implementation = before
+
+
+@torch.no_grad()
+def can_share(decoder: Any, device: torch.device) -> bool:
+    """Whether ``decoder`` gives the same hidden states through ``SharedPrompts`` as by itself.
+
+    The tokens compared reach beyond any sliding window.
+    """
+    config = decoder.config
+    window = max(getattr(config, name, None) or 0 for name in ("sliding_window", "attention_chunk_size"))
+    ids = [i % min(config.vocab_size, 7) for i in range(window + 8)]
+    batch = SharedPrompts([ids[:-4], ids[:3]], [ids[-4:]], [0], device=device)
+    own = decoder(input_ids=torch.tensor([ids[:-1]], device=device), use_cache=False).last_hidden_state[0, -4:]
+    try:
+        with shared_attention(decoder):
+            shared = batch.states(decoder(**batch.inputs).last_hidden_state)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return False
+    tolerance = 1e-4 if own.dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((shared - own).abs().max() <= tolerance * own.abs().max())
+
+
+class SharedPrompts:
+    """``prompts`` and ``completions`` (token ids) in one row; completion u continues prompt ``owners[u]``.
+
+    ``inputs`` go to the decoder; ``states(hidden)`` picks the hidden states that predict the completions' tokens. With
+    ``keep``, keys (P x H x D x L) and values (P x H x L x D) of the prompts are kept, layer by layer, for ``Decoding``.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]] = (),
+        owners: Sequence[int] = (),
+        *,
+        device: torch.device,
+        keep: bool = False,
+    ) -> None:
+        self.prompts = _Grid([len(p) for p in prompts], device)
+        # a completion's last token predicts nothing, so it is not read
+        self.completions = _Grid([len(c) - 1 for c in completions], device)
+        self.owners = torch.tensor(owners, dtype=torch.long, device=device)
+        ids = [token for p in prompts for token in p] + [token for c in completions for token in c[:-1]]
+        positions = [torch.arange(len(p)) for p in prompts]
+        positions += [
+            torch.arange(len(prompts[o]), len(prompts[o]) + len(c) - 1)
+            for c, o in zip(completions, owners, strict=True)
+        ]
+        self.inputs: dict[str, Any] = {
+            "input_ids": torch.tensor([ids], device=device),
+            "position_ids": torch.cat(positions)[None].to(device),
+            "use_cache": False,
+            "plan": self,
+        }
+        self.kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
+        self._masks: dict[tuple[str, int | None], Tensor | None] = {}
+
+    def last_states(self, hidden: Tensor) -> Tensor:
+        """Hidden state of each prompt's last token (P x hidden), from 1 x S x hidden."""
+        return hidden[0].index_select(0, self.prompts.ends)
+
+    def states(self, hidden: Tensor) -> Tensor:
+        """Hidden states that predict the completions' tokens, completion after completion, from 1 x S x hidden."""
+        flat = hidden[0]
+        first = self.prompts.ends.index_select(0, self.owners)
+        # a completion of n tokens: its prompt's end, then its own n - 1 places
+        starts = self.completions.starts + torch.arange(len(self.owners), device=flat.device)
+        places = torch.arange(len(self.owners) + self.completions.total, device=flat.device)
+        own = torch.ones_like(places, dtype=torch.bool)
+        own[starts] = False
+        places[starts] = first
+        places[own] = self.prompts.total + torch.arange(self.completions.total, device=flat.device)
+        return flat.index_select(0, places)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
+        q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # S x H x D
+        cut = self.prompts.total
+        grid = self.prompts
+        q_p, k_p, v_p = (grid.pad(x[:cut]).transpose(1, 2) for x in (q, k, v))  # P x H x L x D
+        if self.kept is not None:
+            self.kept[layer] = (k_p.transpose(2, 3).contiguous(), v_p.contiguous())
+        out = [grid.unpad(_sdpa(q_p, k_p, v_p, self._prompt_mask(window, q), scaling))]
+        if self.completions.total:
+            grid = self.completions
+            q_c, k_c, v_c = (grid.pad(x[cut:]).transpose(1, 2) for x in (q, k, v))  # U x H x T x D
+            k_c = torch.cat([k_p.index_select(0, self.owners), k_c], dim=2)
+            v_c = torch.cat([v_p.index_select(0, self.owners), v_c], dim=2)
+            out.append(grid.unpad(_sdpa(q_c, k_c, v_c, self._completion_mask(window, q), scaling)))
+        return torch.cat(out)[None]
+
+    def _prompt_mask(self, window: int | None, like: Tensor) -> Tensor | None:
+        """None is causal: padding stands on the right, where no real token looks."""
+        key = ("prompt", window)
+        if key not in self._masks:
+            longest = self.prompts.width
+            mask = None
+            if window is not None and window < longest:
+                place = torch.arange(longest, device=like.device)
+                ahead = place[:, None] - place
+                mask = _additive((ahead >= 0) & (ahead < window), like)
+            self._masks[key] = mask
+        return self._masks[key]
+
+    def _completion_mask(self, window: int | None, like: Tensor) -> Tensor:
+        """U x 1 x T x (L + T)."""
+        key = ("completion", window)
+        if key not in self._masks:
+            length = self.prompts.lengths.index_select(0, self.owners)[:, None, None]  # U x 1 x 1
+            t = torch.arange(self.completions.width, device=like.device)
+            j = torch.arange(self.prompts.width, device=like.device)
+            in_prompt = (j < length).expand(-1, len(t), -1)
+            in_own = (t[:, None] >= t).expand(len(length), -1, -1)
+            if window is not None:
+                in_prompt = in_prompt & (length + t[:, None] - j < window)
+                in_own = in_own & (t[:, None] - t < window)
+            self._masks[key] = _additive(torch.cat([in_prompt, in_own], dim=2)[:, None], like)
+        mask = self._masks[key]
+        assert mask is not None
+        return mask
+
+
+class Decoding:
+    """The next tokens of ``group`` samples for each prompt that ``read`` has kept, at most ``room`` tokens each.
+
+    Samples stay in a rectangle of P x G lines, prompt by prompt. ``inputs`` go to the decoder for every next token,
+    ``advance`` after it.
+    """
+
+    def __init__(self, read: SharedPrompts, group: int, room: int) -> None:
+        assert read.kept is not None, "the prompts must have been read with keep=True"
+        self.prompts = [read.kept[layer] for layer in sorted(read.kept)]
+        self.group = group
+        self.lengths = read.prompts.lengths
+        self.room = room
+        self.length = 0  # tokens of each sample so far
+        self.own: dict[int, tuple[Tensor, Tensor]] = {}
+        self._mask: dict[int | None, Tensor] = {}
+
+    def inputs(self, drawn: Tensor) -> dict[str, Any]:
+        """What the decoder reads: the N x 1 tokens last drawn."""
+        return {
+            "input_ids": drawn,
+            "position_ids": (self.lengths + self.length).repeat_interleave(self.group)[:, None],
+            "use_cache": False,
+            "plan": self,
+        }
+
+    def advance(self) -> None:
+        """The tokens read last now belong to their samples."""
+        self.length += 1
+
+    def shrink(self, alive: Tensor) -> Tensor | None:
+        """Drop samples that are not ``alive`` (N, bool); returns the lines that stay, or None if too few would go."""
+        alive_PG = alive.view(-1, self.group)
+        counts = alive_PG.sum(1)
+        prompts = counts.nonzero()[:, 0]
+        group = int(counts.max())
+        # copying the caches costs as much as a token, so it waits until it frees a good part of them
+        if group == 0 or len(prompts) * group > 0.8 * len(alive):
+            return None
+        order = torch.argsort(alive_PG[prompts], dim=1, descending=True, stable=True)[:, :group]
+        lines = (prompts[:, None] * self.group + order).flatten()
+        if len(prompts) < len(counts):
+            self.prompts = [(k[prompts], v[prompts]) for k, v in self.prompts]
+            self.lengths = self.lengths[prompts]
+        for keys_values in self.own.values():
+            for buffer in keys_values:
+                buffer[: len(lines), :, : self.length] = buffer[lines, :, : self.length]
+        self.group = group
+        self._mask.clear()
+        return lines
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
+        count, heads, _, size = q.shape
+        shared = k.shape[1]  # heads of keys and values; each serves several of the queries
+        if layer not in self.own:
+            self.own[layer] = (
+                k.new_empty((count, shared, self.room, size)),
+                v.new_empty((count, shared, self.room, size)),
+            )
+        keys, values = self.own[layer]
+        now = self.length + 1
+        keys[:count, :, self.length] = k[:, :, 0]
+        values[:count, :, self.length] = v[:, :, 0]
+        keys, values = keys[:count, :, :now], values[:count, :, :now]
+        k_p, v_p = self.prompts[layer]
+        lines = len(k_p)
+        each = heads // shared
+        q = q.view(count, shared, each, size) * scaling
+        q_p = q.view(lines, self.group, shared, each, size).transpose(1, 2).reshape(lines, shared, -1, size)
+        scores_p = (q_p @ k_p).view(lines, shared, self.group, each, -1) + self._masked(window, q)
+        scores_p = scores_p.transpose(1, 2).reshape(count, shared, each, -1)
+        scores = q @ keys.transpose(2, 3)
+        if window is not None and now > window:
+            scores[..., : now - window] = -torch.inf
+        weights = torch.cat([scores_p, scores], dim=3).float().softmax(dim=3).to(q.dtype)
+        longest = v_p.shape[2]
+        w_p = weights[..., :longest].view(lines, self.group, shared, each, -1).transpose(1, 2)
+        out_p = w_p.reshape(lines, shared, self.group * each, -1) @ v_p
+        out_p = out_p.view(lines, shared, self.group, each, size).transpose(1, 2).reshape(count, shared, each, size)
+        out = torch.baddbmm(
+            out_p.reshape(-1, each, size),
+            weights[..., longest:].reshape(-1, each, now),
+            values.reshape(-1, now, size),
+        )
+        return out.view(count, 1, heads, size)
+
+    def _masked(self, window: int | None, like: Tensor) -> Tensor:
+        """0 or -inf for each place of a prompt: P x 1 x 1 x 1 x L."""
+        if window is not None or window not in self._mask:
+            place = torch.arange(self.prompts[0][1].shape[2], device=like.device)
+            seen = place < self.lengths[:, None]
+            if window is not None:
+                seen &= self.lengths[:, None] + self.length - place < window
+            self._mask[window] = _additive(seen, like)[:, None, None, None]
+        return self._mask[window]
+
+
+class _Grid:
+    """Rows of ``lengths`` tokens laid end to end, and as a padded grid of rows x width."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths = torch.tensor(lengths, dtype=torch.long, device=device)
+        self.width = max(lengths, default=0)
+        self.total = sum(lengths)
+        self.ends = self.lengths.cumsum(0) - 1
+        self.starts = self.ends + 1 - self.lengths
+        column = torch.arange(self.width, device=device)
+        real = column < self.lengths[:, None]
+        self._place = torch.where(real, self.starts[:, None] + column, 0).flatten()  # of each cell, in the row
+        self._cell = real.flatten().nonzero()[:, 0]  # of each token, in the grid
+
+    def pad(self, flat: Tensor) -> Tensor:
+        """Tokens x ... to rows x width x ...; what stands in the padding is of no meaning, but finite."""
+        grid: Tensor = _Move.apply(flat, self._place, self._cell, True)
+        return grid.view(len(self.lengths), self.width, *flat.shape[1:])
+
+    def unpad(self, grid: Tensor) -> Tensor:
+        """Rows x width x ... to tokens x ..."""
+        flat: Tensor = _Move.apply(grid.flatten(0, 1), self._cell, self._place, False)
+        return flat
+
+
+class _Move(torch.autograd.Function):
+    """``x[index]``, whose gradient is ``gradient[inverse]``: no two tokens share a cell, so nothing is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, to_grid: bool) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        ctx.to_grid, ctx.count = to_grid, len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        index, inverse = ctx.saved_tensors
+        if ctx.to_grid:
+            return gradient.index_select(0, inverse), None, None, None
+        out = gradient.new_zeros((ctx.count, *gradient.shape[1:]))
+        return out.index_copy_(0, index, gradient), None, None, None
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Rows x H x T x D queries to rows x T x H x D outputs; causal where there is no ``mask``."""
+    out = scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
+    )
+    return out.transpose(1, 2)
+
+
+def _additive(seen: Tensor, like: Tensor) -> Tensor:
+    """0 where ``seen``, -inf where not."""
+    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
