@@ -7,7 +7,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from sr_core.algorithms import Counts, Grpo, Reinforce
+from sr_core.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    AsymRE,
+    Cispo,
+    Counts,
+    Dapo,
+    DrGrpo,
+    Grpo,
+    Gspo,
+    Reinforce,
+    ReinforcePlusPlus,
+    Rloo,
+    Topr,
+    Wapo,
+    make_algorithm,
+)
+from sr_core.config import AlgorithmConfig
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 ALL = torch.ones(2, 4, dtype=torch.bool)
@@ -52,33 +69,108 @@ def test_grpo_advantages_by_hand() -> None:
     torch.testing.assert_close(advantages, torch.tensor(expected))
 
 
-@given(verdicts(), st.sampled_from(["none", "batch_mean", "leave_one_out", "ema", "grpo"]))
-@settings(max_examples=80, deadline=None)
+THIRD = math.sqrt(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        (Rloo(), [[2 / 3, -2 / 3, -2 / 3, 2 / 3], [-1 / 3, -1 / 3, -1 / 3, 1]]),
+        (DrGrpo(max_tokens=9), [[0.5, -0.5, -0.5, 0.5], [-0.25, -0.25, -0.25, 0.75]]),
+        (Wapo(max_tokens=9), [[0.5, 0, 0, 0.5], [0, 0, 0, 0.75]]),
+        (AsymRE(shift=-0.1), [[0.6, -0.4, -0.4, 0.6], [-0.15, -0.15, -0.15, 0.85]]),
+        (Topr(), [[1, -1, -1, 1], [-1, -1, -1, 1]]),
+        # squares of the centred rewards: 4 / 4, then 3 / 16 + 9 / 16; by 8 - 1
+        (
+            ReinforcePlusPlus(),
+            [[x / (0.5 + 1e-4) for x in row] for row in ([0.5, -0.5, -0.5, 0.5], [-0.25, -0.25, -0.25, 0.75])],
+        ),
+        (
+            Dapo(),
+            [[0.5 / (THIRD + 1e-4) * s for s in (1, -1, -1, 1)], [x / 0.5001 for x in (-0.25, -0.25, -0.25, 0.75)]],
+        ),
+    ],
+)
+def test_advantages_by_hand(algorithm: Algorithm, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(algorithm.advantages(REWARDS, ALL), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_advantages_by_hand_where_verdicts_are_missing() -> None:
+    valid = torch.tensor([[True, True, False, False], [False, True, True, True]])
+    expected = {
+        "grpo": [
+            [0.5 / (math.sqrt(0.5) + 1e-4) * s for s in (1, -1, 0, 0)],
+            [0] + [x / (THIRD + 1e-4) for x in THIRDS],
+        ],
+        "rloo": [[1, -1, 0, 0], [0, -0.5, -0.5, 1]],
+        "dr_grpo": [[0.5, -0.5, 0, 0], [0, *THIRDS]],
+        "wapo": [[0.5, 0, 0, 0], [0, 0, 0, 2 / 3]],
+        "topr": [[1, -1, 0, 0], [0, -1, -1, 1]],
+        "asymre": [[0.6, -0.4, 0, 0], [0, *(x + 0.1 for x in THIRDS)]],
+        # squares 1/4 + 1/4 + 1/9 + 1/9 + 4/9 = 7/6, of five verdicts
+        "reinforce++": [[x / (math.sqrt(7 / 24) + 1e-4) for x in row] for row in ([0.5, -0.5, 0, 0], [0, *THIRDS])],
+    }
+    for name, rows in expected.items():
+        advantages = make(name).advantages(REWARDS, valid)
+        torch.testing.assert_close(advantages, torch.tensor(rows, dtype=torch.float32), msg=name)
+
+
+THIRDS = (-1 / 3, -1 / 3, 2 / 3)
+BATCH_WIDE = ("none", "batch_mean", "ema")  # baselines for which a group of equal rewards may differ from the rest
+EVERY = [*(name for name in ALGORITHMS if name != "reinforce"), *BATCH_WIDE, "leave_one_out"]
+
+
+def make(name: str) -> Algorithm:
+    if name in ALGORITHMS:
+        return make_algorithm(AlgorithmConfig(name=name), max_tokens=10)
+    return Reinforce(baseline=name)
+
+
+@given(verdicts(), st.sampled_from(EVERY))
+@settings(max_examples=200, deadline=None)
 def test_a_sample_without_a_verdict_has_no_advantage(verdict: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
     rewards, valid = verdict
-    algorithm = Grpo() if name == "grpo" else Reinforce(baseline=name)
-    advantages = algorithm.advantages(rewards, valid)
+    advantages = make(name).advantages(rewards, valid)
     assert torch.isfinite(advantages).all()
     assert (advantages[~valid] == 0).all()
 
 
-@given(verdicts(), st.sampled_from(["batch_mean", "leave_one_out", "grpo"]))
-@settings(max_examples=80, deadline=None)
-def test_advantages_sum_to_zero(verdict: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+@given(verdicts(), st.sampled_from(EVERY))
+@settings(max_examples=100, deadline=None)
+def test_what_the_grader_did_not_judge_has_no_say(verdict: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
     rewards, valid = verdict
-    algorithm = Grpo() if name == "grpo" else Reinforce(baseline=name)
-    advantages = algorithm.advantages(rewards, valid)
+    other = torch.where(valid, rewards, 1 - rewards)
+    assert torch.equal(make(name).advantages(rewards, valid), make(name).advantages(other, valid))
+
+
+@given(verdicts(), st.sampled_from(sorted(set(EVERY) - {"none", "ema", "wapo", "topr", "asymre"})))
+@settings(max_examples=100, deadline=None)
+def test_advantages_sum_to_zero(verdict: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+    advantages = make(name).advantages(*verdict)
     sums = advantages.sum() if name == "batch_mean" else advantages.sum(1)
     torch.testing.assert_close(sums, torch.zeros_like(sums), atol=1e-4, rtol=0)
 
 
-@given(verdicts(), st.sampled_from(["leave_one_out", "grpo"]))
-@settings(max_examples=80, deadline=None)
-def test_a_group_of_equal_rewards_teaches_nothing(verdict: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+@given(verdicts(), st.floats(0, 1, width=32), st.sampled_from(sorted(set(EVERY) - set(BATCH_WIDE))))
+@settings(max_examples=200, deadline=None)
+def test_a_group_of_equal_rewards_teaches_nothing(
+    verdict: tuple[torch.Tensor, torch.Tensor], reward: float, name: str
+) -> None:
     rewards, valid = verdict
-    rewards[0] = rewards[0, 0]
-    algorithm = Grpo() if name == "grpo" else Reinforce(baseline=name)
-    assert (algorithm.advantages(rewards, valid)[0] == 0).all()
+    rewards[0] = reward  # any number: a mean of equal ones need not be exactly that one
+    assert (make(name).advantages(rewards, valid)[0] == 0).all()
+
+
+@given(verdicts(), st.sampled_from(EVERY), st.permutations(range(4)))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_the_prompts_does_not_matter(
+    verdict: tuple[torch.Tensor, torch.Tensor], name: str, order: list[int]
+) -> None:
+    rewards, valid = verdict
+    rows = [i for i in order if i < len(rewards)]
+    if len(rows) == len(rewards):
+        moved = make(name).advantages(rewards[rows], valid[rows])
+        torch.testing.assert_close(moved, make(name).advantages(rewards, valid)[rows])
 
 
 def test_reinforce_loss_by_hand() -> None:
@@ -107,3 +199,68 @@ def test_grpo_ratio_does_not_overflow_at_padding() -> None:
     assert torch.isfinite(loss).all()
     assert logprobs.grad is not None
     assert torch.isfinite(logprobs.grad).all()
+
+
+# two sequences of two tokens and one; the ratios to the old policy are 1.5 and 0.5, and 2
+LOGPROBS = torch.tensor([[-1.0, -2.0], [-0.5, 7.0]])
+RATIOS = torch.tensor([[1.5, 0.5], [2.0, 3.0]])
+MASK = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+COUNTS = Counts(sequences=4, tokens=8)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "advantages", "expected"),
+    [
+        (Grpo(clip=0.2, clip_high=0.4), (1, -1), (-(1.4 + 0.5) / 2 / 4, 2.0 / 4)),
+        (DrGrpo(max_tokens=10), (1, -1), (-(1.2 + 0.5) / 40, 2.0 / 40)),
+        (Dapo(), (1, 1), (-(1.28 + 0.5) / 8, -1.28 / 8)),
+        (Dapo(), (-1, -1), ((1.5 + 0.8) / 8, 2.0 / 8)),
+        (ReinforcePlusPlus(), (2, -1), (-(2.4 + 1.0) / 8, 2.0 / 8)),
+        # the geometric means of the ratios: sqrt(0.75) and 2
+        (Gspo(clip=0.1, clip_high=0.2), (1, 1), (-math.sqrt(0.75) / 4, -1.2 / 4)),
+        (Gspo(clip=0.1, clip_high=0.2), (-1, -1), (0.9 / 4, 2.0 / 4)),
+        # the ratios of the whole sequences: 0.75 and 2
+        (Rloo(), (1, 1), (-0.75 / 4, -1.2 / 4)),
+        (Rloo(), (-1, -1), (0.8 / 4, 2.0 / 4)),
+        (Cispo(clip_high=0.2), (1, -1), ((1.2 * 1 + 0.5 * 2) / 8, -1.2 * 0.5 / 8)),
+        (Wapo(max_tokens=10, clip_high=0.6), (1, 2), (-(1.5 + 0.5) / 40, -2 * 1.6 / 40)),
+        # a right answer counts in full; a wrong one by its ratio, at most 1
+        (Topr(), (1, 1), (3.0 / 8, 0.5 / 8)),
+        (Topr(), (-1, -1), (-0.75 * 3.0 / 8, -0.5 / 8)),
+        (AsymRE(), (0.6, -0.4), (0.6 * 3.0 / 8, -0.4 * 0.5 / 8)),
+    ],
+)
+def test_losses_by_hand(algorithm: Algorithm, advantages: tuple[float, float], expected: tuple[float, float]) -> None:
+    loss = algorithm.loss(LOGPROBS, LOGPROBS - RATIOS.log(), torch.tensor(advantages), MASK, COUNTS)
+    torch.testing.assert_close(loss, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [  # by each log-probability, at advantages 1 and -1: what the clip holds has no gradient, CISPO's keeps its weight
+        (Grpo(), [[0, -0.5 / 8], [2 / 4, 0]]),
+        (Dapo(), [[0, -0.5 / 8], [2 / 8, 0]]),
+        (Gspo(clip=0.2), [[-math.sqrt(0.75) / 8] * 2, [2 / 4, 0]]),
+        (Rloo(), [[-0.75 / 4] * 2, [2 / 4, 0]]),
+        (Cispo(clip_high=0.2), [[-1.2 / 8, -0.5 / 8], [1.2 / 8, 0]]),
+        (Wapo(max_tokens=10, clip_high=0.2), [[0, -0.5 / 40], [0, 0]]),
+        (Topr(), [[-1 / 8, -1 / 8], [1 / 8, 0]]),
+    ],
+)
+def test_gradients_by_hand(algorithm: Algorithm, expected: list[list[float]]) -> None:
+    logprobs = LOGPROBS.clone().requires_grad_()
+    algorithm.loss(logprobs, LOGPROBS - RATIOS.log(), torch.tensor([1.0, -1.0]), MASK, COUNTS).sum().backward()
+    torch.testing.assert_close(logprobs.grad, torch.tensor(expected, dtype=torch.float32))
+
+
+@given(st.lists(st.floats(-1e30, 0), min_size=4, max_size=4), st.sampled_from(EVERY))
+@settings(max_examples=200, deadline=None)
+def test_no_ratio_overflows(numbers: list[float], name: str) -> None:
+    logprobs = torch.tensor(numbers[:2]).view(1, 2).clamp(min=-1e6).requires_grad_()
+    old = torch.tensor(numbers[2:]).view(1, 2)
+    for advantage in (1.0, -1.0):
+        loss = make(name).loss(logprobs, old, torch.tensor([advantage]), torch.tensor([[1.0, 0.0]]), COUNTS)
+        (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
+        assert torch.isfinite(loss).all()
+        assert torch.isfinite(gradient).all()
+        assert float(gradient[0, 1]) == 0

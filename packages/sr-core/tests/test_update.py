@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from tiny import ARCHITECTURES, make_policy
 
-from sr_core.algorithms import Counts, Grpo, Reinforce
-from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.algorithms import ALGORITHMS, Counts, Grpo, Reinforce, make_algorithm
+from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
 from sr_core.forward import completion_scores, nucleus
 from sr_core.penalty import kl_per_token
 from sr_core.policy import Policy
@@ -82,6 +82,21 @@ def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], 
     assert scale > 0
     for i, grad in theirs.items():
         assert float((ours[i] - grad).abs().max()) <= tolerance * scale
+
+
+def off_policy(rollout: Rollout) -> Rollout:
+    """As if an earlier policy had drawn it: ratios between 0.7 and 1.4, some of them clipped."""
+    rng = torch.Generator().manual_seed(9)
+    shifts = [(torch.rand(len(old), generator=rng) - 0.5) * 0.7 for old in rollout.logprobs]
+    return replace(rollout, logprobs=[old + shift for old, shift in zip(rollout.logprobs, shifts, strict=True)])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_gradients_of_samples_of_an_older_policy_equal_the_textbook_ones(policy: Policy, name: str) -> None:
+    rollout = off_policy(roll(policy))
+    algorithm = make_algorithm(AlgorithmConfig(name=name), max_tokens=7)
+    ours, _ = gradients(policy, rollout, algorithm)
+    assert_same(ours, plain_gradients(policy, rollout, algorithm), 1e-5)
 
 
 @pytest.mark.parametrize("algorithm", [Reinforce(), Reinforce(baseline="leave_one_out"), Grpo()])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sr_core.campaign_tasks import CampaignTasks
+from sr_core.dynamic_sampling import replace_equal_groups
 from sr_core.progress import Progress, Row
 from sr_core.protocols import Guard
 from sr_core.store import Checkpoint, RunStore
@@ -45,6 +46,7 @@ def run_campaign(
                 rollout = trainer.roll_out(batch, campaign=campaign, step=step)
             with progress.clock("grade"):
                 graded = trainer.grade(batch, rollout)
+            graded = replace_equal_groups(trainer, tasks, batch, graded, progress.clock, campaign=campaign, step=step)
             with progress.clock("update"):
                 progress.note_update(graded, trainer.update(graded))
         with progress.clock("evaluate"):

@@ -66,7 +66,7 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return " or ".join(_describe(part) for part in typing.get_args(hint))
+        return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
     return {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )
@@ -107,16 +107,46 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
-    """Which update is applied. A field is read only by the algorithms that name it in their docstring."""
+    """Which update is applied. ``reinforce`` reads ``baseline`` and ``ema_decay``, ``asymre`` reads ``baseline_shift``.
 
-    name: Literal["reinforce", "grpo"] = "reinforce"
+    ``clip`` and ``clip_high`` bound the probability ratio to [1 - clip, 1 + clip_high]; left out, each algorithm has
+    its own (see its file). ``resample``: how often in a step prompts whose samples have equal rewards are replaced by
+    others; left out, 3 for ``dapo`` and 0 for the rest.
+    """
+
+    name: Literal[
+        "reinforce",
+        "reinforce++",
+        "rloo",
+        "grpo",
+        "dr_grpo",
+        "dapo",
+        "gspo",
+        "cispo",
+        "wapo",
+        "topr",
+        "asymre",
+    ] = "reinforce"
     baseline: Literal["none", "batch_mean", "leave_one_out", "ema"] = "batch_mean"
     ema_decay: float = 0.9
-    clip: float = 0.2
+    baseline_shift: float = -0.1
+    clip: float | None = None
+    clip_high: float | None = None
+    resample: int | None = None
 
     def __post_init__(self) -> None:
         require(0 < self.ema_decay < 1, "algorithm.ema_decay", "must lie between 0 and 1", self.ema_decay)
-        require(0 < self.clip < 1, "algorithm.clip", "must lie between 0 and 1", self.clip)
+        require(self.baseline_shift <= 0, "algorithm.baseline_shift", "must not be above 0", self.baseline_shift)
+        require(self.clip is None or 0 < self.clip < 1, "algorithm.clip", "must lie between 0 and 1", self.clip)
+        require(self.clip_high is None or self.clip_high > 0, "algorithm.clip_high", "must be above 0", self.clip_high)
+        require(
+            self.resample is None or self.resample >= 0, "algorithm.resample", "must not be negative", self.resample
+        )
+
+    @property
+    def tries(self) -> int:
+        """``resample``, or the algorithm's own."""
+        return {"dapo": 3}.get(self.name, 0) if self.resample is None else self.resample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ __all__ = ["Progress", "Row"]
 Row = dict[str, Any]
 SIGNALS = (
     *("train_reward", "entropy", "grad_norm", "kl", "length", "truncated"),
-    *("zero_std_groups", "unique_share", "loss", "infra_errors"),
+    *("zero_std_groups", "unique_share", "loss", "infra_errors", "sampled_tokens"),
 )
 
 

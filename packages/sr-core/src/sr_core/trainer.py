@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,14 +24,33 @@ __all__ = ["GradedRollout", "Trainer"]
 
 @dataclass(frozen=True, kw_only=True)
 class GradedRollout:
-    """A step's samples with their verdicts: P x G rewards, and where there was a verdict."""
+    """A step's samples with their verdicts: P x G rewards, and where there was a verdict.
+
+    ``first``: the step's first draw, where later ones replaced some of its groups.
+    """
 
     rollout: Rollout
     rewards_PG: Tensor
     valid_PG: Tensor
+    sampled_tokens: int
+    first: GradedRollout | None = None
+
+    def replaced(self, places: Sequence[int], other: GradedRollout) -> GradedRollout:
+        """These samples with the groups at ``places`` taken from ``other``, in order."""
+        rewards_PG, valid_PG = self.rewards_PG.clone(), self.valid_PG.clone()
+        rewards_PG[places], valid_PG[places] = other.rewards_PG, other.valid_PG
+        return GradedRollout(
+            rollout=_replaced(self.rollout, places, other.rollout),
+            rewards_PG=rewards_PG,
+            valid_PG=valid_PG,
+            sampled_tokens=self.sampled_tokens + other.sampled_tokens,
+            first=self.first or self,
+        )
 
     def signals(self) -> dict[str, float | None]:
         """The step's numbers that come from the samples: shares in [0, 1], length in tokens, entropy in nats."""
+        if self.first is not None:
+            return self.first.signals() | {"sampled_tokens": float(self.sampled_tokens)}
         rollout, valid = self.rollout, self.valid_PG
         prompts, group = valid.shape
         spread = [self.rewards_PG[p][valid[p]] for p in range(prompts)]
@@ -44,7 +63,24 @@ class GradedRollout:
             "zero_std_groups": sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
             "unique_share": len(unique) / len(rollout.tokens),
             "infra_errors": float((~valid).sum()),
+            "sampled_tokens": float(self.sampled_tokens),
         }
+
+
+def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollout:
+    """``rollout`` with the groups of the prompts at ``places`` taken from ``other``, in order."""
+    group = rollout.group_size
+    prompts, tokens = list(rollout.prompts), list(rollout.tokens)
+    logprobs, truncated = list(rollout.logprobs), list(rollout.truncated)
+    for i, place in enumerate(places):
+        prompts[place] = other.prompts[i]
+        ours, theirs = slice(place * group, (place + 1) * group), slice(i * group, (i + 1) * group)
+        tokens[ours], logprobs[ours], truncated[ours] = (
+            other.tokens[theirs],
+            other.logprobs[theirs],
+            other.truncated[theirs],
+        )
+    return replace(rollout, prompts=prompts, tokens=tokens, logprobs=logprobs, truncated=truncated)
 
 
 class Trainer:
@@ -70,7 +106,7 @@ class Trainer:
             self.penalty = type(self.penalty)(
                 name=self.penalty.name, coefficient=penalty, reference=self.penalty.reference
             )
-        self.algorithm = make_algorithm(self.config.algorithm)
+        self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
         self.reset_optimizer()
         if self.penalty.name == "kl" and self.penalty.reference == "campaign_start":
             self._reference = self._frozen_copy()
@@ -84,8 +120,8 @@ class Trainer:
             parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
         )
 
-    def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int) -> Rollout:
-        """Draw ``sampling.group_size`` completions of each task."""
+    def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
+        """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
         sampling = self.config.sampling
         return sample(
             self.policy,
@@ -94,7 +130,7 @@ class Trainer:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_new_tokens=sampling.max_new_tokens,
-            rng=torch_rng_for(self.policy.device, self.config.seed, campaign, step, "rollout"),
+            rng=torch_rng_for(self.policy.device, self.config.seed, campaign, step, purpose),
             batch_size=sampling.batch_size,
         )
 
@@ -108,6 +144,7 @@ class Trainer:
             rollout=rollout,
             rewards_PG=torch.tensor([g.reward or 0.0 for g in grades]).view(shape),
             valid_PG=torch.tensor([g.reward is not None for g in grades]).view(shape),
+            sampled_tokens=sum(rollout.lengths),
         )
 
     def update(self, graded: GradedRollout) -> UpdateResult:

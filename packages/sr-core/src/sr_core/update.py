@@ -59,18 +59,17 @@ def update(
 ) -> UpdateResult:
     """Take ``optim.epochs`` gradient steps on one rollout.
 
-    ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts; a sequence without a verdict trains nothing. A step whose
-    loss or gradient norm is not finite is not taken, and the result says so.
+    ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts. A sequence without a verdict trains nothing, nor does a
+    group without any advantage (equal rewards, as a rule), not through the penalty either; the means of the loss are
+    over all that were judged. A step whose loss or gradient norm is not finite is not taken, and the result says so.
     """
-    valid_N = valid_PG.flatten()
-    advantages_N = algorithm.advantages(rewards_PG, valid_PG).flatten()
-    counts = Counts(
-        sequences=max(float(valid_N.sum()), 1.0),
-        tokens=max(float((torch.tensor(rollout.lengths) * valid_N).sum()), 1.0),
-    )
-    # without a penalty, an advantage of 0 is a gradient of 0
-    wanted_N = valid_N if reference is not None else valid_N & (advantages_N != 0)
-    unique = _deduplicate(rollout, advantages_N, wanted_N, optim.merge_duplicates)
+    advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
+    lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
+    counts = Counts(sequences=max(float(valid_PG.sum()), 1.0), tokens=max(float((lengths_PG * valid_PG).sum()), 1.0))
+    taught_PG = advantages_PG != 0
+    if reference is not None:  # without a penalty, an advantage of 0 is a gradient of 0
+        taught_PG = taught_PG.any(1, keepdim=True)
+    unique = _deduplicate(rollout, advantages_PG.flatten(), (valid_PG & taught_PG).flatten(), optim.merge_duplicates)
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):

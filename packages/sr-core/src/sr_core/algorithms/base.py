@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Of the whole step, over all micro-batches and processes: trained ``sequences`` and their ``tokens``."""
+    """Of the whole step, over all micro-batches and processes: judged ``sequences`` and their ``tokens``."""
 
     sequences: float
     tokens: float
@@ -34,3 +34,13 @@ class Algorithm(Protocol):
 
     def state_dict(self) -> dict[str, float]: ...
     def load_state_dict(self, state: dict[str, float]) -> None: ...
+
+
+class Stateless:
+    """The state of an algorithm that has none."""
+
+    def state_dict(self) -> dict[str, float]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        del state

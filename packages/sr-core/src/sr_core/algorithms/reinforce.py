@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sr_core.algorithms.base import Counts
+from sr_core.algorithms.parts import less_the_others
 
 
 class Reinforce:
@@ -33,6 +34,8 @@ class Reinforce:
 
     def advantages(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         """P x G rewards less their baseline; 0 where there was no verdict."""
+        if self.baseline == "leave_one_out":
+            return less_the_others(rewards_PG, valid_PG)
         valid = valid_PG.to(rewards_PG.dtype)
         rewards = rewards_PG * valid
         mean = rewards.sum() / valid.sum().clamp(min=1)
@@ -40,11 +43,6 @@ class Reinforce:
             base = torch.zeros_like(rewards)
         elif self.baseline == "batch_mean":
             base = mean.expand_as(rewards)
-        elif self.baseline == "leave_one_out":
-            others = (valid.sum(1, keepdim=True) - 1).clamp(min=1)
-            base = (rewards.sum(1, keepdim=True) - rewards) / others
-            # a lone verdict has no others to compare with: it teaches nothing
-            base = torch.where(valid.sum(1, keepdim=True) > 1, base, rewards)
         else:
             base = torch.full_like(rewards, self._ema)
             self._ema = self.ema_decay * self._ema + (1 - self.ema_decay) * float(mean)
