@@ -12,7 +12,7 @@ from tiny import ARCHITECTURES, make_policy
 from sr_core.algorithms import ALGORITHMS, Counts, Grpo, Reinforce, make_algorithm
 from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
 from sr_core.forward import completion_scores, nucleus
-from sr_core.penalty import kl_per_token
+from sr_core.penalties import kl_per_token
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout, sample
 from sr_core.update import UpdateResult, update
@@ -153,7 +153,7 @@ def test_the_penalty_is_zero_at_its_reference_and_pulls_towards_it() -> None:
 
 @given(st.floats(-1e4, 0), st.floats(-1e4, 0))
 def test_the_divergence_estimate_is_finite_and_never_negative(a: float, b: float) -> None:
-    value = kl_per_token(torch.tensor([a]), torch.tensor([b]))
+    value = kl_per_token(torch.tensor([[a]]), torch.tensor([[b]]), torch.ones(1, 1))
     assert torch.isfinite(value).all()
     assert float(value) >= -1e-6
 

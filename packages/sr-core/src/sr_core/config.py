@@ -111,7 +111,8 @@ class AlgorithmConfig:
 
     ``clip`` and ``clip_high`` bound the probability ratio to [1 - clip, 1 + clip_high]; left out, each algorithm has
     its own (see its file). ``resample``: how often in a step prompts whose samples have equal rewards are replaced by
-    others; left out, 3 for ``dapo`` and 0 for the rest.
+    others; left out, 3 for ``dapo`` and 0 for the rest. ``entropy_bonus``: nats per token, times this, are added to the
+    objective of any of them; with ``entropy_target`` it rises by ``entropy_rate`` after a step below, and falls above.
     """
 
     name: Literal[
@@ -133,6 +134,9 @@ class AlgorithmConfig:
     clip: float | None = None
     clip_high: float | None = None
     resample: int | None = None
+    entropy_bonus: float = 0.0
+    entropy_target: float | None = None
+    entropy_rate: float = 0.005
 
     def __post_init__(self) -> None:
         require(0 < self.ema_decay < 1, "algorithm.ema_decay", "must lie between 0 and 1", self.ema_decay)
@@ -142,6 +146,14 @@ class AlgorithmConfig:
         require(
             self.resample is None or self.resample >= 0, "algorithm.resample", "must not be negative", self.resample
         )
+        require(self.entropy_bonus >= 0, "algorithm.entropy_bonus", "must not be negative", self.entropy_bonus)
+        require(
+            self.entropy_target is None or self.entropy_target > 0,
+            "algorithm.entropy_target",
+            "must be above 0",
+            self.entropy_target,
+        )
+        require(self.entropy_rate > 0, "algorithm.entropy_rate", "must be above 0", self.entropy_rate)
 
     @property
     def tries(self) -> int:
@@ -185,14 +197,42 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig:
-    """A pull towards an earlier policy. ``reference``: the run's first policy or the campaign's first."""
+    """A pull towards an earlier policy. ``reference``: the run's first policy or the campaign's first.
 
-    name: Literal["none", "kl"] = "none"
+    ``kl`` reads ``estimator`` and, where ``target`` (nats per token) is given, adapts its coefficient at ``rate``.
+    ``strong_kl`` is the anchor of arXiv 2606.21090, which calls it EWC: ``kl`` at a fixed 0.05. ``ewc`` weighs each
+    parameter by its Fisher information, from ``fisher_samples`` sequences. ``equal_groups``: whether prompts without
+    any advantage feel the penalty (and the entropy bonus), too.
+    """
+
+    name: Literal["none", "kl", "strong_kl", "ewc"] = "none"
     coefficient: float = 0.05
     reference: Literal["base", "campaign_start"] = "base"
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    target: float | None = None
+    rate: float = 0.1
+    equal_groups: bool = False
+    fisher_samples: int = 256
 
     def __post_init__(self) -> None:
         require(self.coefficient >= 0, "penalty.coefficient", "must not be negative", self.coefficient)
+        require(self.target is None or self.target > 0, "penalty.target", "must be above 0", self.target)
+        require(
+            self.target is None or self.name == "kl", "penalty.target", "goes with penalty.name 'kl' only", self.target
+        )
+        require(
+            self.name != "strong_kl" or self.coefficient == 0.05,
+            "penalty.coefficient",
+            "must be left at 0.05 for penalty.name 'strong_kl' (use 'kl' to choose it)",
+            self.coefficient,
+        )
+        require(0 < self.rate <= 1, "penalty.rate", "must lie in (0, 1]", self.rate)
+        require(self.fisher_samples >= 1, "penalty.fisher_samples", "must be at least 1", self.fisher_samples)
+
+    @property
+    def pulls_by_samples(self) -> bool:
+        """Whether it is estimated on the step's samples, with a reference policy that scores them."""
+        return self.name in ("kl", "strong_kl")
 
 
 @dataclass(frozen=True, kw_only=True)

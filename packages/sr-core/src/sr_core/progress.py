@@ -48,6 +48,7 @@ class Progress:
         """Start afresh, or from ``checkpoint``."""
         if checkpoint is None:
             self.budget = self.guard.begin(self.campaign, steps)
+            self.trainer.prepare(self.tasks.train, campaign=self.campaign)
             return
         self.step, self.held = checkpoint.step, dict(checkpoint.held)
         self.budget, self.done = checkpoint.state["budget"], checkpoint.state["done"]
@@ -70,6 +71,7 @@ class Progress:
             "heldout_samples": None,
         }
         self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
+        self._row |= {"penalty": self.trainer.penalty.coefficient, "entropy_bonus": self.trainer.entropy_bonus}
         self._row["seconds"] = dict.fromkeys(("rollout", "grade", "update", "evaluate"), 0.0)
         self._examples: list[dict[str, Any]] = []
         return self.step
@@ -133,7 +135,7 @@ class Progress:
             wanted.add(self.guard.kept())
         if self.tasks.audit and self.trainer.config.evaluate.audit_samples:
             wanted |= {0, self._peak_step()}
-        if self.trainer.penalty.name == "kl" and self.trainer.penalty.reference == "campaign_start":
+        if self.trainer.config.penalty.name != "none" and self.trainer.config.penalty.reference == "campaign_start":
             wanted.add(0)
         self.done = decision.action == "stop" or self.step >= self.budget
         if self.step in wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from sr_core.algorithms import make_algorithm
 from sr_core.config import TrainConfig
 from sr_core.evaluate import Evaluation, evaluate, grade_all
+from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
 from sr_core.rollout import Rollout, sample
@@ -94,22 +95,24 @@ class Trainer:
         self.policy = policy
         self.grader = grader
         self.config = config
+        self.penalty = Penalty(config.penalty, policy)
         self.begin_campaign(lr=config.optim.lr)
-        needs_base = config.penalty.name == "kl" and config.penalty.reference == "base"
-        self._reference = self._frozen_copy() if needs_base else None
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
-        """Fresh optimizer and baseline; the penalty's reference moves here if it is the campaign's start."""
+        """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start."""
         self.lr = lr
-        self.penalty = copy.copy(self.config.penalty)
-        if penalty is not None:
-            self.penalty = type(self.penalty)(
-                name=self.penalty.name, coefficient=penalty, reference=self.penalty.reference
-            )
+        self.penalty.begin_campaign(self.policy, penalty)
+        self.entropy_bonus = self.config.algorithm.entropy_bonus
         self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
         self.reset_optimizer()
-        if self.penalty.name == "kl" and self.penalty.reference == "campaign_start":
-            self._reference = self._frozen_copy()
+
+    def prepare(self, tasks: Sequence[Task], *, campaign: int) -> None:
+        """Measure what the penalty must know of the policy it refers to, on samples of ``tasks``."""
+        if self.penalty.wants_fisher:
+            needed = math.ceil(self.config.penalty.fisher_samples / self.config.sampling.group_size)
+            rollout = self.roll_out(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
+            sampling = self.config.sampling
+            self.penalty.measure(self.policy, rollout, temperature=sampling.temperature, top_p=sampling.top_p)
 
     def reset_optimizer(self) -> None:
         """Forget the moments of AdamW, and warm up again."""
@@ -152,7 +155,7 @@ class Trainer:
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
-        return update(
+        result = update(
             self.policy,
             self.optimizer,
             self.algorithm,
@@ -162,9 +165,27 @@ class Trainer:
             temperature=self.config.sampling.temperature,
             top_p=self.config.sampling.top_p,
             optim=self.config.optim,
-            penalty=self.penalty,
-            reference=self._reference,
+            penalty=self.config.penalty,
+            coefficient=self.penalty.coefficient,
+            reference=self.penalty.reference,
+            anchor=self.penalty.anchor,
+            entropy_bonus=self.entropy_bonus,
         )
+        if result.finite:
+            self._adapt(graded, result)
+        return result
+
+    def _adapt(self, graded: GradedRollout, result: UpdateResult) -> None:
+        """Coefficients with a target follow what this step measured."""
+        self.penalty.adapt(result.kl)
+        algorithm = self.config.algorithm
+        if algorithm.entropy_target is not None:
+            self.entropy_bonus = adapted_bonus(
+                self.entropy_bonus,
+                graded.rollout.entropy,
+                target=algorithm.entropy_target,
+                rate=algorithm.entropy_rate,
+            )
 
     def evaluate(self, tasks: Sequence[Task], samples: int, *, campaign: int, step: int, purpose: str) -> Evaluation:
         """Measure the policy as it is now; ``purpose`` names the random stream."""
@@ -204,22 +225,21 @@ class Trainer:
             self.reset_optimizer()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the weights: optimizer, rate, updates so far, penalty, baseline."""
+        """What a resumed run needs besides the weights: optimizer, rate, updates so far, coefficients, baseline."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "lr": self.lr,
             "updates": self.updates,
-            "penalty": self.penalty.coefficient,
+            "penalty": self.penalty.state_dict(),
+            "entropy_bonus": self.entropy_bonus,
             "algorithm": self.algorithm.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a ``state_dict``; call with the campaign's first weights loaded if a penalty refers to them."""
-        self.begin_campaign(lr=state["lr"], penalty=state["penalty"])
+        self.begin_campaign(lr=state["lr"])
+        self.penalty.load_state_dict(state["penalty"])
+        self.entropy_bonus = state["entropy_bonus"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.algorithm.load_state_dict(state["algorithm"])
-
-    def _frozen_copy(self) -> Policy:
-        model = copy.deepcopy(self.policy.model).requires_grad_(False)
-        return Policy(model, self.policy.tokenizer, prompt=self.policy.prompt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from sr_core.algorithms import Algorithm, Counts
 from sr_core.config import OptimConfig, PenaltyConfig
 from sr_core.forward import completion_scores
-from sr_core.penalty import kl_per_token
+from sr_core.penalties import Anchor, kl_per_token
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout
 
@@ -24,7 +25,7 @@ __all__ = ["UpdateResult", "update"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """``finite``: whether the step was taken; ``grad_norm``: before clipping; ``kl``: mean per token, or None."""
+    """``finite``: whether the step was taken; ``grad_norm``: before clipping; ``kl``: per trained token, or None."""
 
     finite: bool
     loss: float
@@ -43,6 +44,20 @@ class _Sequences:
     weights: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Objective:
+    """What the loss of a step is made of; ``reference`` is given where the penalty is estimated on the samples."""
+
+    algorithm: Algorithm
+    counts: Counts
+    temperature: float
+    top_p: float
+    penalty: PenaltyConfig
+    coefficient: float
+    reference: Policy | None
+    entropy_bonus: float
+
+
 def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
@@ -55,21 +70,37 @@ def update(
     top_p: float = 1.0,
     optim: OptimConfig,
     penalty: PenaltyConfig,
+    coefficient: float | None = None,
     reference: Policy | None = None,
+    anchor: Anchor | None = None,
+    entropy_bonus: float = 0.0,
 ) -> UpdateResult:
     """Take ``optim.epochs`` gradient steps on one rollout.
 
     ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts. A sequence without a verdict trains nothing, nor does a
-    group without any advantage (equal rewards, as a rule), not through the penalty either; the means of the loss are
-    over all that were judged. A step whose loss or gradient norm is not finite is not taken, and the result says so.
+    group without any advantage (equal rewards, as a rule), not through penalty or bonus either unless
+    ``penalty.equal_groups``; the means of the loss are over all that were judged. ``coefficient`` is the penalty's now,
+    the configured one if left out; ``reference`` and ``anchor`` are what it pulls to. A step whose loss or gradient
+    norm is not finite is not taken, and the result says so.
     """
     advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
     lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
     counts = Counts(sequences=max(float(valid_PG.sum()), 1.0), tokens=max(float((lengths_PG * valid_PG).sum()), 1.0))
-    taught_PG = advantages_PG != 0
-    if reference is not None:  # without a penalty, an advantage of 0 is a gradient of 0
-        taught_PG = taught_PG.any(1, keepdim=True)
-    unique = _deduplicate(rollout, advantages_PG.flatten(), (valid_PG & taught_PG).flatten(), optim.merge_duplicates)
+    trained_PG = valid_PG & (advantages_PG != 0)
+    if reference is not None or entropy_bonus > 0:  # without them, an advantage of 0 is a gradient of 0
+        trained_PG = valid_PG & (trained_PG.any(1, keepdim=True) | penalty.equal_groups)
+    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), optim.merge_duplicates)
+    objective = _Objective(
+        algorithm=algorithm,
+        counts=counts,
+        temperature=temperature,
+        top_p=top_p,
+        penalty=penalty,
+        coefficient=penalty.coefficient if coefficient is None else coefficient,
+        reference=reference,
+        entropy_bonus=entropy_bonus,
+    )
+    trained_tokens = float((lengths_PG * trained_PG).sum())
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):
@@ -77,14 +108,16 @@ def update(
             parameter.grad = torch.zeros_like(parameter)
         loss = kl = 0.0
         for rows in _micro_batches(unique, optim.micro_batch_tokens):
-            part, part_kl = _backward(policy, algorithm, unique, rows, counts, temperature, top_p, penalty, reference)
+            part, part_kl = _backward(policy, objective, unique, rows)
             loss, kl = loss + part, kl + part_kl
+        if anchor is not None and (unique.tokens or penalty.equal_groups):
+            loss += anchor.pull(policy, objective.coefficient)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm))
         result = UpdateResult(
             finite=math.isfinite(loss) and math.isfinite(norm),
             loss=loss,
             grad_norm=norm,
-            kl=kl if reference is not None else None,
+            kl=kl / trained_tokens if reference is not None and trained_tokens else None,
         )
         if not result.finite:
             break
@@ -141,34 +174,28 @@ def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def _backward(
-    policy: Policy,
-    algorithm: Algorithm,
-    sequences: _Sequences,
-    rows: list[int],
-    counts: Counts,
-    temperature: float,
-    top_p: float,
-    penalty: PenaltyConfig,
-    reference: Policy | None,
-) -> tuple[float, float]:
-    """Add the gradient of ``rows``; return their share of the loss and of the mean KL per token."""
+def _backward(policy: Policy, objective: _Objective, sequences: _Sequences, rows: list[int]) -> tuple[float, float]:
+    """Add the gradient of ``rows``; return their share of the loss, and the sum of their tokens' KL."""
     prompts, tokens = [sequences.prompts[r] for r in rows], [sequences.tokens[r] for r in rows]
     weights_N = sequences.weights[rows].to(policy.device)
-    kl = 0.0
-    scores = completion_scores(policy, prompts, tokens, temperature=temperature, top_p=top_p)
+    advantages_N = sequences.advantages[rows].to(policy.device)
+    bonus, counts = objective.entropy_bonus, objective.counts
+    score = partial(completion_scores, temperature=objective.temperature, top_p=objective.top_p)
+    scores = score(policy, prompts, tokens, entropy=bonus > 0)
     logprobs_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
     old_NT = torch.zeros_like(logprobs_NT)
     for line, row in enumerate(rows):
         old_NT[line, : len(tokens[line])] = sequences.old_logprobs[row].to(policy.device)
-    advantages_N = sequences.advantages[rows].to(policy.device)
-    loss = (weights_N * algorithm.loss(logprobs_NT, old_NT, advantages_N, mask_NT, counts)).sum()
-    if reference is not None:
+    losses_N = objective.algorithm.loss(logprobs_NT, old_NT, advantages_N, mask_NT, counts)
+    kl = 0.0
+    if objective.reference is not None:
         with torch.no_grad():
-            anchor = completion_scores(reference, prompts, tokens, temperature=temperature, top_p=top_p)
-        divergence_NT = kl_per_token(logprobs_NT, anchor.logprobs_NT) * mask_NT
-        divergence = (weights_N[:, None] * divergence_NT).sum() / counts.tokens
-        loss = loss + penalty.coefficient * divergence
-        kl = float(divergence.detach())
+            reference_NT = score(objective.reference, prompts, tokens).logprobs_NT
+        divergence_N = kl_per_token(logprobs_NT, reference_NT, mask_NT, objective.penalty.estimator).sum(1)
+        losses_N = losses_N + objective.coefficient * divergence_N / counts.tokens
+        kl = float((weights_N * divergence_N.detach()).sum())
+    if scores.entropy_NT is not None:
+        losses_N = losses_N - bonus * (scores.entropy_NT * mask_NT).sum(1) / counts.tokens
+    loss = (weights_N * losses_N).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), kl

@@ -1,0 +1,86 @@
+"""Pulls towards an earlier policy: KL (``kl``), elastic weights (``ewc``), and coefficients that follow a target
+(``control``). ``Penalty`` is what a trainer holds of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr_core.config import PenaltyConfig
+from sr_core.errors import ConfigError
+from sr_core.penalties.control import adapted_bonus, adapted_coefficient
+from sr_core.penalties.ewc import Anchor, diagonal_fisher, trainable
+from sr_core.penalties.kl import kl_per_token
+from sr_core.policy import Policy
+from sr_core.rollout import Rollout
+
+__all__ = ["Anchor", "Penalty", "adapted_bonus", "diagonal_fisher", "kl_per_token"]
+
+
+class Penalty:
+    """What pulls, where to, and how strongly: ``coefficient``, and a ``reference`` policy or a Fisher ``anchor``."""
+
+    def __init__(self, config: PenaltyConfig, policy: Policy) -> None:
+        self.config = config
+        self.coefficient = config.coefficient
+        self.reference: Policy | None = None
+        self._weights: dict[str, Tensor] = {}
+        self._fisher: dict[str, Tensor] | None = None
+        self._refer_to(policy)
+
+    def begin_campaign(self, policy: Policy, coefficient: float | None) -> None:
+        """Back to the configured coefficient, or to this one; the reference moves if it is the campaign's start."""
+        self.coefficient = self.config.coefficient if coefficient is None else coefficient
+        if self.config.reference == "campaign_start":
+            self._refer_to(policy)
+
+    def _refer_to(self, policy: Policy) -> None:
+        if self.config.pulls_by_samples:
+            model = copy.deepcopy(policy.model).requires_grad_(False)
+            self.reference = Policy(model, policy.tokenizer, prompt=policy.prompt)
+        elif self.config.name == "ewc":
+            self._weights = {name: p.detach().float().clone() for name, p in trainable(policy).items()}
+            self._fisher = None
+
+    @property
+    def wants_fisher(self) -> bool:
+        """Whether ``measure`` must be called, with samples of the policy it refers to, before the next update."""
+        return self.config.name == "ewc" and self._fisher is None
+
+    def measure(self, policy: Policy, rollout: Rollout, *, temperature: float, top_p: float) -> None:
+        """Estimate the Fisher information from the first ``fisher_samples`` of ``rollout``."""
+        count = min(self.config.fisher_samples, len(rollout.tokens))
+        prompts = [rollout.prompts[i // rollout.group_size] for i in range(count)]
+        self._fisher = diagonal_fisher(policy, prompts, rollout.tokens[:count], temperature=temperature, top_p=top_p)
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """What EWC pulls to. Raises ConfigError when its Fisher information has not been measured."""
+        if self.config.name != "ewc":
+            return None
+        if self._fisher is None:
+            raise ConfigError("penalty.name 'ewc' must know its Fisher information: call Trainer.prepare(tasks) first")
+        return Anchor(weights=self._weights, fisher=self._fisher)
+
+    def adapt(self, kl: float | None) -> None:
+        """Follow ``penalty.target`` after a step that measured ``kl``."""
+        if self.config.target is not None and kl is not None:
+            self.coefficient = adapted_coefficient(
+                self.coefficient, kl, target=self.config.target, rate=self.config.rate
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Coefficient and Fisher information; the reference itself is a policy that the run keeps anyway."""
+        return {"coefficient": self.coefficient, "fisher": self._fisher}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a ``state_dict``; what it refers to must have been set by ``begin_campaign``."""
+        self.coefficient = state["coefficient"]
+        if state["fisher"] is not None:
+            self._fisher = {name: f.to(self._weights[name].device) for name, f in state["fisher"].items()}
