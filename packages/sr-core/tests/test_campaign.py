@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
-from sr_core.config import CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
+from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
 from sr_core.seeds import seed_for
 from sr_core.unguarded import Unguarded
@@ -214,10 +214,38 @@ def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: i
         "evaluate": EvaluateConfig(samples=2, audit_samples=2),
         "penalty": PenaltyConfig(name="kl", reference="campaign_start"),
     }
+    killed_and_whole_agree(tmp_path, sections, (where, count))
+
+
+@pytest.mark.parametrize(
+    ("penalty", "algorithm"),
+    [
+        ({"name": "ewc", "coefficient": 100.0, "fisher_samples": 9}, {"name": "dapo"}),
+        ({"name": "ewc", "coefficient": 100.0, "fisher_samples": 9, "reference": "campaign_start"}, {}),
+        (
+            {"name": "kl", "estimator": "k2", "target": 1e-3, "rate": 0.5},
+            {"entropy_bonus": 0.01, "entropy_target": 1.0, "baseline": "ema"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
+    tmp_path: Path, penalty: dict[str, Any], algorithm: dict[str, Any], count: int
+) -> None:
+    sections = {
+        "campaign": CampaignConfig(count=2, steps=3),
+        "evaluate": EvaluateConfig(samples=2, audit_samples=2),
+        "penalty": PenaltyConfig(**penalty),
+        "algorithm": AlgorithmConfig(**algorithm),
+    }
+    killed_and_whole_agree(tmp_path, sections, ("update", count))
+
+
+def killed_and_whole_agree(tmp_path: Path, sections: dict[str, Any], kill_at: tuple[str, int]) -> None:
     whole = make_trainer(**sections)
     expected = chain(tmp_path / "whole", whole, fresh=True)
     try:
-        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, kill_at=(where, count))
+        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, kill_at=kill_at)
     except Killed:
         resumed = make_trainer(**sections)
         assert chain(tmp_path / "cut", resumed, fresh=False) == expected

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import Catcher
 from tiny import make_policy
 
 pytest.importorskip("trl", reason="compares with TRL's trainers; install the dependency group 'bench'")
@@ -64,12 +65,6 @@ def as_rollout(batch: dict[str, torch.Tensor], old_NT: torch.Tensor) -> Rollout:
         truncated=[False] * len(tokens),
         entropy=0.0,
     )
-
-
-class Catcher(torch.optim.SGD):
-    def step(self, closure=None):  # type: ignore[no-untyped-def]
-        self.seen = [p.grad.clone() for p in self.param_groups[0]["params"]]
-        return super().step(closure)
 
 
 CASES = [
@@ -130,6 +125,6 @@ def test_loss_and_gradients_agree_with_trl(
     gradients = [p.grad for p in trainer.model.parameters()]
     scale = max(float(g.abs().max()) for g in gradients)
     assert scale > 1e-3
-    for our, their in zip(optimizer.seen, gradients, strict=True):
+    for our, their in zip(optimizer.seen.values(), gradients, strict=True):
         assert float((our - their).abs().max()) <= 1e-5 * scale
     assert result.loss == pytest.approx(float(their_loss.detach()), abs=1e-5)

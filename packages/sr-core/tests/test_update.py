@@ -6,38 +6,16 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import pytest
 import torch
+from gradients import NO_PENALTY, OPTIM, Catcher, assert_same, roll, verdicts
 from hypothesis import given, settings
 from tiny import ARCHITECTURES, make_policy
 
 from sr_core.algorithms import ALGORITHMS, Counts, Grpo, Reinforce, make_algorithm
-from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.config import AlgorithmConfig, PenaltyConfig
 from sr_core.forward import completion_scores, nucleus
-from sr_core.penalties import kl_per_token
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, sample
+from sr_core.rollout import Rollout
 from sr_core.update import UpdateResult, update
-
-OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)
-NO_PENALTY = PenaltyConfig()
-
-
-def roll(policy: Policy, seed: int = 0) -> Rollout:
-    prompts = [policy.prompt_ids(p) for p in ("a:", "bcde:")]
-    rng = torch.Generator().manual_seed(seed)
-    return sample(policy, prompts, 5, temperature=0.8, max_new_tokens=7, rng=rng)
-
-
-def verdicts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 2, (2, 5), generator=rng).float(), torch.rand(2, 5, generator=rng) > 0.2
-
-
-class Catcher(torch.optim.SGD):
-    """Plain descent that remembers the last gradient it was given."""
-
-    def step(self, closure=None):  # type: ignore[no-untyped-def]
-        self.seen = {i: p.grad.clone() for i, p in enumerate(self.param_groups[0]["params"]) if p.grad is not None}
-        return super().step(closure)
 
 
 def gradients(
@@ -75,13 +53,6 @@ def plain_gradients(policy: Policy, rollout: Rollout, algorithm) -> dict[int, to
         old = rollout.logprobs[i].clone()[None]
         algorithm.loss(logprobs, old, advantages[i : i + 1], torch.ones_like(logprobs), counts).sum().backward()
     return {i: p.grad for i, p in enumerate(policy.model.parameters())}
-
-
-def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], tolerance: float) -> None:
-    scale = max(float(g.abs().max()) for g in theirs.values())
-    assert scale > 0
-    for i, grad in theirs.items():
-        assert float((ours[i] - grad).abs().max()) <= tolerance * scale
 
 
 def off_policy(rollout: Rollout) -> Rollout:
@@ -149,13 +120,6 @@ def test_the_penalty_is_zero_at_its_reference_and_pulls_towards_it() -> None:
     assert apart.kl is not None
     assert apart.kl > 0.1
     assert any(not torch.allclose(pulled[i], free[i]) for i in free)
-
-
-@given(st.floats(-1e4, 0), st.floats(-1e4, 0))
-def test_the_divergence_estimate_is_finite_and_never_negative(a: float, b: float) -> None:
-    value = kl_per_token(torch.tensor([[a]]), torch.tensor([[b]]), torch.ones(1, 1))
-    assert torch.isfinite(value).all()
-    assert float(value) >= -1e-6
 
 
 def test_training_on_a_reward_raises_it(policy: Policy) -> None:
