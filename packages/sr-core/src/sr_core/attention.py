@@ -1,8 +1,8 @@
 """Attention over prompts that their samples share: a prompt is read, and stored, once for all of them.
 
 ``SharedPrompts`` is a whole batch in one row of tokens, prompts first, then completions; every completion sees its own
-prompt and itself (a tree mask with restarted positions). ``Decoding`` continues such prompts token by token. Both take
-the place of a transformers model's attention function, so that everything else of the model runs as it is.
+prompt and itself (a tree mask with restarted positions). ``sr_core.decoding`` continues such prompts token by token.
+Both take the place of a transformers model's attention function, so that everything else of the model runs as it is.
 
 Axes: P prompts, U completions, S tokens in the row, L longest prompt, T longest completion, H heads, D their size.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-__all__ = ["Decoding", "SharedPrompts", "can_share", "shared_attention"]
+__all__ = ["SharedPrompts", "additive", "can_share", "shared_attention"]
 
 _NAME = "sr_shared_prompts"
 
@@ -156,7 +156,7 @@ class SharedPrompts:
             if window is not None and window < longest:
                 place = torch.arange(longest, device=like.device)
                 ahead = place[:, None] - place
-                mask = _additive((ahead >= 0) & (ahead < window), like)
+                mask = additive((ahead >= 0) & (ahead < window), like)
             self._masks[key] = mask
         return self._masks[key]
 
@@ -172,107 +172,10 @@ class SharedPrompts:
             if window is not None:
                 in_prompt = in_prompt & (length + t[:, None] - j < window)
                 in_own = in_own & (t[:, None] - t < window)
-            self._masks[key] = _additive(torch.cat([in_prompt, in_own], dim=2)[:, None], like)
+            self._masks[key] = additive(torch.cat([in_prompt, in_own], dim=2)[:, None], like)
         mask = self._masks[key]
         assert mask is not None
         return mask
-
-
-class Decoding:
-    """The next tokens of ``group`` samples for each prompt that ``read`` has kept, at most ``room`` tokens each.
-
-    Samples stay in a rectangle of P x G lines, prompt by prompt. ``inputs`` go to the decoder for every next token,
-    ``advance`` after it.
-    """
-
-    def __init__(self, read: SharedPrompts, group: int, room: int) -> None:
-        assert read.kept is not None, "the prompts must have been read with keep=True"
-        self.prompts = [read.kept[layer] for layer in sorted(read.kept)]
-        self.group = group
-        self.lengths = read.prompts.lengths
-        self.room = room
-        self.length = 0  # tokens of each sample so far
-        self.own: dict[int, tuple[Tensor, Tensor]] = {}
-        self._mask: dict[int | None, Tensor] = {}
-
-    def inputs(self, drawn: Tensor) -> dict[str, Any]:
-        """What the decoder reads: the N x 1 tokens last drawn."""
-        return {
-            "input_ids": drawn,
-            "position_ids": (self.lengths + self.length).repeat_interleave(self.group)[:, None],
-            "use_cache": False,
-            "plan": self,
-        }
-
-    def advance(self) -> None:
-        """The tokens read last now belong to their samples."""
-        self.length += 1
-
-    def shrink(self, alive: Tensor) -> Tensor | None:
-        """Drop samples that are not ``alive`` (N, bool); returns the lines that stay, or None if too few would go."""
-        alive_PG = alive.view(-1, self.group)
-        counts = alive_PG.sum(1)
-        prompts = counts.nonzero()[:, 0]
-        group = int(counts.max())
-        # copying the caches costs as much as a token, so it waits until it frees a good part of them
-        if group == 0 or len(prompts) * group > 0.8 * len(alive):
-            return None
-        order = torch.argsort(alive_PG[prompts], dim=1, descending=True, stable=True)[:, :group]
-        lines = (prompts[:, None] * self.group + order).flatten()
-        if len(prompts) < len(counts):
-            self.prompts = [(k[prompts], v[prompts]) for k, v in self.prompts]
-            self.lengths = self.lengths[prompts]
-        for keys_values in self.own.values():
-            for buffer in keys_values:
-                buffer[: len(lines), :, : self.length] = buffer[lines, :, : self.length]
-        self.group = group
-        self._mask.clear()
-        return lines
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
-        count, heads, _, size = q.shape
-        shared = k.shape[1]  # heads of keys and values; each serves several of the queries
-        if layer not in self.own:
-            self.own[layer] = (
-                k.new_empty((count, shared, self.room, size)),
-                v.new_empty((count, shared, self.room, size)),
-            )
-        keys, values = self.own[layer]
-        now = self.length + 1
-        keys[:count, :, self.length] = k[:, :, 0]
-        values[:count, :, self.length] = v[:, :, 0]
-        keys, values = keys[:count, :, :now], values[:count, :, :now]
-        k_p, v_p = self.prompts[layer]
-        lines = len(k_p)
-        each = heads // shared
-        q = q.view(count, shared, each, size) * scaling
-        q_p = q.view(lines, self.group, shared, each, size).transpose(1, 2).reshape(lines, shared, -1, size)
-        scores_p = (q_p @ k_p).view(lines, shared, self.group, each, -1) + self._masked(window, q)
-        scores_p = scores_p.transpose(1, 2).reshape(count, shared, each, -1)
-        scores = q @ keys.transpose(2, 3)
-        if window is not None and now > window:
-            scores[..., : now - window] = -torch.inf
-        weights = torch.cat([scores_p, scores], dim=3).float().softmax(dim=3).to(q.dtype)
-        longest = v_p.shape[2]
-        w_p = weights[..., :longest].view(lines, self.group, shared, each, -1).transpose(1, 2)
-        out_p = w_p.reshape(lines, shared, self.group * each, -1) @ v_p
-        out_p = out_p.view(lines, shared, self.group, each, size).transpose(1, 2).reshape(count, shared, each, size)
-        out = torch.baddbmm(
-            out_p.reshape(-1, each, size),
-            weights[..., longest:].reshape(-1, each, now),
-            values.reshape(-1, now, size),
-        )
-        return out.view(count, 1, heads, size)
-
-    def _masked(self, window: int | None, like: Tensor) -> Tensor:
-        """0 or -inf for each place of a prompt: P x 1 x 1 x 1 x L."""
-        if window is not None or window not in self._mask:
-            place = torch.arange(self.prompts[0][1].shape[2], device=like.device)
-            seen = place < self.lengths[:, None]
-            if window is not None:
-                seen &= self.lengths[:, None] + self.length - place < window
-            self._mask[window] = _additive(seen, like)[:, None, None, None]
-        return self._mask[window]
 
 
 class _Grid:
@@ -326,6 +229,6 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float) 
     return out.transpose(1, 2)
 
 
-def _additive(seen: Tensor, like: Tensor) -> Tensor:
+def additive(seen: Tensor, like: Tensor) -> Tensor:
     """0 where ``seen``, -inf where not."""
     return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)

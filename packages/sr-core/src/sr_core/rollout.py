@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sr_core.attention import Decoding, SharedPrompts
+from sr_core.attention import SharedPrompts
+from sr_core.decoding import Decoding
 from sr_core.errors import NonFiniteError
 from sr_core.forward import attention_of, nucleus
 from sr_core.policy import Policy
