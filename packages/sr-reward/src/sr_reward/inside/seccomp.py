@@ -151,9 +151,9 @@ class Filter:
 
     def install(self) -> None:
         """Put the filter up for this process and its descendants (no new privileges must be set). Raises OSError."""
-        pid = os.getpid().to_bytes(4, "little")
+        pid = os.getpid()
         for at in self._places:
-            self._code[at : at + 4] = pid
+            struct.pack_into("<I", self._code, at, pid)
         self._install()
 
 
