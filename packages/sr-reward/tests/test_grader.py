@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sr_reward import AssertTests, CallCase, CallTests, CodeGrader, StdioCase, StdioTests, Task, TaskError
+from sr_reward.check import check_walls
 
 PROMPT = 'def f(x, ys):\n    """Add one to x."""\n'
 
@@ -137,6 +138,26 @@ def test_a_killed_zygote_takes_its_programs_along_and_the_batch_completes(grader
     texts = [f"    return x + 1  # {i}\n" for i in range(300)]
     assert {grade.outcome for grade in grader.grade([ADD_ONE] * 300, texts)} == {"passed"}
     assert outer not in [each.process.pid for lane in grader.sandbox._lanes for each in lane.workers.values()]
+
+
+@pytest.mark.parametrize("level", ["landlock", "limits"])
+def test_a_killed_worker_at_a_weaker_level_is_replaced_and_leaves_no_program(level):
+    if level == "landlock" and not any(w.name == "level landlock" and w.stands for w in check_walls()):
+        pytest.skip("no Landlock here")
+    with CodeGrader(workers=1, timeout_s=5.0, isolation=level) as made:
+        made.grade([ADD_ONE], ["    return x\n"])
+        victim = made.sandbox._lanes[0].workers["slim"].process.pid
+        threading.Timer(0.1, os.kill, (victim, signal.SIGKILL)).start()
+        texts = [f"    for _ in range(100000): pass\n    return x + 1  # {i}\n" for i in range(100)]
+        assert {grade.outcome for grade in made.grade([ADD_ONE] * 100, texts)} == {"passed"}
+        assert made.sandbox._lanes[0].workers["slim"].process.pid != victim
+
+
+def test_a_program_that_kills_its_worker_at_level_limits_earns_no_reward():
+    with CodeGrader(workers=1, timeout_s=1.0, isolation="limits") as made:
+        grades = made.grade([ADD_ONE] * 2, ["    import os\n    os.kill(os.getppid(), 9)\n", "    return x + 1\n"])
+        assert [grade.outcome for grade in grades] == ["infra_error", "passed"]
+        assert grades[0].reward is None
 
 
 def test_a_sandbox_that_keeps_failing_is_no_verdict(monkeypatch):

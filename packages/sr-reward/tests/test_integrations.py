@@ -1,5 +1,6 @@
 """Adapters, each against the real library where it is installed."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -116,3 +117,22 @@ def test_verl_finds_the_function_as_its_configuration_names_it():
     config = {"custom_reward_function": {"path": verl_adapter.__file__, "name": "compute_score"}}
     found = reward.get_custom_reward_fn(SimpleNamespace(get=config.get, **config))
     assert found("code", "def f(x):\n    return x + 1\n", ROW)["score"] == 1.0
+
+
+def test_verifiers_scores_with_it_and_leaves_a_broken_sandbox_unscored(monkeypatch):
+    """The real library's own scoring: ``Task.score`` on a ``Trace``, as its rollouts end."""
+    vf = pytest.importorskip("verifiers.v1", reason="the bench group has verifiers, from Python 3.11")
+    from sr_reward.integrations.verifiers import CodeData, CodeTask
+
+    def score(text):
+        task = CodeTask(CodeData(row=ROW))
+        agent = vf.AgentInfo(config=vf.AgentConfig())
+        trace = vf.Trace(agent=agent, task=vf.TraceTask(type="CodeTask", data=task.data), root_reply=text)
+        asyncio.run(task.score(trace))
+        return trace
+
+    assert score("```python\ndef f(x):\n    return x + 1\n```").reward == 1.0
+    assert score("def f(x):\n    return x\n").reward == 0.0
+    monkeypatch.setattr(CodeGrader, "grade", broken)
+    with pytest.raises(vf.SandboxError):
+        score("def f(x):\n    return x\n")

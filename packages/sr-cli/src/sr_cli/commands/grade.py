@@ -14,6 +14,7 @@ import click
 from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
 from sr_reward.formats import FORMATS
 from sr_reward.grader import OUTCOMES
+from sr_reward.ray_grader import RayGrader
 from sr_reward.results import ResultFile
 from sr_reward.sandbox import LEVELS
 
@@ -95,6 +96,7 @@ def show(result: dict[str, Any], scores: Sequence[PassAtK]) -> None:
 @click.option("--memory", type=int, default=512, show_default=True, help="MiB of address space per program.")
 @click.option("--isolation", default="auto", show_default=True, help=f"auto, {', '.join(LEVELS)}.")
 @click.option("--require-isolation", default=None, help="Refuse to grade behind less than this level.")
+@click.option("--ray", "ray_address", default=None, help="Grade on the Ray cluster at this address (sr-reward[ray]).")
 @click.option("--out", default=None, help="Write one row per sample; a file that holds the first rows is continued.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -107,6 +109,7 @@ def command(
     memory: int,
     isolation: str,
     require_isolation: str | None,
+    ray_address: str | None,
     out: str | None,
     as_json: bool,
 ) -> int:
@@ -118,13 +121,14 @@ def command(
     kept = [row["outcome"] for row in result_file.rows] if result_file else []
     outcomes = kept + [""] * (len(samples) - len(kept))
     todo = samples[len(kept) :]
-    with CodeGrader(
-        workers=workers,
-        timeout_s=timeout,
-        memory_mb=memory,
-        isolation=isolation,
-        require_isolation=require_isolation,
-    ) as grader:
+    settings: dict[str, Any] = {
+        "workers": workers,
+        "timeout_s": timeout,
+        "memory_mb": memory,
+        "isolation": isolation,
+        "require_isolation": require_isolation,
+    }
+    with RayGrader(ray_address, **settings) if ray_address else CodeGrader(**settings) as grader:
         level = grader.isolation
         click.echo(f"sr grade: {len(todo)} samples to grade, isolation {level}", err=True)
         began = time.monotonic()
