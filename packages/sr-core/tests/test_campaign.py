@@ -40,6 +40,7 @@ class ScriptedGuard(Unguarded):
         self.script = script
         self.keep = keep
         self.seen: list[dict[str, Any]] = []
+        self.reset_optimizer = True
 
     def decide(self, step, signals):  # type: ignore[no-untyped-def]
         super().decide(step, signals)
@@ -136,7 +137,10 @@ def test_the_guard_sees_every_step_and_a_skipped_one_as_not_finite() -> None:
 
     trainer.update = update  # type: ignore[method-assign]
     rows: list[dict[str, Any]] = []
-    run_campaign(trainer, TASKS, guard, on_row=rows.append)
+    summary = run_campaign(trainer, TASKS, guard, on_row=rows.append)
+    assert summary["skipped"] == 3
+    # nothing new to measure, so nothing that could be taken for a peak
+    assert [row["heldout_pass1"] is None for row in rows] == [False, False, True, True, True]
     assert [s["finite"] for s in guard.seen] == [1.0, 1.0, 0.0, 0.0, 0.0]
     assert rows[2]["grad_norm"] is None
     assert all(torch.isfinite(w).all() for w in trainer.weights().values())
@@ -187,7 +191,9 @@ class Killed(Exception):
     """Stands for the process ending here."""
 
 
-def chain(folder: Path, trainer: Trainer, *, fresh: bool, kill_at: tuple[str, int] | None = None) -> dict[str, Any]:
+def chain(
+    folder: Path, trainer: Trainer, *, fresh: bool, forgets: bool, kill_at: tuple[str, int] | None = None
+) -> dict[str, Any]:
     store = RunStore.create(folder, {"seed": 0}) if fresh else RunStore.open(folder)
     if kill_at is not None:
         where, count = kill_at
@@ -201,8 +207,9 @@ def chain(folder: Path, trainer: Trainer, *, fresh: bool, kill_at: tuple[str, in
             return plain(*args, **kwargs)
 
         setattr(owner, where, killing)
-    back = Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=True)
-    return run_chain(trainer, lambda _: TASKS, ScriptedGuard({2: back}), store=store)
+    guard = ScriptedGuard({2: Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=forgets)})
+    guard.reset_optimizer = forgets
+    return run_chain(trainer, lambda _: TASKS, guard, store=store)
 
 
 @pytest.mark.parametrize("where", ["roll_out", "grade", "update", "evaluate", "append", "save", "roll_back"])
@@ -241,14 +248,22 @@ def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
     killed_and_whole_agree(tmp_path, sections, ("update", count))
 
 
-def killed_and_whole_agree(tmp_path: Path, sections: dict[str, Any], kill_at: tuple[str, int]) -> None:
+@pytest.mark.parametrize("kill_at", [("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)])
+def test_a_killed_chain_goes_back_to_the_same_moments(tmp_path: Path, kill_at: tuple[str, int]) -> None:
+    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    killed_and_whole_agree(tmp_path, sections, kill_at, forgets=False)
+
+
+def killed_and_whole_agree(
+    tmp_path: Path, sections: dict[str, Any], kill_at: tuple[str, int], *, forgets: bool = True
+) -> None:
     whole = make_trainer(**sections)
-    expected = chain(tmp_path / "whole", whole, fresh=True)
+    expected = chain(tmp_path / "whole", whole, fresh=True, forgets=forgets)
     try:
-        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, kill_at=kill_at)
+        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, forgets=forgets, kill_at=kill_at)
     except Killed:
         resumed = make_trainer(**sections)
-        assert chain(tmp_path / "cut", resumed, fresh=False) == expected
+        assert chain(tmp_path / "cut", resumed, fresh=False, forgets=forgets) == expected
         assert weights_equal(resumed.weights(), whole.weights())
     stores = [RunStore.open(tmp_path / name) for name in ("whole", "cut")]
     for name in ("metrics.jsonl", "samples.jsonl"):

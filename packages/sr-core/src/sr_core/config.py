@@ -79,6 +79,8 @@ class PolicyConfig:
     path: str = "pocket-rich"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    # scores over the vocabulary: multiplied as the weights are, or in float32 (slower, and free of bfloat16's rounding)
+    head_dtype: Literal["same", "float32"] = "same"
     # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
     prompt: Literal["completion", "chat"] = "completion"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
@@ -32,12 +33,13 @@ class Policy:
     ``prompt_ids``, ``hidden``, ``logits``, so they work for every architecture that transformers loads.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, prompt: str = "completion") -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, prompt: str = "completion", head_dtype: str = "same") -> None:
         if tokenizer.eos_token_id is None:
             raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
         self.model = model
         self.tokenizer = tokenizer
         self.prompt = prompt
+        self.head_dtype = head_dtype
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
@@ -64,7 +66,7 @@ class Policy:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
         # eval: dropout would make the update's log-probabilities differ from the sampler's
-        return cls(model.to(device).eval(), tokenizer, prompt=config.prompt)
+        return cls(model.to(device).eval(), tokenizer, prompt=config.prompt, head_dtype=config.head_dtype)
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +78,11 @@ class Policy:
     def size(self) -> int:
         """Number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def frozen_copy(self) -> Policy:
+        """The same policy with weights of its own that are not trained."""
+        model = copy.deepcopy(self.model).requires_grad_(False)
+        return Policy(model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format."""
@@ -114,7 +121,16 @@ class Policy:
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden)."""
         head: nn.Module = self.model.get_output_embeddings()
-        logits: Tensor = head(hidden)
+        if self.head_dtype == "float32" and hidden.dtype != torch.float64:
+            if not isinstance(head, nn.Linear):
+                raise PolicyError(
+                    f"policy.head_dtype 'float32' goes with a plain linear output layer, got {type(head).__name__}: "
+                    "use 'same'"
+                )
+            bias = None if head.bias is None else head.bias.float()
+            logits = nn.functional.linear(hidden.float(), head.weight.float(), bias)
+        else:
+            logits = head(hidden)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap

@@ -13,7 +13,8 @@ from sr_core.campaign_tasks import CampaignTasks
 from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluate import Evaluation
 from sr_core.protocols import Decision, Guard, Task
-from sr_core.store import Checkpoint, RunStore, Weights
+from sr_core.snapshot import Snapshot
+from sr_core.store import Checkpoint, RunStore
 from sr_core.trainer import GradedRollout, Trainer
 from sr_core.update import UpdateResult
 
@@ -42,7 +43,7 @@ class Progress:
     budget: int = 0
     done: bool = False
     rows: list[Row] = field(default_factory=list)
-    held: dict[int, Weights] = field(default_factory=dict)
+    held: dict[int, Snapshot] = field(default_factory=dict)
 
     def begin(self, steps: int, checkpoint: Checkpoint | None) -> None:
         """Start afresh, or from ``checkpoint``."""
@@ -50,13 +51,17 @@ class Progress:
             self.budget = self.guard.begin(self.campaign, steps)
             self.trainer.prepare(self.tasks.train, campaign=self.campaign)
             return
-        self.step, self.held = checkpoint.step, dict(checkpoint.held)
+        self.step = checkpoint.step
+        self.held = {
+            step: Snapshot.of(weights, checkpoint.positions[step], copied=True)
+            for step, weights in checkpoint.held.items()
+        }
         self.budget, self.done = checkpoint.state["budget"], checkpoint.state["done"]
         self.guard.load_state_dict(checkpoint.state["guard"])
         if self.store is not None:
             self.rows = [row for row in self.store.rows() if row["campaign"] == self.campaign]
         if 0 in self.held:
-            self.trainer.load_weights(self.held[0])  # a penalty may refer to the campaign's first policy
+            self.trainer.load_weights(self.held[0].weights)  # a penalty may refer to the campaign's first policy
         self.trainer.load_state_dict(checkpoint.trainer)
         self.trainer.load_weights(checkpoint.weights)
 
@@ -98,7 +103,12 @@ class Progress:
         return {name: self._row[name] for name in (*SIGNALS, "finite", "lr")}
 
     def evaluate(self) -> None:
-        """Answer every evaluation that the guard asks for; the first full one of this step enters the row."""
+        """Answer every evaluation that the guard asks for; the first full one of this step enters the row.
+
+        A step that was not taken has nothing new to measure, so nothing of it can become a peak.
+        """
+        if not self._row["finite"]:
+            return
         asked = 0
         while (request := self.guard.ask(self.step)) is not None:
             chosen = self.tasks.heldout if request.tasks is None else [self.tasks.heldout[i] for i in request.tasks]
@@ -116,7 +126,7 @@ class Progress:
         current = None
         if step != self.step:
             current = self.trainer.weights()
-            self.trainer.load_weights(self.held[step])
+            self.trainer.load_weights(self.held[step].weights)
         try:
             return self.trainer.evaluate(
                 tasks, samples, campaign=self.campaign, step=self.step, purpose=f"{purpose}-of-{step}"
@@ -139,8 +149,9 @@ class Progress:
             wanted.add(0)
         self.done = decision.action == "stop" or self.step >= self.budget
         if self.step in wanted:
-            self.held[self.step] = self.trainer.weights()
-        self.held = {step: weights for step, weights in self.held.items() if step in wanted}
+            # moments are most of a snapshot, and few guards go back to them
+            self.held[self.step] = self.trainer.snapshot(moments=not getattr(self.guard, "reset_optimizer", True))
+        self.held = {step: snapshot for step, snapshot in self.held.items() if step in wanted}
         if decision.action == "roll_back" and not self.done:
             if decision.to_step is None or decision.to_step not in self.held:
                 raise ConfigError(f"a guard may roll back to a step it holds, got {decision.to_step}")
@@ -178,7 +189,8 @@ class Progress:
             state=state,
             trainer=self.trainer.state_dict(),
             weights=self.trainer.weights(),
-            held=self.held,
+            held={step: snapshot.weights for step, snapshot in self.held.items()},
+            positions={step: snapshot.position for step, snapshot in self.held.items()},
         )
 
     def _peak_step(self) -> int:
@@ -203,6 +215,7 @@ class Progress:
             "kept_step": kept,
             "steps": end,
             "budget": self.budget,
+            "skipped": sum(not row["finite"] for row in self.rows),
             "se": self._delta_se(),
             "signals": {name: self.rows[-1][name] for name in ("entropy", "unique_share", "zero_std_groups", "length")},
         }
@@ -214,7 +227,7 @@ class Progress:
             }
             summary["audit"] |= {"tasks": len(self.tasks.audit), "samples": samples}
         if kept != self.step:
-            self.trainer.load_weights(self.held[kept])
+            self.trainer.load_weights(self.held[kept].weights)
         return summary
 
     def _delta_se(self) -> float | None:

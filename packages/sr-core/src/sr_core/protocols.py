@@ -67,7 +67,11 @@ class Decision(Protocol):
 
 
 class Guard(Protocol):
-    """Watches one campaign: asks for evaluations, is told their results, decides. Same history, same answer."""
+    """Watches one campaign: asks for evaluations, is told their results, decides. Same history, same answer.
+
+    One whose roll-backs keep the optimizer says so in an attribute ``reset_optimizer = False``: its held steps then
+    keep their moments, too. Without it a roll-back leaves the moments as they are.
+    """
 
     def begin(self, campaign: int, steps: int) -> int:
         """Start a campaign of at most ``steps`` updates; return how many it may have."""

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ APPENDED = ("metrics.jsonl", "samples.jsonl")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """All that a campaign needs to go on: ``state`` (JSON), ``trainer`` (tensors too), weights now and held ones."""
+    """All that a campaign needs to go on: ``state`` (JSON), ``trainer`` (tensors too), weights now and held ones.
+
+    ``positions``: of each held step, what else a roll-back to it restores (tensors too).
+    """
 
     campaign: int
     step: int
@@ -42,6 +45,7 @@ class Checkpoint:
     trainer: dict[str, Any]
     weights: Weights
     held: dict[int, Weights]
+    positions: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class RunStore:
@@ -119,7 +123,9 @@ class RunStore:
         """Write a checkpoint, and delete those that neither this nor the previous one needs."""
         with _reporting(self.folder):
             for step, weights in checkpoint.held.items():
-                self._write_folder(_held(checkpoint.campaign, step), functools.partial(_save_weights, weights=weights))
+                position = checkpoint.positions.get(step, {})
+                fill_held = functools.partial(_save_held, weights=weights, position=position)
+                self._write_folder(_held(checkpoint.campaign, step), fill_held)
             appended = {name: (self.folder / name).stat().st_size for name in APPENDED}
             state = {"state": checkpoint.state, "appended": appended, "held": sorted(checkpoint.held)}
 
@@ -160,6 +166,7 @@ class RunStore:
             trainer=torch.load(path / "trainer.pt", weights_only=True),
             weights=load_file(path / "weights.safetensors"),
             held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
+            positions={s: torch.load(folder / "position.pt", weights_only=True) for s, folder in held.items()},
         )
         self._cut(saved["appended"])
         return checkpoint
@@ -220,6 +227,11 @@ def _held(campaign: int, step: int) -> str:
 
 def _save_weights(folder: Path, weights: Weights) -> None:
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
+
+
+def _save_held(folder: Path, weights: Weights, position: dict[str, Any]) -> None:
+    _save_weights(folder, weights)
+    torch.save(position, folder / "position.pt")
 
 
 def _verify(folder: Path) -> None:

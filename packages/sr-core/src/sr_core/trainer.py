@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
+from sr_core.snapshot import Snapshot
 from sr_core.update import UpdateResult, update
 
 __all__ = ["GradedRollout", "Trainer"]
@@ -96,6 +98,7 @@ class Trainer:
         self.grader = grader
         self.config = config
         self.penalty = Penalty(config.penalty, policy)
+        self._copying: Snapshot | None = None
         self.begin_campaign(lr=config.optim.lr)
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
@@ -152,6 +155,7 @@ class Trainer:
 
     def update(self, graded: GradedRollout) -> UpdateResult:
         """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
+        self._await_copy()
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
@@ -202,27 +206,66 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights in host memory, tied ones once."""
+        return Snapshot.of(self._own_weights(), {}).weights
+
+    def _own_weights(self) -> dict[str, Tensor]:
         seen: set[int] = set()
-        copies: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for name, tensor in self.policy.model.state_dict().items():
             if tensor.data_ptr() not in seen:
                 seen.add(tensor.data_ptr())
-                copies[name] = tensor.detach().to("cpu", copy=True)
-        return copies
+                weights[name] = tensor
+        return weights
+
+    def snapshot(self, *, moments: bool) -> Snapshot:
+        """What ``roll_back`` returns to, on its way to host memory; the optimizer's ``moments`` where wanted.
+
+        It does not wait for the copy; the next update does, on the device.
+        """
+        position = {
+            "updates": self.updates,
+            "coefficient": self.penalty.coefficient,
+            "entropy_bonus": self.entropy_bonus,
+            "algorithm": self.algorithm.state_dict(),
+        }
+        if moments:
+            position["optimizer"] = self.optimizer.state_dict()["state"]
+        self._copying = Snapshot.of(self._own_weights(), position)
+        return self._copying
+
+    def _await_copy(self) -> None:
+        """To be called before weights or moments are overwritten."""
+        if self._copying is not None:
+            self._copying.copy.hold_device()
+            self._copying = None
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Put ``weights`` (from ``weights()``) into the policy, in place."""
+        self._await_copy()
         own = self.policy.model.state_dict()
         for name, tensor in weights.items():
             own[name].copy_(tensor)
 
-    def roll_back(self, weights: Mapping[str, Tensor], *, lr_factor: float, reset_optimizer: bool) -> None:
-        """Return to ``weights``; from then on the learning rate is ``lr_factor`` times what it was."""
-        self.load_weights(weights)
+    def roll_back(self, to: Snapshot, *, lr_factor: float, reset_optimizer: bool) -> None:
+        """Return to a snapshot of this campaign; from then on the learning rate is ``lr_factor`` times what it was.
+
+        The penalty's reference is the same in all of a campaign. Moments are the snapshot's, unless they are to be
+        forgotten; a snapshot without them leaves them as they are.
+        """
+        position = to.position
+        self.load_weights(to.weights)
+        self.penalty.coefficient, self.entropy_bonus = position["coefficient"], position["entropy_bonus"]
+        self.algorithm.load_state_dict(position["algorithm"])
         self.lr *= lr_factor
         if reset_optimizer:
             self.reset_optimizer()
+        elif "optimizer" in position:
+            self.updates = position["updates"]
+            groups = self.optimizer.state_dict()["param_groups"]
+            # a copy: loaded as they are, the optimizer would go on in the snapshot's own tensors
+            state = copy.deepcopy(position["optimizer"])
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights: optimizer, rate, updates so far, coefficients, baseline."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +40,7 @@ class Penalty:
 
     def _refer_to(self, policy: Policy) -> None:
         if self.config.pulls_by_samples:
-            model = copy.deepcopy(policy.model).requires_grad_(False)
-            self.reference = Policy(model, policy.tokenizer, prompt=policy.prompt)
+            self.reference = policy.frozen_copy()
         elif self.config.name == "ewc":
             self._weights = {name: p.detach().float().clone() for name, p in trainable(policy).items()}
             self._fisher = None
