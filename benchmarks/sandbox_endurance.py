@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import sys
 import time
 from collections import Counter
@@ -102,6 +103,9 @@ def main() -> int:
         "isolation": level,
         "seconds": round(time.monotonic() - began, 1),
         "load_average": round(os.getloadavg()[0], 1),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}",
     }
     print(json.dumps(result) if options.json else "\n".join(f"{key:>20}: {value}" for key, value in result.items()))
     for line in wrong[:10]:

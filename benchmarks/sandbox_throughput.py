@@ -223,6 +223,7 @@ def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
         name: round(statistics.median(speeds), 1) if speeds else None for name, speeds in found.items()
     }
     result |= {
+        "rounds": {name: [round(speed, 1) for speed in speeds] for name, speeds in found.items()},
         "ours_from_large_process": round(large, 1) if large else None,
         "large_process_gb": gigabytes,
         "p50_ms": round(p50, 3),
