@@ -153,7 +153,7 @@ def test_verl_rewards_through_its_own_manager(monkeypatch, sandbox):
 
 def test_verifiers_scores_with_it_and_leaves_a_broken_sandbox_unscored(monkeypatch):
     """The real library's own scoring: ``Task.score`` on a ``Trace``, as its rollouts end."""
-    vf = pytest.importorskip("verifiers.v1", reason="the bench group has verifiers, from Python 3.11")
+    vf = pytest.importorskip("verifiers.v1", reason="needs verifiers: uv sync --inexact --group verifiers")
     from sr_reward.integrations.verifiers import CodeData, CodeTask
 
     def score(text):
