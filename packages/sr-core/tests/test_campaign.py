@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,17 +159,63 @@ def test_a_policy_with_broken_weights_passes_nothing_and_is_reported() -> None:
         run_campaign(make_trainer(optim=OptimConfig(lr=1e30)), TASKS)
 
 
-def test_samples_without_a_verdict_are_left_out() -> None:
-    trainer = make_trainer(LetterGrader(failing=lambda call: call % 10 == 0))
+class UnreliableGrader(LetterGrader):
+    """Never judges a share ``failing`` of all answers, the same ones when asked again."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def grade(self, tasks: Any, completions: Any) -> Any:
+        grades = super().grade(tasks, completions)
+        for i, (task, text) in enumerate(zip(tasks, completions, strict=True)):
+            if zlib.crc32(f"{task.task_id} {text}".encode()) < self.share * 2**32:
+                grades[i] = replace(grades[i], reward=None)
+        return grades
+
+
+def test_a_grader_that_fails_for_a_tenth_of_the_samples_is_trained_without_them() -> None:
+    trainer = make_trainer(
+        UnreliableGrader(0.1),
+        sampling=replace(make_config().sampling, group_size=8),
+        evaluate=EvaluateConfig(samples=16, audit_samples=0),
+    )
+    seen: list[Any] = []
+    plain_update = trainer.update
+    trainer.update = lambda graded: seen.append(graded) or plain_update(graded)  # type: ignore[method-assign, func-returns-value]
     rows: list[dict[str, Any]] = []
     run_campaign(trainer, TASKS, on_row=rows.append)
     assert rows[-1]["step"] == 4
+    assert sum(row["infra_errors"] or 0 for row in rows) > 0
+    for row, graded in zip(rows[1:], seen, strict=True):
+        assert row["infra_errors"] == float((~graded.valid_PG).sum())
+        assert row["train_reward"] == float(graded.rewards_PG[graded.valid_PG].mean())
+        assert (trainer.algorithm.advantages(graded.rewards_PG, graded.valid_PG)[~graded.valid_PG] == 0).all()
 
 
-def test_a_grader_that_fails_too_often_stops_the_run() -> None:
-    trainer = make_trainer(LetterGrader(failing=lambda call: call % 10 != 0))
-    with pytest.raises(GraderError, match="mend the grader and resume"):
-        run_campaign(trainer, TASKS)
+def test_a_grader_that_fails_for_nine_tenths_stops_the_run() -> None:
+    message = r"at most 25% of a step's samples \(campaign\.max_infra_share\), it failed on \d+ of \d+.*mend the grader"
+    with pytest.raises(GraderError, match=message):
+        run_campaign(make_trainer(UnreliableGrader(0.9)), TASKS)
+    plain = make_trainer(UnreliableGrader(0.9), campaign=CampaignConfig(steps=2, max_infra_share=1.0))
+    with pytest.raises(GraderError, match="no verdict on any sample of task"):  # whatever the share, it judges nothing
+        run_campaign(plain, TASKS)
+
+
+@given(st.integers(0, 6), st.integers(1, 8))
+@settings(max_examples=12, deadline=None)
+def test_the_rate_rises_linearly_then_stays(warmup: int, updates: int) -> None:
+    trainer = make_trainer(optim=OptimConfig(lr=0.008, warmup_steps=warmup))
+    batch = list(TASKS.train[:2])
+    graded = trainer.grade(batch, trainer.roll_out(batch, campaign=0, step=1))
+    rates = []
+    for _ in range(updates):
+        trainer.update(graded)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.008 * min(1, (i + 1) / max(warmup, 1)) for i in range(updates)])
+    trainer.reset_optimizer()
+    trainer.update(graded)
+    assert trainer.optimizer.param_groups[0]["lr"] == rates[0]
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 3))

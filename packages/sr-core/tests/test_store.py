@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ def checkpoint(step: int, held: tuple[int, ...] = (0,)) -> Checkpoint:
         trainer={"optimizer": {"moment": torch.full((3,), float(step))}},
         weights={"w": torch.full((4,), float(step))},
         held={h: {"w": torch.full((4,), float(h))} for h in held},
+        positions={h: {"updates": h, "moment": torch.full((2,), float(h))} for h in held},
     )
 
 
@@ -38,6 +43,8 @@ def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
     assert torch.equal(found.trainer["optimizer"]["moment"], torch.full((3,), 3.0))
     assert torch.equal(found.weights["w"], torch.full((4,), 3.0))
     assert torch.equal(found.held[2]["w"], torch.full((4,), 2.0))
+    assert found.positions[2]["updates"] == 2
+    assert torch.equal(found.positions[2]["moment"], torch.full((2,), 2.0))
 
 
 def test_only_what_the_last_two_checkpoints_need_stays(tmp_path: Path) -> None:
@@ -116,6 +123,46 @@ def test_a_failed_write_says_what_to_do(tmp_path: Path) -> None:
     (store.folder / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"No space left.*sr resume"):
         store.append("metrics.jsonl", [{"step": 1}])
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond ``size`` bytes of a file fails, as on a full disk; a real limit of the system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [8, 100, 1000, 1200])
+def test_no_room_for_a_checkpoint_is_said_and_costs_nothing_that_was_there(tmp_path: Path, size: int) -> None:
+    store = make_store(tmp_path)
+    store.save(checkpoint(0))
+    with files_of_at_most(size), pytest.raises(RunError, match="make room"):
+        store.save(checkpoint(1, held=(0, 1)))
+    found = RunStore.open(store.folder).load()
+    assert found is not None
+    assert found.step == 0
+    store.save(checkpoint(1, held=(0, 1)))
+    again = RunStore.open(store.folder).load()
+    assert again is not None
+    assert (again.step, sorted(again.held)) == (1, [0, 1])
+
+
+def test_a_run_killed_while_its_folder_is_made_can_be_started_or_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json.tmp").write_text('{"se')
+    store = RunStore.create(folder, {"seed": 1})
+    store.checkpoints.rmdir()  # killed right after its first file
+    (folder / "metrics.jsonl").unlink()
+    again = RunStore.open(folder)
+    assert again.load() is None
+    again.save(checkpoint(0))
 
 
 def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:

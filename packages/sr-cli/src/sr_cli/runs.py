@@ -61,6 +61,8 @@ def _execute(
             with _tracker(config, folder) as track:
 
                 def observe(row: Row) -> None:
+                    while store.notices:  # of a checkpoint that had to be passed over
+                        print(f"sr: {store.notices.pop(0)}", file=sys.stderr)
                     track(row)
                     on_row(row)
 

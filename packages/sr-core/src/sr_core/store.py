@@ -29,6 +29,7 @@ from sr_core.errors import RunError
 __all__ = ["Checkpoint", "RunStore", "write_json"]
 
 Weights = dict[str, Tensor]
+RUN = "run.json"
 APPENDED = ("metrics.jsonl", "samples.jsonl")
 
 
@@ -62,32 +63,40 @@ class RunStore:
         cls.check_new(folder)
         store = cls(folder)
         with _reporting(folder):
-            store.checkpoints.mkdir(parents=True)
-            _write(folder / "run.json", (json.dumps(run, indent=2) + "\n").encode())
-            for name in APPENDED:
-                (folder / name).touch()
+            folder.mkdir(parents=True, exist_ok=True)
+            # first, so that a run killed here is either none at all or one that can be resumed
+            _write(folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+            store._furnish()
         return store
+
+    def _furnish(self) -> None:
+        self.checkpoints.mkdir(exist_ok=True)
+        for name in APPENDED:
+            (self.folder / name).touch()
 
     @staticmethod
     def check_new(folder: Path) -> None:
-        """Raise RunError unless ``folder`` is absent or empty."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            hint = f"continue it with: sr resume {folder}" if (folder / "run.json").exists() else "give another --out"
+        """Raise RunError unless ``folder`` is absent or empty (but for what a kill may leave of its first file)."""
+        if folder.exists() and (not folder.is_dir() or any(p.name != f"{RUN}.tmp" for p in folder.iterdir())):
+            hint = f"continue it with: sr resume {folder}" if (folder / RUN).exists() else "give another --out"
             raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
 
     @classmethod
     def open(cls, folder: Path) -> RunStore:
         """Continue the run in ``folder``. Raises RunError when there is none."""
-        if not (folder / "run.json").is_file():
-            raise RunError(f"a run directory must hold run.json, {str(folder)!r} does not: give the --out of a run")
-        return cls(folder)
+        if not (folder / RUN).is_file():
+            raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")
+        store = cls(folder)
+        with _reporting(folder):
+            store._furnish()
+        return store
 
     def run(self) -> dict[str, Any]:
         """What ``run.json`` says."""
         try:
-            run: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            run: dict[str, Any] = json.loads((self.folder / RUN).read_text())
         except ValueError as error:
-            raise RunError(f"run.json of {str(self.folder)!r} must be JSON, it is not ({error})") from error
+            raise RunError(f"{RUN} of {str(self.folder)!r} must be JSON, it is not ({error})") from error
         return run
 
     @contextlib.contextmanager
