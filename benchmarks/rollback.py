@@ -11,7 +11,9 @@ coefficients and baseline are the snapshot's again, and the penalty's reference,
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -81,7 +83,8 @@ def main() -> None:
     arguments = parser.parse_args()
     results = {name: measure(name) for name in shipped_policies()}
     if arguments.json:
-        print(json.dumps(results))
+        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        print(json.dumps({"date": f"{datetime.date.today()}", "machine": machine, "policies": results}, indent=1))
         return
     print(f"{'policy':<16}{'MB':>8}{'snapshot':>12}{'copied':>12}{'roll-back':>12}{'floor':>12}")
     for name, result in results.items():

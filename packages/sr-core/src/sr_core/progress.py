@@ -76,7 +76,9 @@ class Progress:
             "heldout_samples": None,
         }
         self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
-        self._row |= {"penalty": self.trainer.penalty.coefficient, "entropy_bonus": self.trainer.entropy_bonus}
+        pulled = self.trainer.config.penalty.name != "none"
+        self._row |= {"penalty": self.trainer.penalty.coefficient if pulled else None}
+        self._row |= {"entropy_bonus": self.trainer.entropy_bonus}
         self._row["seconds"] = dict.fromkeys(("rollout", "grade", "update", "evaluate"), 0.0)
         self._examples: list[dict[str, Any]] = []
         return self.step
