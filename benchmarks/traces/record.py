@@ -1,0 +1,266 @@
+"""Record real training runs, so that every rule that watches runs can be judged on the same ones.
+
+Each run is one campaign of the embedded testbed, without any control. After every step 32 samples of each held-out task
+are drawn (what a rule asks for is later dealt out from them, each sample once), and 4 of each audit task, which no rule
+sees. A run that has been dead for a while is cut short. Resumable: what is recorded is not recorded again.
+
+    uv run python benchmarks/traces/record.py [--seeds 0-7] [--out DIR] [--workers 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import gzip
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr_cli.assemble import make_grader, make_tasks
+from sr_cli.config import load_config
+from sr_core import Policy, Trainer, run_campaign
+from sr_core.evaluate import grade_all
+from sr_core.forward import completion_scores
+from sr_core.protocols import Task
+from sr_core.rollout import Rollout, sample
+from sr_core.seeds import torch_rng_for
+from sr_core.trainer import GradedRollout
+from sr_core.unguarded import Unguarded
+from sr_core.update import UpdateResult
+
+POOL = 32  # samples per held-out task and step
+AUDIT_SAMPLES = 4  # per audit task and step
+DEAD = 0.02  # held-out pass@1 below which a policy is dead ...
+DEAD_STEPS = 5  # ... and after how many such steps the recording ends
+KNOWN = 2  # right answers per held-out task whose likelihood is followed
+SIGNALS = ("train_reward", "entropy", "grad_norm", "length", "truncated", "zero_std_groups", "unique_share", "loss")
+
+# name -> preset and what differs from it; 8 prompts of 16 samples and a warm-up of 10 steps where nothing is said
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rich-reinforce-3e-3": ("testbed", {"optim.lr": 3e-3}),
+    "rich-reinforce-1e-3": ("testbed", {"optim.lr": 1e-3}),
+    "rich-reinforce-3e-4": ("testbed", {"optim.lr": 3e-4, "campaign.steps": 20}),
+    "fragile-reinforce-1e-3": ("testbed-fragile", {"optim.lr": 1e-3}),
+    "rich-grpo-2e-3": ("testbed", {"optim.lr": 2e-3, "algorithm.name": "grpo"}),
+    "fragile-reinforce-3e-3": ("testbed-fragile", {"optim.lr": 3e-3}),
+    "rich-hardly-moving": ("testbed", {"optim.lr": 1e-5, "campaign.steps": 20}),
+    "rich-reinforce-2e-3": ("testbed", {"optim.lr": 2e-3}),
+    "fragile-grpo-1e-3": ("testbed-fragile", {"optim.lr": 1e-3, "algorithm.name": "grpo"}),
+    "rich-wapo-2e-3": ("testbed", {"optim.lr": 2e-3, "algorithm.name": "wapo"}),
+    "rich-kl-1e-3": ("testbed", {"optim.lr": 1e-3, "penalty.name": "kl", "penalty.coefficient": 0.05}),
+    "fragile-rloo-3e-4": ("testbed-fragile", {"optim.lr": 3e-4, "algorithm.name": "rloo", "campaign.steps": 20}),
+}
+USUAL = {"sampling.prompts": 8, "optim.warmup_steps": 10, "campaign.steps": 30}
+
+
+class Observed(Trainer):
+    """A trainer that also notes what it does not report: the shape of its gradients, and programs that do not parse."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.noted: dict[str, float | None] = {}
+        self.previous: Tensor | None = None
+
+    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
+        texts = self.policy.decode(rollout.tokens)
+        prompts = [task.prompt for task in tasks for _ in range(rollout.group_size)]
+        self.noted["malformed"] = sum(not parses(p + t) for p, t in zip(prompts, texts, strict=True)) / len(texts)
+        return super().grade(tasks, rollout)
+
+    def update(self, graded: GradedRollout) -> UpdateResult:
+        hook = self.optimizer.register_step_pre_hook(lambda *_: self.note_gradient())
+        result = super().update(graded)
+        hook.remove()
+        if result.finite and result.grad_norm:
+            # as it was before it was clipped
+            self.noted["head_grad_norm"] = (self.noted["head_grad_norm"] or 0.0) * max(
+                1.0, result.grad_norm / self.config.optim.max_grad_norm
+            )
+        return result
+
+    def note_gradient(self) -> None:
+        head = self.policy.model.get_output_embeddings().weight
+        gradients = [p.grad.flatten() for p in self.policy.model.parameters() if p.grad is not None]
+        whole = torch.cat(gradients)
+        self.noted["head_grad_norm"] = float(head.grad.norm()) if head.grad is not None else None
+        if self.previous is not None and bool(whole.any()):
+            self.noted["grad_cosine"] = float(torch.nn.functional.cosine_similarity(whole, self.previous, dim=0))
+        self.previous = whole
+
+
+def parses(program: str) -> bool:
+    """Whether it is Python at all."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(program)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+class Recorder:
+    """Called with each row of a campaign: measures the policy as it is, and keeps what a trace needs."""
+
+    def __init__(self, trainer: Observed, heldout: Sequence[Task], audit: Sequence[Task]) -> None:
+        self.trainer, self.heldout, self.audit = trainer, heldout, audit
+        self.rows: list[dict[str, Any]] = []
+        self.known: tuple[list[list[int]], list[list[int]]] = ([], [])
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        step = row["step"]
+        rollout, passed = self.measure(self.heldout, POOL, step, "pool")
+        if step == 0:
+            self.known = right_answers(rollout, passed)
+        audited = self.measure(self.audit, AUDIT_SAMPLES, step, "audit")[1]
+        signals = {name: row[name] for name in SIGNALS} | {"kl": row["kl"]} | self.trainer.noted
+        signals["correct_logprob"] = self.likelihood()
+        self.rows.append(
+            {
+                "step": step,
+                "heldout": [f"{sum(bit << j for j, bit in enumerate(task)):x}" for task in passed],
+                "audit": [sum(task) for task in audited],
+                "signals": {name: None if value is None else round(value, 5) for name, value in signals.items()},
+            }
+        )
+        self.trainer.noted = {}
+
+    def measure(self, tasks: Sequence[Task], samples: int, step: int, purpose: str) -> tuple[Rollout, list[list[bool]]]:
+        """``samples`` per task, and which of them passed."""
+        trainer, sampling = self.trainer, self.trainer.config.sampling
+        rollout = sample(
+            trainer.policy,
+            [trainer.policy.prompt_ids(task.prompt) for task in tasks],
+            samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_new_tokens=sampling.max_new_tokens,
+            rng=torch_rng_for(trainer.policy.device, trainer.config.seed, 0, step, purpose),
+            batch_size=sampling.batch_size,
+        )
+        repeated = [task for task in tasks for _ in range(samples)]
+        grades = grade_all(trainer.grader, repeated, trainer.policy.decode(rollout.tokens), max_infra_share=0.0)
+        passed = [grade.reward == 1.0 for grade in grades]
+        return rollout, [passed[i : i + samples] for i in range(0, len(passed), samples)]
+
+    def likelihood(self) -> float | None:
+        """Mean log-probability per token of the right answers known from the start, in nats."""
+        prompts, tokens = self.known
+        if not tokens:
+            return None
+        with torch.no_grad():
+            scores = completion_scores(
+                self.trainer.policy, prompts, tokens, temperature=self.trainer.config.sampling.temperature
+            )
+        return float((scores.logprobs_NT * scores.mask_NT).sum() / scores.mask_NT.sum())
+
+    @property
+    def dead(self) -> bool:
+        """Whether the last steps had next to nothing right."""
+        if len(self.rows) < DEAD_STEPS:
+            return False
+        right = [sum(int(task, 16).bit_count() for task in row["heldout"]) for row in self.rows[-DEAD_STEPS:]]
+        return max(right) < DEAD * POOL * len(self.heldout)
+
+
+def right_answers(rollout: Rollout, passed: list[list[bool]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts and tokens of the first ``KNOWN`` distinct right answers of each task."""
+    prompts, tokens = [], []
+    for place, task in enumerate(passed):
+        right = dict.fromkeys(tuple(rollout.tokens[place * POOL + j]) for j, bit in enumerate(task) if bit)
+        for answer in list(right)[:KNOWN]:
+            prompts.append(rollout.prompts[place])
+            tokens.append(list(answer))
+    return prompts, tokens
+
+
+class _Over(Exception):
+    """The run is dead: nothing more to record."""
+
+
+def record(name: str, seed: int, folder: Path) -> None:
+    """One run, written whole or not at all."""
+    torch.set_num_threads(1)
+    preset, changes = RUNS[name]
+    settings = USUAL | changes | {"evaluate.audit_samples": 0, "sandbox.workers": 1}
+    config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
+    tasks = make_tasks(config.tasks, seed)(0)
+    with make_grader(config) as grader:
+        trainer = Observed(Policy.load(config.policy), grader, config.training(seed))
+        recorder = Recorder(trainer, tasks.heldout, tasks.audit)
+
+        def watch(row: dict[str, Any]) -> None:
+            recorder(row)
+            if recorder.dead:
+                raise _Over
+
+        with contextlib.suppress(_Over):
+            run_campaign(trainer, tasks, Unguarded(samples=0), on_row=watch)
+    trace = {
+        "name": f"{name}-{seed}",
+        "seed": seed,
+        "config": {
+            "policy": config.policy.path,
+            "algorithm": config.algorithm.name,
+            "lr": config.optim.lr,
+            "warmup_steps": config.optim.warmup_steps,
+            "prompts": config.sampling.prompts,
+            "group_size": config.sampling.group_size,
+            "steps": config.campaign.steps,
+            "penalty": config.penalty.name,
+        },
+        "train_samples": config.sampling.prompts * config.sampling.group_size,
+        "tasks": len(tasks.heldout),
+        "pool": POOL,
+        "audit_samples": AUDIT_SAMPLES,
+        "rows": recorder.rows,
+    }
+    target = folder / f"{trace['name']}.json.gz"
+    unfinished = target.with_suffix(".part")
+    unfinished.write_bytes(gzip.compress(json.dumps(trace, separators=(",", ":")).encode()))
+    unfinished.rename(target)
+
+
+def missing(seeds: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """The runs that are not recorded yet, seed by seed."""
+    first, _, last = seeds.partition("-")
+    for seed in range(int(first), int(last or first) + 1):
+        for name in RUNS:
+            if not (folder / f"{name}-{seed}.json.gz").exists():
+                yield name, seed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0-7", help="first-last")
+    parser.add_argument("--out", type=Path, default=Path("runs/traces"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
+    parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help="record this run and nothing else")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        record(options.one[0], int(options.one[1]), options.out)
+        return
+
+    def launch(run: tuple[str, int]) -> None:
+        name, seed = run
+        command = [sys.executable, __file__, "--out", str(options.out), "--one", name, str(seed)]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        print(f"{name}, seed {seed}: {'recorded' if not done.returncode else done.stderr[-2000:]}", file=sys.stderr)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(launch, missing(options.seeds, options.out)))
+
+
+if __name__ == "__main__":
+    main()
