@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_care import CarePlanner, PlannerConfig
 from sr_cli.config import RunConfig, TasksConfig
+from sr_cli.schedule import Schedule
 from sr_core.campaign import CampaignTasks
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
@@ -111,6 +112,8 @@ def make_guard(config: RunConfig) -> Guard | None:
 
 def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
     """Who decides between campaigns."""
+    if config.controller.name == "schedule":
+        return Schedule(config.controller.budgets)
     if config.controller.name != "care":
         return None
     memory = config.controller.memory or str(folder / "memory.sqlite")

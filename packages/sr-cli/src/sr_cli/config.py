@@ -57,21 +57,27 @@ class TasksConfig:
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
     """Who controls the run. ``es`` reads ``mode`` and ``patience``; ``care`` reads ``version`` and ``memory``;
-    ``guard`` reads ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation`` and ``share``
-    (their meaning and defaults are ``sr_monitor.CollapseGuard``'s).
+    ``schedule`` reads ``budgets``, steps per campaign (the last one for all that follow); ``guard`` reads
+    ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation`` and ``share`` (their meaning and
+    defaults are ``sr_monitor.CollapseGuard``'s).
     """
 
-    name: Literal["none", "es", "care", "guard"] = "none"
+    name: Literal["none", "es", "care", "guard", "schedule"] = "none"
     mode: Literal["next_budget", "patience"] = "next_budget"
     patience: int = 3
     version: Literal["v1", "v2", "v3", "memory_only", "gate_only", "no_revision"] = "v2"
     memory: str = ""
+    budgets: list[int] = field(default_factory=list)
     false_alarm: float = 0.05
     margin: float = 0.10
     max_rollbacks: int = 3
     lr_factor: float = 0.5
     evaluation: Literal["full", "budget"] = "full"
     share: float = 0.3
+
+    def __post_init__(self) -> None:
+        good = all(budget >= 0 for budget in self.budgets) and (bool(self.budgets) or self.name != "schedule")
+        require(good, "controller.budgets", "must list steps per campaign, none negative, for 'schedule'", self.budgets)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ COMMANDS = {
     "grade": "Grade completions and print pass@k.",
     "sandbox": "See which walls stand here, or attack them.",
     "watch": "Judge runs, ours or another trainer's, from their logs.",
+    "study": "Compare arms over seeds, resumable.",
     "memory": "Look into CARE's memory.",
 }
 

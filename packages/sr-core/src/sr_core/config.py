@@ -53,6 +53,8 @@ def _fits(value: object, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return value in typing.get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if hint is float:  # TOML writes 1 for 1.0
@@ -65,6 +67,8 @@ def _fits(value: object, hint: Any) -> bool:
 def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) is list:
+        return f"a list, each item {_describe(typing.get_args(hint)[0])}"
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
     return {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}.get(

@@ -43,12 +43,16 @@ def write_figure(dirs: Sequence[Path | str], out: Path | str) -> None:
     runs = [run for folder in dirs for run in read_runs(folder)]
     figure = plot_curves(runs)
     for suffix in (".png", ".svg"):
-        target = Path(out).with_suffix(suffix)
-        try:
-            with target.open("wb") as file:
-                _save(figure, file, suffix[1:])
-        except OSError as error:
-            raise MonitorError(f"{target}: cannot be written, {error.strerror}; choose another place") from error
+        save_figure(figure, Path(out).with_suffix(suffix))
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write ``figure`` to ``target``, in the format of its suffix. The same figure gives the same bytes."""
+    try:
+        with target.open("wb") as file:
+            _save(figure, file, target.suffix[1:])
+    except OSError as error:
+        raise MonitorError(f"{target}: cannot be written, {error.strerror}; choose another place") from error
 
 
 def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float = 8.0, height: float = 4.2) -> Figure:
@@ -59,7 +63,7 @@ def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float =
     """
     if not runs:
         raise MonitorError("figure: at least one run is needed, got none")
-    figure, axes = _new_figure(width, height)
+    figure, axes = new_figure(width, height)
     for run, colour, marker, dash in zip(
         runs, itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(DASHES), strict=False
     ):
@@ -75,7 +79,7 @@ def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float =
 
 def plot_indicator(runs: Sequence[Run], name: str, *, width: float = 3.6, height: float = 2.1) -> Figure | None:
     """One training signal of every run over its steps; None where no run has it."""
-    figure, axes = _new_figure(width, height)
+    figure, axes = new_figure(width, height)
     drawn = False
     for run, colour, dash in zip(runs, itertools.cycle(COLOURS), itertools.cycle(DASHES), strict=False):
         points = [(x, r.signals[name]) for x, r in _placed(run) if name in r.signals]
@@ -97,7 +101,8 @@ def svg_text(figure: Figure) -> str:
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
-def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure in the style of all of them, and its axes; size in inches."""
     try:
         from matplotlib.figure import Figure  # not pyplot: no global state, no display
     except ImportError as error:

@@ -1,0 +1,31 @@
+"""Budgets fixed beforehand: what a controller that looks at nothing does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    steps: int
+    lr: float
+    action: str = "reuse"
+    penalty: float | None = None
+    reason: str = "budgets were fixed beforehand"
+
+
+class Schedule:
+    """A planner that gives campaign k ``budgets[k]`` steps, the last budget from then on; 0 holds the policy."""
+
+    def __init__(self, budgets: Sequence[int]) -> None:
+        self.budgets = list(budgets)
+
+    def plan(self, campaign: int, context: Mapping[str, Any]) -> _Plan:
+        return _Plan(steps=self.budgets[min(campaign, len(self.budgets) - 1)], lr=context["strategy"]["lr"])
+
+    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
+        """Nothing is learned."""

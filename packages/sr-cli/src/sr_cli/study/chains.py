@@ -1,0 +1,212 @@
+"""Running the chains of a study, several at a time, and keeping of each what can be looked at later.
+
+A chain runs as ``sr run`` in a folder under ``running/``; killed, it is resumed. When it is done, its compressed record
+goes to ``chains/REGIME/ARM-SEED.json.gz`` and the folder goes away. What has a record is not run again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sr_cli.study.arms import ARMS, REGIMES, Settings, copied_settings, settings_of
+from sr_core.errors import RunError
+from sr_core.store import write_json
+
+Record = dict[str, Any]
+SIGNALS = ("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """One arm under one seed in one regime."""
+
+    regime: str
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.regime}/{self.arm}-{self.seed}"
+
+    @property
+    def after(self) -> Chain | None:
+        """The chain that must be done before this one."""
+        other = ARMS[self.arm].after
+        return None if other is None else Chain(regime=self.regime, arm=other, seed=self.seed)
+
+
+def plan(regimes: Iterable[str], arms: Sequence[str], seeds: Sequence[int]) -> list[Chain]:
+    """All chains, seed by seed, so that a study cut short compares the same seeds; ``arms`` in their order."""
+    return [
+        Chain(regime=regime, arm=arm, seed=seed)
+        for place, seed in enumerate(seeds)
+        for regime in regimes
+        for arm in arms
+        if place < ARMS[arm].seeds
+    ]
+
+
+class Study:
+    """The folder of a study: which chains it has, and running those that it lacks."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+        self._going: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        description = {"quick": quick, "regimes": {name: vars(regime) for name, regime in REGIMES.items()}}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            known = folder / "study.json"
+            if known.exists() and json.loads(known.read_text()) != description:
+                raise RunError(
+                    f"{str(folder)!r} holds a study with other settings (see its study.json): choose another --out"
+                )
+            write_json(known, description)
+        except (OSError, ValueError) as error:
+            raise RunError(f"the study's folder {str(folder)!r} cannot be used: {error}") from error
+
+    def path(self, chain: Chain) -> Path:
+        """Where the chain's record is, or will be."""
+        return self.folder / "chains" / f"{chain}.json.gz"
+
+    def record(self, chain: Chain) -> Record | None:
+        """The chain's record, or None where it has not been run."""
+        return read_record(self.path(chain)) if self.path(chain).exists() else None
+
+    def records(self) -> dict[str, dict[str, dict[int, Record]]]:
+        """All records, by regime, arm and seed."""
+        found: dict[str, dict[str, dict[int, Record]]] = {}
+        for regime in REGIMES:
+            for arm in ARMS:
+                for path in sorted((self.folder / "chains" / regime).glob(f"{arm}-*.json.gz")):
+                    record = read_record(path)
+                    found.setdefault(regime, {}).setdefault(arm, {})[record["seed"]] = record
+        return found
+
+    def run(self, chains: Sequence[Chain], *, workers: int, on_done: Callable[[Chain], None]) -> None:
+        """Run what is missing, ``workers`` chains at a time, a thread each. Raises RunError if one fails.
+
+        Interrupted, it ends the chains that are going; they have saved their state and go on next time.
+        """
+        pending: dict[Chain, Future[None]] = {}
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for chain in chains:
+                    if not self.path(chain).exists():
+                        # submitted after the one it waits for, so never before a free worker has taken that one
+                        before = pending.get(chain.after) if chain.after else None
+                        pending[chain] = pool.submit(self._run, chain, before)
+                for chain, future in pending.items():
+                    future.result()
+                    on_done(chain)
+            finally:
+                self._stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self._going):
+                    process.terminate()
+
+    def _run(self, chain: Chain, before: Future[None] | None) -> None:
+        if before is not None:
+            before.result()
+        if self._stopped:
+            return
+        folder = self.folder / "running" / str(chain)
+        if not (folder / "summary.json").exists():
+            if (folder / "run.json").exists():
+                command = ["resume", str(folder)]
+            else:
+                shutil.rmtree(folder, ignore_errors=True)  # it was killed before it had begun
+                preset, settings = settings_of(chain.regime, chain.arm, self.quick, self._copied(chain))
+                command = ["run", "--preset", preset, "--seed", str(chain.seed), "--out", str(folder)]
+                command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+            self._call(chain, command)
+        if self._stopped:
+            return
+        write_record(self.path(chain), condense(chain, folder))
+        shutil.rmtree(folder)
+
+    def _copied(self, chain: Chain) -> Settings:
+        if chain.after is None:
+            return {}
+        other = self.record(chain.after)
+        if other is None:
+            raise RunError(f"{chain} copies what {chain.after} did, which has not been run: add that arm")
+        steps = [campaign["steps"] for campaign in other["summary"]["campaigns"]]
+        return copied_settings(chain.arm, steps, sum(other["evaluated"]), chain.seed)
+
+    def _call(self, chain: Chain, command: Sequence[str]) -> None:
+        # one thread each: policies this small do not fill two, and a sum must not depend on the machine's cores
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sr_cli", *command],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._going.add(process)
+        errors = process.communicate()[1]
+        self._going.discard(process)
+        if process.returncode and not self._stopped:
+            last = [text for text in errors.splitlines() if text.strip()][-1:]
+            raise RunError(f"the chain {chain} failed ({' '.join(last).removeprefix('sr: ')}); run the study again")
+
+
+def condense(chain: Chain, folder: Path) -> Record:
+    """What is kept of a finished run: description, summary, and its rows as columns, signals to four digits."""
+    run = json.loads((folder / "run.json").read_text())
+    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    acted = [row for row in rows if row["decision"]["action"] != "continue"]
+    training = sum(row["seconds"][phase] for row in rows for phase in ("rollout", "grade", "update"))
+    return {
+        "regime": chain.regime,
+        "arm": chain.arm,
+        "seed": chain.seed,
+        **{key: run[key] for key in ("config", "versions", "device", "threads", "isolation")},
+        "summary": json.loads((folder / "summary.json").read_text()),
+        "campaign": [row["campaign"] for row in rows],
+        "step": [row["step"] for row in rows],
+        "heldout": [row["heldout_passes"] and sum(row["heldout_passes"]) for row in rows],
+        "se": [_short(row["heldout_se"]) for row in rows],
+        "evaluated": [int(row["heldout_passes"] is not None) for row in rows],
+        "evaluation_samples": sum(row["evaluation_samples"] for row in rows),
+        "training_samples": sum(row["sampled_tokens"] is not None for row in rows)
+        * run["config"]["sampling"]["prompts"]
+        * run["config"]["sampling"]["group_size"],
+        "signals": {name: [_short(row[name]) for row in rows] for name in SIGNALS},
+        "seconds": {"training": round(training, 1), "evaluate": round(sum(r["seconds"]["evaluate"] for r in rows), 1)},
+        "decisions": [
+            {"campaign": row["campaign"], "step": row["step"]}
+            | {key: row["decision"][key] for key in ("action", "rule", "to_step", "reason")}
+            for row in acted
+        ],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Whole or not at all; the same record gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0))
+    part.replace(path)
+
+
+def read_record(path: Path) -> Record:
+    """A record of ``write_record``. Raises RunError where it is damaged."""
+    try:
+        record: Record = json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError) as error:
+        raise RunError(f"the record {str(path)!r} is damaged ({error}): remove it and run the study again") from error
+    return record

@@ -1,0 +1,160 @@
+"""The study written down: tables in Markdown beside the paper's numbers, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sr_cli.study.arms import ARMS, MAIN_REGIMES, REGIMES
+from sr_cli.study.chains import Record
+from sr_cli.study.results import Records, trajectories
+from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# arXiv 2606.21090, end of chain, percent: 3B (fragile), 7B (rich)
+PAPER: Mapping[str, tuple[str, str]] = {
+    "naive": ("4.9 [2.1, 9.5]", "11.8 [5.2, 18.3]"),
+    "care_v2": ("9.5 [6.3, 12.7]", "13.8 [2.8, 27.3]"),
+    "es": ("–", "22.2 [14.1, 28.0]"),
+    "grpo": ("6.8", "20.7 [15.7, 25.1]"),
+    "grpo_care": ("4.7", "20.4"),
+    "grpo_es": ("–", "17.0 [0.0, 28.1]"),
+}
+Arms = Mapping[str, Mapping[str, Any]]
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """All tables of a study, in Markdown."""
+    parts = []
+    for regime, found in results["regimes"].items():
+        where = REGIMES[regime]
+        parts.append(f"## Regime `{regime}`: preset {where.preset}, learning rate {where.lr:g}\n")
+        parts.append("\n".join(_ends(regime, found["arms"])) + "\n")
+        parts.append("\n".join(_campaigns(found["arms"])) + "\n")
+        parts.append("\n".join(_costs(found["arms"])) + "\n")
+    return "\n".join(parts)
+
+
+def _ends(regime: str, arms: Arms) -> Iterator[str]:
+    yield "End of chain: audited pass@1 in percent, with 95% intervals over seeds; differences are paired by seed\n"
+    yield "| arm | end | over naive | over ES | over GRPO | seeds | of its hindsight oracle | worst campaign | paper |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name, arm in _best_first(arms):
+        paper = PAPER.get(name, ("", ""))[regime.startswith("rich")] if regime in MAIN_REGIMES else ""
+        cells = [
+            ARMS[name].label,
+            f"{percent(arm['end'])} [{percent(arm['ci'][0])}, {percent(arm['ci'][1])}]",
+            *(_difference(arm.get(f"over_{other}")) if other != name else "" for other in ("naive", "es", "grpo")),
+            str(len(arm["per_seed"])),
+            f"{percent(arm['share_of_hindsight'])} of {percent(arm['hindsight'])}",
+            f"{100 * arm['worst_campaign']:+.1f}",
+            paper,
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _campaigns(arms: Arms) -> Iterator[str]:
+    yield "Campaigns: means; gap = peak - end; collapsed: a gap above 20 points. Onset (step) and the largest single"
+    yield "step of the fall are medians of the curves that collapsed; the last two columns are the noise null's\n"
+    yield "| arm | peak | end | gap | collapsed | trace oracle | onset | one-step share | noise's gap | real falls |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for name, arm in _best_first(arms):
+        onset = "–" if arm["onset"] is None else f"{arm['onset']:.0f}"
+        cells = [
+            ARMS[name].label,
+            *(percent(arm[key]) for key in ("peak", "campaign_end", "gap", "collapse_rate", "trace_oracle")),
+            onset,
+            *(percent(arm[key]) for key in ("one_step_share", "null_gap", "real_falls")),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _costs(arms: Arms) -> Iterator[str]:
+    yield "Cost of a chain: gradient steps, samples to train on, samples to decide by (what was drawn for these tables"
+    yield "only is not counted), seconds of training and of evaluation on one thread\n"
+    yield "| arm | steps | training samples | evaluation samples | training s | evaluation s | roll-backs | per 100 |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, arm in _best_first(arms):
+        decides = ARMS[name].decides
+        gain = "–" if arm["per_100_steps"] is None else f"{100 * arm['per_100_steps']:+.1f}"
+        cells = [
+            ARMS[name].label,
+            f"{arm['steps']:.0f}",
+            f"{arm['training_samples']:,.0f}",
+            f"{arm['evaluation_samples']:,.0f}" if decides else "0",
+            f"{arm['seconds']:.0f}",
+            f"{arm['evaluation_seconds']:.0f}" if decides else "0",
+            f"{arm['rollbacks']:.1f}",
+            gain,
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one digit, a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _difference(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{100 * interval[0]:+.1f} [{100 * interval[1]:+.1f}, {100 * interval[2]:+.1f}]"
+
+
+def _best_first(arms: Arms) -> list[tuple[str, Mapping[str, Any]]]:
+    return sorted(arms.items(), key=lambda item: -item[1]["end"])
+
+
+def figures(results: Mapping[str, Any], records: Records, folder: Path) -> list[str]:
+    """Draw ``arms-REGIME`` and ``campaigns-REGIME`` as PNG into ``folder``; returns the names of the files."""
+    names = []
+    for regime, found in results["regimes"].items():
+        figure, axes = new_figure(8.0, 1.2 + 0.3 * len(found["arms"]))
+        _draw_ends(axes, found["arms"])
+        names.append(f"arms-{regime}.png")
+        save_figure(figure, folder / names[-1])
+        figure, axes = new_figure(8.0, 4.2)
+        _draw_campaigns(axes, records[regime])
+        names.append(f"campaigns-{regime}.png")
+        save_figure(figure, folder / names[-1])
+    return names
+
+
+def _draw_ends(axes: Axes, arms: Arms) -> None:
+    """One line per arm: mean and interval, a dot per seed, the hindsight oracle as a tick."""
+    ranked = _best_first(arms)[::-1]
+    for y, (name, arm) in enumerate(ranked):
+        colour = COLOURS[1] if name.startswith("guard") else COLOURS[0]
+        axes.plot([100 * bound for bound in arm["ci"]], [y, y], color=colour, linewidth=2.4)
+        axes.plot([100 * arm["end"]], [y], marker="o", color=colour, markersize=6)
+        values = [100 * value for value in arm["per_seed"].values()]
+        axes.plot(values, [y + 0.22] * len(values), linestyle="none", marker="o", markersize=2.6, color=INK, alpha=0.5)
+        axes.plot([100 * arm["hindsight"]], [y], marker="|", markersize=12, color=INK)
+    axes.set_yticks(range(len(ranked)), [ARMS[name].label for name, _ in ranked])
+    axes.set_xlim(left=0)
+    axes.set_xlabel(
+        "audited pass@1 at the end of the chain (%); | best checkpoint of the same chain, chosen afterwards"
+    )
+
+
+def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> None:
+    """Held-out pass@1 by step of a campaign, mean over campaigns and seeds."""
+    shown = [name for name in ("naive", "grpo", "es", "guard") if arms.get(name)]
+    for name, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
+        by_step: dict[int, list[float]] = {}
+        for record in arms[name].values():
+            for curve in trajectories(record):
+                for step, value in zip(curve.steps, curve.pass1_E, strict=True):
+                    by_step.setdefault(step, []).append(float(value))
+        steps = sorted(by_step)
+        means = [100 * float(np.mean(by_step[step])) for step in steps]
+        axes.plot(steps, means, color=colour, linestyle=dash, linewidth=1.8, label=ARMS[name].label)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("gradient steps of the campaign")
+    axes.set_ylabel("held-out pass@1 (%), mean over campaigns")
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
