@@ -41,26 +41,26 @@ from sr_core.update import UpdateResult
 POOL = 32  # samples per held-out task and step
 AUDIT_SAMPLES = 4  # per audit task and step
 DEAD = 0.02  # held-out pass@1 below which a policy is dead ...
-DEAD_STEPS = 5  # ... and after how many such steps the recording ends
+DEAD_STEPS = 4  # ... and after how many such steps the recording ends
 KNOWN = 2  # right answers per held-out task whose likelihood is followed
 SIGNALS = ("train_reward", "entropy", "grad_norm", "length", "truncated", "zero_std_groups", "unique_share", "loss")
 
-# name -> preset and what differs from it; 8 prompts of 16 samples and a warm-up of 10 steps where nothing is said
+# name -> preset and what differs from it; where nothing is said, 20 steps of 8 prompts x 16
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "rich-reinforce-3e-3": ("testbed", {"optim.lr": 3e-3}),
-    "rich-reinforce-1e-3": ("testbed", {"optim.lr": 1e-3}),
-    "rich-reinforce-3e-4": ("testbed", {"optim.lr": 3e-4, "campaign.steps": 20}),
-    "fragile-reinforce-1e-3": ("testbed-fragile", {"optim.lr": 1e-3}),
+    "rich-reinforce-1e-3": ("testbed", {"optim.lr": 1e-3, "campaign.steps": 30}),
+    "rich-reinforce-3e-4": ("testbed", {"optim.lr": 3e-4}),
+    "fragile-reinforce-1e-3": ("testbed-fragile", {"optim.lr": 1e-3, "campaign.steps": 30}),
     "rich-grpo-2e-3": ("testbed", {"optim.lr": 2e-3, "algorithm.name": "grpo"}),
     "fragile-reinforce-3e-3": ("testbed-fragile", {"optim.lr": 3e-3}),
-    "rich-hardly-moving": ("testbed", {"optim.lr": 1e-5, "campaign.steps": 20}),
+    "rich-hardly-moving": ("testbed", {"optim.lr": 1e-5}),
     "rich-reinforce-2e-3": ("testbed", {"optim.lr": 2e-3}),
     "fragile-grpo-1e-3": ("testbed-fragile", {"optim.lr": 1e-3, "algorithm.name": "grpo"}),
     "rich-wapo-2e-3": ("testbed", {"optim.lr": 2e-3, "algorithm.name": "wapo"}),
     "rich-kl-1e-3": ("testbed", {"optim.lr": 1e-3, "penalty.name": "kl", "penalty.coefficient": 0.05}),
-    "fragile-rloo-3e-4": ("testbed-fragile", {"optim.lr": 3e-4, "algorithm.name": "rloo", "campaign.steps": 20}),
+    "fragile-rloo-3e-4": ("testbed-fragile", {"optim.lr": 3e-4, "algorithm.name": "rloo"}),
 }
-USUAL = {"sampling.prompts": 8, "optim.warmup_steps": 10, "campaign.steps": 30}
+USUAL = {"sampling.prompts": 8, "optim.warmup_steps": 10, "campaign.steps": 20, "tasks.audit": 100}
 
 
 class Observed(Trainer):

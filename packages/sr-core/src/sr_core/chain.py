@@ -33,6 +33,7 @@ def run_chain(
     for campaign in range(first, trainer.config.campaign.count):
         if checkpoint is None:
             plan = _plan(trainer, planner, campaign, summaries)
+            plan["lr"] *= getattr(guard, "lr_scale", 1.0)
             trainer.begin_campaign(lr=plan["lr"], penalty=plan["penalty"])
         else:
             plan = checkpoint.state["notes"]["plan"]

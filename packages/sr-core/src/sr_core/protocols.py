@@ -70,7 +70,8 @@ class Guard(Protocol):
     """Watches one campaign: asks for evaluations, is told their results, decides. Same history, same answer.
 
     One whose roll-backs keep the optimizer says so in an attribute ``reset_optimizer = False``: its held steps then
-    keep their moments, too. Without it a roll-back leaves the moments as they are.
+    keep their moments, too. Without it a roll-back leaves the moments as they are. One that has learned of too high a
+    learning rate says so in an attribute ``lr_scale``, by which a chain multiplies that of the next campaign.
     """
 
     def begin(self, campaign: int, steps: int) -> int:

@@ -2,8 +2,9 @@
 
 Evidence comes in two stages. Every evaluation is compared with the best step so far; the best of many noisy
 evaluations is flattered, and the look that raises suspicion is slandered, so this comparison only ever
-*suspects*. A suspicion is settled on fresh samples of both policies, which were not there when either was
-chosen: under a policy that has not fallen, the k-th such test of a campaign errs with probability of about
+*suspects*. A suspicion is settled on fresh samples, which were not there when either policy was chosen: of the
+best step, of the suspicious one, and, as long as the suspicion lasts, the looks at the steps after it. Under a
+policy that has not fallen, the k-th such test of a campaign errs with probability of about
 0.9 false_alarm / (k (k+1)), and these sum to 0.9 false_alarm, whatever the number of looks, the design, or the
 shape of the curve before. The rest pays for falls too large to need fresh samples, or where none can be had; a
 loop that never asks spends the whole rate there. "About": the tests are normal approximations with variances
@@ -98,8 +99,16 @@ class CollapseGuard:
         """A campaign of at most ``steps`` gradient steps starts; the guard grants them all."""
         if steps < 0:
             raise MonitorError(f"guard: steps must not be negative, got {steps}")
-        self._c = CampaignState(number=campaign, steps=steps)
+        self._c = CampaignState(number=campaign, steps=steps, lr_scale=self._c.lr_scale)
         return steps
+
+    @property
+    def lr_scale(self) -> float:
+        """What the learning rate of the next campaign is to be multiplied by: the factors of all alarms so far.
+
+        A rate that made one campaign fall would make the next one fall, too.
+        """
+        return self._c.lr_scale
 
     def ask(self, step: int) -> Request | None:
         """The evaluation wanted now, or None. Call again after each ``tell``."""
@@ -109,8 +118,9 @@ class CollapseGuard:
             due = step % self.every == 0 or step == c.steps
             affordable = c.spent + plan.probe_cost <= plan.bank
             return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if due and affordable else None
-        missing = [wanted for wanted in c.wanted if wanted not in c.fresh] if step == c.looked else []
-        return Request(step=missing[0], samples=c.wanted_samples, fresh=True) if missing else None
+        if step != c.looked or not c.wanted:
+            return None
+        return Request(step=c.wanted[0], samples=c.wanted_samples, fresh=True)
 
     def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None:
         """Passing samples of each task (of ``tasks``, or of all), out of ``samples`` each, at ``step``."""
@@ -125,8 +135,11 @@ class CollapseGuard:
             raise MonitorError(
                 f"guard: step {step} is no longer of interest; answer requests, they name steps in {sorted(c.counts)}"
             )
+        c.wanted = tuple(other for other in c.wanted if other != step)
         c.fresh[step] = c.fresh[step] + counts if step in c.fresh else counts
         c.counts[step] = c.counts[step] + counts
+        if c.suspected is not None and step == c.looked:
+            c.since.append(counts)
         if step in c.scores:
             c.scores[step] = c.counts[step].pass1_on(self._plan().probe)
 
@@ -163,7 +176,7 @@ class CollapseGuard:
     def _look(self, step: int, counts: Counts) -> None:
         """The first samples of a new step: score the step before it, and say what is wanted afresh."""
         c = self._c
-        c.counts[step], c.fresh, c.suspected = counts, {}, None
+        c.counts[step] = counts
         rate, variance = counts.pass1_on(self._plan().probe), counts.variance_on(self._plan().probe)
         if not c.scores:
             c.start = step
@@ -171,13 +184,37 @@ class CollapseGuard:
         else:
             c.looks += 1
             self._score_previous(rate, variance)
-            best = c.best()
-            seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
-            c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
+            self._suspect(rate, counts)
         c.rates[step] = (rate, variance)
         c.rates = dict(list(c.rates.items())[-2:])
         c.looked = step
         self._want_fresh(step)
+
+    def _suspect(self, rate: float, counts: Counts) -> None:
+        """Keep up a suspicion that this look (pass@1 ``rate``) does not speak against, else see whether it raises one.
+
+        What is seen while a suspicion lasts had no part in raising it, so it is evidence.
+        """
+        c, best = self._c, self._c.best()
+        if c.suspected == best and best in c.fresh:
+            c.fresh = {best: c.fresh[best]}
+            c.since.append(counts)
+            if fall(c.fresh[best], self._lately()).z(self.margin) > 0:
+                return
+        seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
+        c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
+        c.fresh, c.since = {}, []
+
+    def _lately(self) -> Counts:
+        """The evidence since the suspicion: the last looks that together have the samples of a closer one."""
+        c, plan = self._c, self._plan()
+        enough = plan.look_samples * (c.tasks or 1)
+        pooled = c.since[-1]
+        for counts in c.since[-2::-1]:
+            if pooled.samples_M.sum() >= enough:
+                break
+            pooled = pooled + counts
+        return pooled
 
     def _score_previous(self, rate: float, variance: float) -> None:
         """Smooth the look before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
@@ -201,8 +238,8 @@ class CollapseGuard:
     def _want_fresh(self, step: int) -> None:
         """Fresh samples of both sides of a suspicion; at the last step, of every step that may be the best."""
         c, plan = self._c, self._plan()
-        c.wanted = (c.suspected, step) if c.suspected is not None else ()
-        if step == c.steps and not c.wanted:
+        c.wanted = (c.suspected, step) if c.suspected is not None and not c.since else ()
+        if step == c.steps and c.suspected is None:
             best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
             close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
             c.wanted = tuple(close) if len(close) > 1 else ()
@@ -230,13 +267,13 @@ class CollapseGuard:
         """Compare on fresh samples where there are any, else on what there is, more strictly."""
         c = self._c
         reference = c.suspected if c.suspected is not None else c.best()
-        confirmed = c.suspected is not None and {reference, step} <= set(c.fresh)
+        confirmed = c.suspected is not None and reference in c.fresh and bool(c.since)
         if c.looks == 0 or reference == step:
             return Decision(action="continue", rule="fall", reason=f"Step {step} is the first look.")
         if confirmed:
             c.tests += 1
             level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
-            seen, source = fall(c.fresh[reference], c.fresh[step]), "on fresh samples of both"
+            seen, source = fall(c.fresh[reference], self._lately()), "on samples drawn since it was suspected"
         else:
             # Any of the looks so far may have become the reference, hence the division by their number.
             share = UNCONFIRMED_SHARE if c.asked else 1.0
@@ -255,6 +292,7 @@ class CollapseGuard:
         """Roll back to the step that would be kept, or stop where that is no use any more."""
         c = self._c
         to = self.kept()
+        c.lr_scale *= self.lr_factor
         last = c.steps is not None and step >= c.steps
         if last or c.rollbacks >= self.max_rollbacks:
             spent = "the campaign ends here" if last else f"{c.rollbacks} roll-backs are spent"
@@ -285,7 +323,7 @@ class CollapseGuard:
         c.keep_only(c.scores)
         again = c.counts.get(step)
         c.rates = {} if again is None else {step: (again.pass1_on(probe), again.variance_on(probe))}
-        c.suspected, c.wanted = None, ()
+        c.suspected, c.wanted, c.fresh, c.since = None, (), {}, []
 
     # -- persistence -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Of the samples a campaign may spend on evaluations: this part for the probes at every step ...
-PROBE_PART = 0.5
+PROBE_PART = 0.6
 # ... and this part for one closer look at one policy; a suspicion takes two of them, the end two or three.
 LOOK_PART = 0.12
 FEWEST_PROBED = 8

@@ -20,18 +20,20 @@ class CampaignState:
     spent: int = 0  # samples told, tasks times samples per task
     tasks: int | None = None  # held-out tasks
     counts: dict[int, Counts] = field(default_factory=dict)  # all samples of the steps still of interest
-    fresh: dict[int, Counts] = field(default_factory=dict)  # those drawn after the look at `looked`
+    fresh: dict[int, Counts] = field(default_factory=dict)  # those drawn after the last look, or suspicion of the step
+    since: list[Counts] = field(default_factory=list)  # of the policies since the suspicion, oldest first
     scores: dict[int, float] = field(default_factory=dict)  # robust pass@1 of the start and of the peak
     rates: dict[int, tuple[float, float]] = field(default_factory=dict)  # the last two looks on this branch
     drift: float | None = None  # variance by which pass@1 moves from look to look
     start: int = 0
     looked: int = -1  # the last evaluated step
     looks: int = 0  # after the first
-    suspected: int | None = None  # the step the last look seems to have fallen from
+    suspected: int | None = None  # the step that the last looks seem to have fallen from
     wanted: tuple[int, ...] = ()  # steps to be sampled afresh before the decision
     wanted_samples: int = 0  # per task
     tests: int = 0  # comparisons on fresh samples so far
     rollbacks: int = 0
+    lr_scale: float = 1.0  # what all roll-backs so far, of earlier campaigns too, have left of the learning rate
 
     def best(self) -> int:
         """The scored step with the highest score; the later of equals, which kept more of the training."""
@@ -44,7 +46,7 @@ class CampaignState:
         state = dict(vars(self))
         for name in _BY_STEP:  # JSON has no integer keys
             state[name] = [[step, _plain(value)] for step, value in state[name].items()]
-        return {**state, "wanted": list(self.wanted)}
+        return {**state, "wanted": list(self.wanted), "since": [counts.to_json() for counts in self.since]}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> CampaignState:
@@ -56,7 +58,8 @@ class CampaignState:
         for name in ("counts", "fresh"):
             back[name] = {step: Counts.from_json(value) for step, value in back[name].items()}
         back["rates"] = {step: tuple(rate) for step, rate in back["rates"].items()}
-        return cls(**{**state, **back, "wanted": tuple(state["wanted"])})
+        since = [Counts.from_json(value) for value in state["since"]]
+        return cls(**{**state, **back, "wanted": tuple(state["wanted"]), "since": since})
 
 
 _BY_STEP = ("counts", "fresh", "scores", "rates")
