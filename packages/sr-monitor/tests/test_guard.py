@@ -98,6 +98,43 @@ def test_without_older_policies_step_alone_finds_a_large_fall() -> None:
     assert decision.value > decision.limit
 
 
+def test_the_next_campaign_starts_at_the_rate_that_alarms_have_left() -> None:
+    def collapsing(step: int, truth_M: np.ndarray, lr: float) -> np.ndarray:
+        return truth_M * (1 - 0.8 * lr)
+
+    rng = np.random.default_rng(3)
+    start_M = tasks_of(30, rng, 0.6)
+    guard = CollapseGuard(max_rollbacks=1, lr_factor=0.5)
+    assert guard.lr_scale == 1.0
+    play(guard, collapsing, start_M, 30, rng)
+    assert guard.lr_scale == 0.25  # the roll-back's, and that of the alarm which ended the campaign
+    guard.begin(1, 30)
+    assert guard.lr_scale == 0.25
+
+
+def test_a_campaign_that_ends_below_its_best_lowers_the_next_ones_rate_without_an_alarm() -> None:
+    lowered = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(30, rng, 0.5)
+        guard = CollapseGuard(margin=0.2)
+        played = play(guard, curve([0.5, 0.55, 0.6, 0.6, 0.55, 0.52, 0.48], start_M), start_M, 6, rng)
+        assert played.alarms == 0
+        lowered += guard.lr_scale == 0.5
+    assert lowered >= 18
+
+
+def test_a_steady_policy_seldom_lowers_the_rate() -> None:
+    lowered = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(30, rng, 0.5)
+        guard = CollapseGuard()
+        play(guard, curve([0.5] * 21, start_M), start_M, 20, rng)
+        lowered += guard.lr_scale < 1
+    assert lowered <= 15
+
+
 def budgeted(seed: int, means: list[float], tasks: int = 30, **options: float) -> tuple[Played, int]:
     """A campaign under a guard on a budget, and what its training steps draw."""
     rng = np.random.default_rng(seed)

@@ -104,9 +104,10 @@ class CollapseGuard:
 
     @property
     def lr_scale(self) -> float:
-        """What the learning rate of the next campaign is to be multiplied by: the factors of all alarms so far.
+        """What the learning rate of the next campaign is to be multiplied by.
 
-        A rate that made one campaign fall would make the next one fall, too.
+        It takes the factor of every alarm, and of every campaign that ended below its best policy: a rate that made one
+        campaign fall would make the next one fall, too.
         """
         return self._c.lr_scale
 
@@ -154,7 +155,7 @@ class CollapseGuard:
         decision = self._judge(step)
         if decision.action == "continue":
             if step == c.steps and c.fresh:
-                self._run_off()
+                self._run_off(step)
             c.keep_only({*c.scores, step})
         return decision
 
@@ -242,18 +243,25 @@ class CollapseGuard:
         if step == c.steps and c.suspected is None:
             best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
             close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
-            c.wanted = tuple(close) if len(close) > 1 else ()
+            c.wanted = tuple(sorted({*close, step})) if {*close} != {step} else ()
         if c.wanted:
             ahead = 0 if c.steps is None else c.steps - step
             c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(c.wanted))
             c.wanted = c.wanted if c.wanted_samples else ()
 
-    def _run_off(self) -> None:
-        """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them."""
+    def _run_off(self, step: int) -> None:
+        """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them.
+
+        Where the last policy turns out below the one that is kept, be it by less than raises an alarm, the rate was too
+        high to stay there.
+        """
         c = self._c
         floor = {c.start: c.scores[c.start]} if self.floor else {}
         c.scores = floor | {step: c.counts[step].pass1 for step in c.fresh}
         c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
+        best, last = c.fresh.get(c.best()), self._lately() if c.since else c.fresh.get(step)
+        if best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z:
+            c.lr_scale *= self.lr_factor
 
     def _plan(self) -> Plan:
         c = self._c

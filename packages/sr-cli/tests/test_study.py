@@ -1,0 +1,196 @@
+"""The study: its arms can be configured, its chains run, resume and are not run twice, its numbers are the chains'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sr_cli.commands.study import command
+from sr_cli.config import load_config
+from sr_cli.study import arms as choices
+from sr_cli.study.chains import Chain, Record, Study, plan, read_record, write_record
+from sr_cli.study.pages import figures, tables
+from sr_cli.study.results import end, hindsight, judge
+from sr_core.errors import ConfigError, RunError
+
+TINY = {
+    "campaign.count": 2,
+    "campaign.steps": 2,
+    "sampling.prompts": 2,
+    "sampling.group_size": 2,
+    "tasks.train": 4,
+    "tasks.heldout": 3,
+    "tasks.audit": 3,
+    "evaluate.samples": 2,
+    "evaluate.audit_samples": 2,
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choices, "QUICK", TINY)
+
+
+def study(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("regime", choices.REGIMES)
+def test_every_arm_is_a_valid_configuration(regime: str) -> None:
+    for name, arm in choices.ARMS.items():
+        copied = choices.copied_settings(name, [4, 20, 7], 33, 0) if arm.copies else {}
+        preset, settings = choices.settings_of(regime, name, False, copied)
+        config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
+        assert config.optim.lr == choices.REGIMES[regime].lr
+        assert (config.campaign.count, config.campaign.steps) == (10, 20)
+
+
+def test_controls_copy_what_the_other_arm_did() -> None:
+    steps = [20, 4, 7, 7]
+    assert choices.copied_settings("fixed_budget", steps, 42, 0) == {"controller.budgets": [10] * 4}  # mean 9.5
+    shuffled = choices.copied_settings("random_stop", steps, 42, 0)["controller.budgets"]
+    assert sorted(shuffled) == sorted(steps)
+    assert choices.copied_settings("best_of_n", steps, 16, 0) == {"evaluate.every": 5}  # 80 steps, 16 evaluations
+
+
+def test_an_arm_that_copies_brings_the_one_it_copies_first() -> None:
+    assert choices.arms_named(["random_stop", "naive"]) == ["naive", "es", "random_stop"]
+    with pytest.raises(ConfigError, match="did you mean 'naive'"):
+        choices.arms_named(["naiv"])
+
+
+def test_a_study_cut_short_has_the_same_seeds_of_all_arms() -> None:
+    chains = plan(["rich", "fragile"], ["naive", "ewc"], [0, 1, 2, 3])
+    assert [str(chain) for chain in chains[:4]] == ["rich/naive-0", "rich/ewc-0", "fragile/naive-0", "fragile/ewc-0"]
+    assert sum(chain.arm == "ewc" for chain in chains) == 2 * 3  # controls take three seeds
+    assert sum(chain.arm == "naive" for chain in chains) == 2 * 4
+
+
+@pytest.mark.usefixtures("tiny")
+def test_chains_run_once_and_are_written_down(tmp_path: Path) -> None:
+    found = Study(tmp_path, quick=True)
+    chains = plan(["rich"], ["es", "fixed_budget"], [0])
+    done: list[Chain] = []
+    found.run(chains, workers=2, on_done=done.append)
+    assert done == chains
+    assert not any((tmp_path / "running").rglob("run.json"))
+    before = {chain: found.path(chain).read_bytes() for chain in chains}
+    Study(tmp_path, quick=True).run(chains, workers=1, on_done=done.append)
+    assert done == chains
+    assert {chain: found.path(chain).read_bytes() for chain in chains} == before
+    steps = [campaign["steps"] for campaign in read_record(found.path(chains[0]))["summary"]["campaigns"]]
+    copied = read_record(found.path(chains[1]))
+    assert copied["config"]["controller"]["budgets"] == [round(sum(steps) / 2)] * 2
+    shown = study("--quick", "--rebuild", "--seeds", "0", "--arms", "es", "--out", tmp_path, "--json")
+    assert shown.exit_code == 0, shown.output
+    results = json.loads(shown.stdout.splitlines()[-1])
+    assert results == json.loads((tmp_path / "results.json").read_text())
+    es = results["regimes"]["rich"]["arms"]["es"]
+    assert set(es) >= {"end", "ci", "per_seed", "gap", "hindsight", "steps", "evaluation_samples", "seconds"}
+    assert es["end"] == end(found.records()["rich"]["es"][0])
+    assert es["steps"] == sum(steps)
+    for name in ("arms-rich.png", "campaigns-rich.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+        assert f"![{name[:-4]}]({name})" in (tmp_path / "RESULTS.md").read_text()
+
+
+def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> None:
+    found = Study(tmp_path, quick=True)
+    chain = Chain(regime="rich", arm="naive", seed=0)
+    folder = tmp_path / "running" / str(chain)
+    folder.mkdir(parents=True)
+    row = {"campaign": 0, "step": 0, "heldout_passes": [1, 0], "heldout_se": 0.123456, "evaluation_samples": 4}
+    row |= dict.fromkeys(("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups"))
+    row |= {"grad_norm": None, "lr": 0.1, "sampled_tokens": None}
+    row |= {"seconds": dict.fromkeys(("rollout", "grade", "update", "evaluate"), 1.0)}
+    row |= {"decision": {"action": "continue", "rule": "none", "to_step": None, "reason": "no guard"}}
+    run = {"config": {"sampling": {"prompts": 2, "group_size": 2}}, "versions": {}, "device": "cpu", "threads": 1}
+    (folder / "run.json").write_text(json.dumps(run | {"isolation": "full"}))
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "summary.json").write_text("{}")
+    found.run([chain], workers=1, on_done=lambda _: None)
+    record = found.record(chain)
+    assert record is not None
+    assert (record["heldout"], record["se"], record["seconds"]) == ([1], [0.1235], {"training": 3.0, "evaluate": 1.0})
+    assert not folder.exists()
+
+
+def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -> Record:
+    """A record as a chain of three-step campaigns with these audited starts, peaks, ends and kept ones leaves it."""
+    campaigns: list[dict[str, Any]] = [
+        {"campaign": i, "steps": 3, "audit": dict(zip(("start", "peak", "end", "kept"), audit, strict=True))}
+        for i, audit in enumerate(audits)
+    ]
+    rows = len(audits) * 4
+    return {
+        "regime": "rich",
+        "arm": arm,
+        "seed": seed,
+        "config": {"tasks": {"heldout": 10}, "evaluate": {"samples": 16}},
+        "summary": {"campaigns": campaigns},
+        "campaign": [i for i in range(len(audits)) for _ in range(4)],
+        "step": [0, 1, 2, 3] * len(audits),
+        "heldout": [40, 80, 100, 10] * len(audits),
+        "se": [0.03] * rows,
+        "evaluated": [1] * rows,
+        "evaluation_samples": 640,
+        "training_samples": 384,
+        "seconds": {"training": 5.0, "evaluate": 2.0},
+        "decisions": [{"action": "roll_back"}],
+    }
+
+
+def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
+    naive = [(0.3, 0.6, 0.1, 0.1), (0.1, 0.2, 0.0, 0.0)]
+    guard = [(0.3, 0.5, 0.5, 0.5), (0.5, 0.7, 0.6, 0.68)]
+    records = {
+        "rich": {
+            "naive": {0: made("naive", 0, naive), 1: made("naive", 1, naive)},
+            "guard": {0: made("guard", 0, guard), 1: made("guard", 1, guard)},
+        }
+    }
+    arms = judge(records)["regimes"]["rich"]["arms"]
+    assert arms["naive"]["end"] == 0.0
+    assert arms["naive"]["gap"] == pytest.approx((0.5 + 0.2) / 2)
+    assert arms["naive"]["collapse_rate"] == 0.5  # a gap of exactly 0.20 is none
+    assert arms["naive"]["worst_campaign"] == pytest.approx(-0.2)
+    assert arms["guard"]["hindsight"] == pytest.approx(0.7)
+    assert hindsight(records["rich"]["guard"][0]) == pytest.approx(0.7)
+    assert arms["guard"]["share_of_hindsight"] == pytest.approx(0.68 / 0.7)
+    assert arms["guard"]["trace_oracle"] == pytest.approx((0.5 + 0.7) / 2)
+    assert arms["guard"]["over_naive"] == pytest.approx([0.68, 0.68, 0.68, 2])
+    assert arms["guard"]["per_100_steps"] == pytest.approx(100 * 0.38 / 6)
+    assert arms["naive"]["real_falls"] == 1.0
+    assert arms["naive"]["onset"] == 3
+    assert 0 < arms["naive"]["null_gap"] < 0.2
+    text = tables({"regimes": {"rich": {"arms": arms}}})
+    assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
+    assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == ["arms-rich.png", "campaigns-rich.png"]
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    for arguments, rule in (
+        (["--arms", "nave"], "unknown arm 'nave': did you mean 'naive'?"),
+        (["--regimes", "poor"], "unknown regime 'poor'"),
+    ):
+        result = study(*arguments, "--out", tmp_path / "study")
+        assert isinstance(result.exception, ConfigError)
+        assert rule in str(result.exception)
+    assert "--seeds takes FIRST-LAST" in study("--seeds", "4-1", "--out", tmp_path / "study").output
+    assert not (tmp_path / "study").exists()
+    Study(tmp_path / "study", quick=True)
+    with pytest.raises(RunError, match="another --out"):
+        Study(tmp_path / "study", quick=False)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "record.json.gz"
+    write_record(path, {"seed": 1})
+    assert read_record(path) == {"seed": 1}
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunError, match=r"record\.json\.gz.*is damaged"):
+        read_record(path)
