@@ -5,7 +5,7 @@
 false alarms: runs with an alarm before the audited pass@1 truly fell by more than 10 points from an earlier level, or
 without such a fall; 95% Wilson interval. delay: median evaluations from the onset of a fall to the alarm, over the
 falls a rule lived to see; "never" where it missed half of them. regret: points of audited pass@1 below an oracle's
-choice, which is made and judged on different halves of the audit tasks; 95% bootstrap interval over runs. above ours:
+choice, which is made and judged on different audit tasks (ten folds); 95% bootstrap interval over runs. above ours:
 paired by run. cost: evaluation samples among all samples drawn. What is tuned was tuned on the even seeds; the test
 part is the odd ones.
 """

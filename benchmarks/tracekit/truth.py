@@ -3,8 +3,8 @@
 A fall is a pass@1 more than ``MARGIN`` below an earlier one, both smoothed by running medians of three steps, which
 keep a sudden fall where it is and drop a single stray value. Its onset is the first such step.
 
-The oracle's step is chosen on one half of the audit tasks and it, like the kept step, is measured on the other half,
-both ways round: what made the choice is not what judges it, so that audit noise flatters neither.
+The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that is
+left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tracekit.trace import Trace
 
 MARGIN = 0.10  # the guard's: a fall up to this is let pass
+FOLDS = 10
 
 
 def audited(trace: Trace) -> NDArray[np.float64]:
@@ -36,12 +37,13 @@ def onset(trace: Trace, margin: float = MARGIN) -> int | None:
 def regret(trace: Trace, kept: int) -> float:
     """Points of audited pass@1 between the oracle's step and ``kept``; slightly negative by chance where they tie."""
     rates_EA = audited(trace)
-    halves = (rates_EA[:, 0::2].mean(axis=1), rates_EA[:, 1::2].mean(axis=1))
-    lost = []
-    for choosing_E, judging_E in (halves, halves[::-1]):
-        best = int(_smoothed(choosing_E, np.mean).argmax())
-        lost.append(judging_E[best] - judging_E[kept])
-    return 100 * float(np.mean(lost))
+    fold_A = np.arange(rates_EA.shape[1]) % FOLDS
+    lost_A = np.empty(rates_EA.shape[1])
+    for fold in range(FOLDS):
+        judging_A = fold_A == fold
+        best = int(_smoothed(rates_EA[:, ~judging_A].mean(axis=1), np.mean).argmax())
+        lost_A[judging_A] = rates_EA[best, judging_A] - rates_EA[kept, judging_A]
+    return 100 * float(lost_A.mean())
 
 
 def _smoothed(values_E: NDArray[np.float64], average: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ class CollapseGuard:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
-            if step == c.steps and c.fresh:
+            if step == c.steps and c.wanted:
                 self._run_off()
             c.keep_only({*c.scores, step})
         return decision
@@ -163,7 +163,7 @@ class CollapseGuard:
     def _look(self, step: int, counts: Counts) -> None:
         """The first samples of a new step: score the step before it, and say what is wanted afresh."""
         c = self._c
-        c.counts[step], c.fresh, c.suspected = counts, {}, None
+        c.counts[step], c.suspected = counts, None
         rate, variance = counts.pass1_on(self._plan().probe), counts.variance_on(self._plan().probe)
         if not c.scores:
             c.start = step
@@ -172,6 +172,8 @@ class CollapseGuard:
             c.looks += 1
             self._score_previous(rate, variance)
             best = c.best()
+            # fresh samples of the reference stay fresh for later tests against it, whatever they said before
+            c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
             seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
             c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
         c.rates[step] = (rate, variance)
@@ -206,16 +208,17 @@ class CollapseGuard:
             best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
             close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
             c.wanted = tuple(close) if len(close) > 1 else ()
-        if c.wanted:
+        missing = [wanted for wanted in c.wanted if wanted not in c.fresh]
+        if missing:
             ahead = 0 if c.steps is None else c.steps - step
-            c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(c.wanted))
+            c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(missing))
             c.wanted = c.wanted if c.wanted_samples else ()
 
     def _run_off(self) -> None:
         """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them."""
         c = self._c
         floor = {c.start: c.scores[c.start]} if self.floor else {}
-        c.scores = floor | {step: c.counts[step].pass1 for step in c.fresh}
+        c.scores = floor | {step: c.counts[step].pass1 for step in c.wanted}
         c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
 
     def _plan(self) -> Plan:
