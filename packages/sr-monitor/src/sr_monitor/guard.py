@@ -154,7 +154,7 @@ class CollapseGuard:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
-            if step == c.steps and c.fresh:
+            if step == c.steps and (c.since or len(c.fresh) > 1):
                 self._run_off(step)
             c.keep_only({*c.scores, step})
         return decision
@@ -197,14 +197,15 @@ class CollapseGuard:
         What is seen while a suspicion lasts had no part in raising it, so it is evidence.
         """
         c, best = self._c, self._c.best()
-        if c.suspected == best and best in c.fresh:
-            c.fresh = {best: c.fresh[best]}
+        # fresh samples of the reference stay fresh for later tests against it, whatever they said before
+        c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
+        if c.suspected == best and c.fresh:
             c.since.append(counts)
             if fall(c.fresh[best], self._lately()).z(self.margin) > 0:
                 return
         seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
         c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
-        c.fresh, c.since = {}, []
+        c.since = []
 
     def _lately(self) -> Counts:
         """The evidence since the suspicion: the last looks that together have the samples of a closer one."""
@@ -244,6 +245,7 @@ class CollapseGuard:
             best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
             close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
             c.wanted = tuple(sorted({*close, step})) if {*close} != {step} else ()
+        c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
         if c.wanted:
             ahead = 0 if c.steps is None else c.steps - step
             c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(c.wanted))

@@ -1,0 +1,210 @@
+"""Rules that watch a run, each played on a recorded one: when it raises its first alarm, and what it hands on.
+
+A trace has no roll-backs, so a rule ends at its first alarm, be it to stop or to go back. A rule with a notion of a
+peak hands on the policy that it names; any other hands on the policy in hand when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from tracekit.trace import Pool, Trace
+
+from sr_monitor import Guard
+
+SAMPLES = 16  # per held-out task in one evaluation of a rule that does not choose for itself
+VITAL = ("loss", "grad_norm", "entropy", "kl", "train_reward")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """alarm: the step of the first alarm, or None. kept: the step handed on. drawn: evaluation samples.
+
+    trained: samples of the training steps that were executed. short: evaluations the recorded samples did not suffice
+    for.
+    """
+
+    alarm: int | None
+    kept: int
+    drawn: int
+    trained: int
+    short: int = 0
+
+
+Rule = Callable[[Trace], Outcome]
+
+
+def guarded(make: Callable[[Trace], Guard]) -> Rule:
+    """One of sr-monitor's guards, driven as a trainer drives it."""
+
+    def play(trace: Trace) -> Outcome:
+        guard, pool = make(trace), Pool(trace)
+        guard.begin(trace.seed, trace.planned)
+        for step in range(trace.last + 1):
+            while (request := guard.ask(step)) is not None:
+                passes, samples = pool.draw(request.step, request.samples, request.tasks)
+                if not samples:
+                    break  # nothing is left to answer with: it decides on what it has
+                guard.tell(request.step, passes, samples, request.tasks)
+            decision = guard.decide(step, {name: trace.signals[step].get(name) for name in VITAL})
+            if decision.action != "continue":
+                return _outcome(trace, step, guard.kept(), pool)
+        return _outcome(trace, None, guard.kept(), pool)
+
+    return play
+
+
+def transformers_patience(patience: int) -> Rule:
+    """transformers' ``EarlyStoppingCallback`` with the best checkpoint loaded at the end, as its trainer drives it."""
+    from transformers import EarlyStoppingCallback
+
+    def play(trace: Trace) -> Outcome:
+        callback: Any = EarlyStoppingCallback(early_stopping_patience=patience)
+        pool = Pool(trace)
+        args = SimpleNamespace(metric_for_best_model="pass1", greater_is_better=True)
+        state, control = SimpleNamespace(best_metric=None), SimpleNamespace(should_training_stop=False)
+        best = 0
+        for step in range(trace.last + 1):
+            value = _pass1(pool, step)
+            callback.on_evaluate(args, state, control, metrics={"eval_pass1": value})
+            if state.best_metric is None or value > state.best_metric:  # the trainer does this after the callback
+                state.best_metric, best = value, step
+            if control.should_training_stop:
+                return _outcome(trace, step, best, pool)
+        return _outcome(trace, None, best, pool)
+
+    return play
+
+
+def drift(make: Callable[[], Any]) -> Rule:
+    """A river drift detector on held-out pass@1; drift is an alarm where the value lies below the mean so far."""
+
+    def play(trace: Trace) -> Outcome:
+        detector, pool = make(), Pool(trace)
+        seen: list[float] = []
+        for step in range(trace.last + 1):
+            value = _pass1(pool, step)
+            detector.update(value)
+            if detector.drift_detected and seen and value < np.mean(seen):
+                return _outcome(trace, step, step, pool)
+            seen.append(value)
+        return _outcome(trace, None, trace.last, pool)
+
+    return play
+
+
+def rlwatch(**options: Any) -> Rule:
+    """rlwatch in manual mode on the signals it takes and a trace has; any of its alerts counts."""
+    from rlwatch.config import load_config
+    from rlwatch.core import RLWatch
+
+    def play(trace: Trace) -> Outcome:
+        with tempfile.TemporaryDirectory() as folder, _silent():
+            monitor = RLWatch(load_config(framework="manual", storage={"log_dir": folder}, **options))
+            try:
+                for step in range(1, trace.last + 1):
+                    row, reward = trace.signals[step], trace.signals[step]["train_reward"]
+                    alerts = monitor.log_step(
+                        step,
+                        entropy=row["entropy"],
+                        kl_divergence=row.get("kl"),
+                        reward_mean=reward,
+                        reward_std=None if reward is None else _spread(reward),
+                        loss=row["loss"],
+                        grad_norm=row["grad_norm"],
+                    )
+                    if alerts:
+                        return _outcome(trace, step, step)
+            finally:
+                monitor.store.close()
+        return _outcome(trace, None, trace.last)
+
+    return play
+
+
+def soup(*, from_log: bool) -> Rule:
+    """soup-cli's reward-hacking detector ``info_rm``, which stops on its verdict HACK.
+
+    It reads the rewards of every completion, as soup-cli wires it for GRPO, or, ``from_log``, their logged mean and
+    spread, as it does for other trainers. Its ``rm_ensemble`` needs several reward functions; there is one.
+    """
+    from soup_cli.utils.reward_hacking import RewardHackCallback
+    from soup_cli.utils.rl_signal_buffer import RLSignalBuffer
+
+    def play(trace: Trace) -> Outcome:
+        buffer = None if from_log else RLSignalBuffer()
+        callback = RewardHackCallback(detector="info_rm", halt_on_hack=True, buffer=buffer)
+        control = SimpleNamespace(should_training_stop=False)
+        for step in range(1, trace.last + 1):
+            reward = trace.signals[step]["train_reward"]
+            state = SimpleNamespace(global_step=step, log_history=[])
+            if reward is not None and buffer is None:
+                callback.on_log(None, state, control, logs={"reward": reward, "reward_std": _spread(reward)})
+            elif reward is not None and buffer is not None:
+                right = round(reward * trace.train_samples)  # a reward is 0 or 1
+                rewards = [1.0] * right + [0.0] * (trace.train_samples - right)
+                buffer.record(func_name="tests", completions=[""] * len(rewards), rewards=rewards)
+                with _silent():
+                    callback.on_step_end(None, state, control)
+            if control.should_training_stop:
+                return _outcome(trace, step, step)
+        return _outcome(trace, None, trace.last)
+
+    return play
+
+
+def always_last(trace: Trace) -> Outcome:
+    return _outcome(trace, None, trace.last)
+
+
+def best_training_reward(trace: Trace) -> Outcome:
+    """The checkpoint that was saved with the highest logged training reward, as trainers choose it."""
+    rewards = [-math.inf if (r := row["train_reward"]) is None else r for row in trace.signals]
+    return _outcome(trace, None, int(np.argmax(rewards)))
+
+
+def best_heldout(trace: Trace) -> Outcome:
+    """The highest of all held-out evaluations: no rule stops, the choice is made afterwards."""
+    pool = Pool(trace)
+    values = [_pass1(pool, step) for step in range(trace.last + 1)]
+    return _outcome(trace, None, int(np.argmax(values)), pool)
+
+
+def _pass1(pool: Pool, step: int) -> float:
+    passes, samples = pool.draw(step, SAMPLES)
+    return float(np.mean(passes)) / samples
+
+
+def _spread(reward: float) -> float:
+    """Standard deviation of rewards that are 0 or 1, from their mean."""
+    return math.sqrt(reward * (1 - reward))
+
+
+def _outcome(trace: Trace, alarm: int | None, kept: int, pool: Pool | None = None) -> Outcome:
+    executed = trace.last if alarm is None else alarm
+    return Outcome(
+        alarm=alarm,
+        kept=kept,
+        drawn=pool.drawn if pool else 0,
+        trained=executed * trace.train_samples,
+        short=pool.short if pool else 0,
+    )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the panels and warnings of the packages under test."""
+    with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

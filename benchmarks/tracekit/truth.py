@@ -1,0 +1,52 @@
+"""What a run truly did, on the audit set that no rule sees. E steps, A audit tasks.
+
+A fall is a pass@1 more than ``MARGIN`` below an earlier one, both smoothed by running medians of three steps, which
+keep a sudden fall where it is and drop a single stray value. Its onset is the first such step.
+
+The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that
+is left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from tracekit.trace import Trace
+
+MARGIN = 0.10  # the guard's: a fall up to this is let pass
+FOLDS = 10
+
+
+def audited(trace: Trace) -> NDArray[np.float64]:
+    """(E, A) pass rates; a step that was not audited is taken as the one before it."""
+    rates_EA: NDArray[np.float64] = trace.audit_EA.copy()
+    for step in np.flatnonzero(np.isnan(rates_EA).any(axis=1)):
+        rates_EA[step] = rates_EA[step - 1]
+    return rates_EA
+
+
+def onset(trace: Trace, margin: float = MARGIN) -> int | None:
+    """The first step that lies more than ``margin`` below an earlier level, or None for a run without a fall."""
+    smooth_E = _smoothed(audited(trace).mean(axis=1), np.median)
+    fallen_E = np.maximum.accumulate(smooth_E) - smooth_E > margin
+    return int(fallen_E.argmax()) if fallen_E.any() else None
+
+
+def regret(trace: Trace, kept: int) -> float:
+    """Points of audited pass@1 between the oracle's step and ``kept``; slightly negative by chance where they tie."""
+    rates_EA = audited(trace)
+    fold_A = np.arange(rates_EA.shape[1]) % FOLDS
+    lost_A = np.empty(rates_EA.shape[1])
+    for fold in range(FOLDS):
+        judging_A = fold_A == fold
+        best = int(_smoothed(rates_EA[:, ~judging_A].mean(axis=1), np.mean).argmax())
+        lost_A[judging_A] = rates_EA[best, judging_A] - rates_EA[kept, judging_A]
+    return 100 * float(lost_A.mean())
+
+
+def _smoothed(values_E: NDArray[np.float64], average: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Running average of three; the ends are repeated."""
+    padded = np.concatenate([values_E[:1], values_E, values_E[-1:]])
+    return np.asarray(average(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1))

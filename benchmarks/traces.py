@@ -1,0 +1,162 @@
+"""Rules that watch training runs, judged on the same recorded real runs (benchmarks/traces).
+
+    uv run --group bench python benchmarks/traces.py [--json] [--part test|calibration] [--data DIR]
+
+false alarms: runs with an alarm before the audited pass@1 truly fell by more than 10 points from an earlier level, or
+without such a fall; 95% Wilson interval. delay: median evaluations from the onset of a fall to the alarm, over the
+falls a rule lived to see; "never" where it missed half of them. regret: points of audited pass@1 below an oracle's
+choice, which is made and judged on different audit tasks (ten folds); 95% bootstrap interval over runs. above ours:
+paired by run. cost: evaluation samples among all samples drawn. What is tuned was tuned on the even seeds; the test
+part is the odd ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tracekit import rules
+from tracekit.rules import Rule
+from tracekit.score import Score
+from tracekit.trace import DATA, Trace, load, split
+from tracekit.truth import MARGIN
+
+from sr_monitor import CollapseGuard, EarlyStop
+
+OURS = "CollapseGuard, full"
+PATIENCE = {
+    "transformers, patience 1": 1,
+    "transformers, patience 3": 3,
+    "transformers, patience 5": 5,
+}
+NOT_RUN = {
+    "rewardspy": "not to be had from the package index, and it judges single rollouts (texts, reward components), "
+    "which a trace does not hold",
+}
+
+
+def fixed_rules() -> dict[str, Rule]:
+    """Every rule that runs as it comes."""
+    from river.drift import ADWIN, PageHinkley
+
+    return {
+        OURS: rules.guarded(lambda trace: CollapseGuard()),
+        "CollapseGuard, budget": rules.guarded(
+            lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples)
+        ),
+        "ES, next budget": rules.guarded(lambda trace: EarlyStop(mode="next_budget")),
+        "ES, 3 steps after peak": rules.guarded(lambda trace: EarlyStop(mode="patience")),
+        "patience 5": rules.guarded(lambda trace: EarlyStop(mode="patience", patience=5)),
+        **{name: rules.transformers_patience(patience) for name, patience in PATIENCE.items()},
+        "river ADWIN": rules.drift(ADWIN),
+        "river Page-Hinkley": rules.drift(lambda: PageHinkley(mode="down")),
+        "rlwatch": rules.rlwatch(),
+        "soup-cli, rewards": rules.soup(from_log=False),
+        "soup-cli, logged mean": rules.soup(from_log=True),
+        "always last": rules.always_last,
+        "best training reward": rules.best_training_reward,
+        "best held-out": rules.best_heldout,
+    }
+
+
+def tuned_rules(calibration: Sequence[Trace]) -> dict[str, Rule]:
+    """Peers with the settings that lose least on the calibration part."""
+    from river.drift import ADWIN, PageHinkley
+
+    def adwin(delta: float, grace: int) -> Rule:
+        return rules.drift(lambda: ADWIN(delta=delta, clock=1, min_window_length=2, grace_period=grace))
+
+    def page_hinkley(threshold: float, delta: float, grace: int) -> Rule:
+        return rules.drift(
+            lambda: PageHinkley(min_instances=grace, threshold=threshold, delta=delta, alpha=1.0, mode="down")
+        )
+
+    def rlwatch(sigma: float, warmup: int) -> Rule:
+        window = {"sigma_multiplier": sigma, "warmup_steps": warmup, "rolling_window": 5}
+        hacking = {"variance_multiplier": sigma, "warmup_steps": warmup, "baseline_window": 5}
+        drifting = {"consecutive_steps": warmup, "warmup_steps": warmup}
+        return rules.rlwatch(
+            gradient_norm_spike=window,
+            kl_explosion=window,
+            reward_hacking=hacking,
+            reward_mean_drift=drifting,
+            entropy_collapse={"enabled": False},  # its level is in nats of another policy
+        )
+
+    grids = {
+        "river ADWIN, tuned": [adwin(d, g) for d, g in itertools.product((0.002, 0.05, 0.2, 0.5), (4, 8))],
+        "river Page-Hinkley, tuned": [
+            page_hinkley(t, d, g)
+            for t, d, g in itertools.product((0.1, 0.2, 0.4, 0.8), (0.005, 0.02, 0.05), (3, 5, 10))
+        ],
+        "rlwatch, tuned": [rlwatch(s, w) for s, w in itertools.product((3.0, 5.0, 8.0), (5, 10))],
+    }
+    return {name: min(grid, key=lambda rule: _loss(rule, calibration)) for name, grid in grids.items()}
+
+
+def _loss(rule: Rule, traces: Sequence[Trace]) -> tuple[bool, float]:
+    """Regret among those that keep to 5% false alarms; those first."""
+    score = Score.of(rule, traces)
+    return score.false_alarms > 0.05 * len(traces), sum(score.regret_R)
+
+
+def judge(traces: Sequence[Trace], calibration: Sequence[Trace]) -> dict[str, dict[str, Any]]:
+    """Name -> row, ours first."""
+    scores = {name: Score.of(rule, traces) for name, rule in {**fixed_rules(), **tuned_rules(calibration)}.items()}
+    return {name: score.row(scores[OURS]) for name, score in scores.items()}
+
+
+def table(methods: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        f"{'rule':<28}{'false alarms':>22}{'falls seen':>12}{'delay':>7}{'regret':>8}{'95%':>14}{'above ours':>12}"
+        f"{'95%':>14}{'cost':>7}"
+    ]
+    for name, row in methods.items():
+        alarms = f"{row['false_alarms']:.1%} ({row['false_alarms_ci'][0]:.1%}-{row['false_alarms_ci'][1]:.1%})"
+        low, high = row["regret_ci"]
+        more, less = row["regret_above_ours_ci"]
+        lines.append(
+            f"{name:<28}{alarms:>22}{row['falls_found']:>8}/{row['falls']:<3}"
+            f"{_delay(row):>7}{row['regret']:>8.1f}"
+            f"{low:>7.1f}{high:>7.1f}{row['regret_above_ours']:>12.1f}{more:>7.1f}{less:>7.1f}"
+            f"{row['evaluation_share']:>7.0%}"
+        )
+    return "\n".join([*lines, *(f"{name:<28}not run: {why}" for name, why in NOT_RUN.items())])
+
+
+def _delay(row: dict[str, Any]) -> str:
+    if not row["falls"]:
+        return "-"
+    return "never" if row["delay"] is None else f"{row['delay']:g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--part", choices=("test", "calibration"), default="test")
+    parser.add_argument("--data", type=Path, default=DATA, help="where the traces are")
+    options = parser.parse_args()
+    calibration, test = split(load(options.data))
+    traces = test if options.part == "test" else calibration
+    if not calibration or not test:
+        raise SystemExit(f"{options.data}: traces of an even and of an odd seed are needed")
+    methods = judge(traces, calibration)
+    short = sum(row["short"] for row in methods.values())
+    if short:
+        print(f"{short} evaluations found fewer recorded samples than they asked for", file=sys.stderr)
+    if options.json:
+        about = {"date": f"{datetime.date.today()}", "part": options.part, "runs": len(traces), "margin": MARGIN}
+        print(json.dumps({**about, "methods": methods, "not_run": NOT_RUN}, indent=1))
+        return
+    print(f"{len(traces)} runs, {options.part} part")
+    print(table(methods))
+
+
+if __name__ == "__main__":
+    main()
