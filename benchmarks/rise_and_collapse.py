@@ -39,7 +39,7 @@ def main() -> None:
     arms = {
         "unguarded": {"optim.lr": lr, "controller.name": "none"},
         "unguarded, a tenth": {"optim.lr": lr / 10, "controller.name": "none"},
-        "guarded": {"optim.lr": lr, "controller.name": "guard"},
+        "guarded": {"optim.lr": lr, "controller.name": "guard", "controller.evaluation": "full"},
     }
     began = time.monotonic()
     jobs = [(arm, seed) for seed in range(int(first), int(last or first) + 1) for arm in arms]

@@ -59,7 +59,7 @@ class ControllerConfig:
     """Who controls the run. ``es`` reads ``mode`` and ``patience``; ``care`` reads ``version`` and ``memory``;
     ``schedule`` reads ``budgets``, steps per campaign (the last one for all that follow); ``guard`` reads
     ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation`` and ``share`` (their meaning and
-    defaults are ``sr_monitor.CollapseGuard``'s).
+    defaults are ``sr_monitor.CollapseGuard``'s, but that evaluations keep to a budget here).
     """
 
     name: Literal["none", "es", "care", "guard", "schedule"] = "none"
@@ -72,7 +72,7 @@ class ControllerConfig:
     margin: float = 0.10
     max_rollbacks: int = 3
     lr_factor: float = 0.5
-    evaluation: Literal["full", "budget"] = "full"
+    evaluation: Literal["full", "budget"] = "budget"
     share: float = 0.3
 
     def __post_init__(self) -> None:

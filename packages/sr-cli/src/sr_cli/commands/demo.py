@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
-CONTROLLERS = {"unguarded": "none", "guarded": "guard"}
+# both are evaluated alike, fully, so that their curves can be laid side by side
+CONTROLLERS = {"unguarded": "controller.name=none", "guarded": "controller.name=guard"}
+EVALUATION = "controller.evaluation=full"
 NEXT = """What to try next:
   sr run --preset testbed --set controller.name=guard --set campaign.count=3 --out runs/chain    a chain of campaigns
   sr run --preset testbed --set optim.lr=1e-4 --out runs/slow                a learning rate that does not collapse
@@ -59,7 +61,7 @@ def _run_both(out: Path, seed: int) -> dict[str, list[dict[str, Any]]]:
         try:
             for name, controller in CONTROLLERS.items():
                 command = [sys.executable, "-m", "sr_cli", "run", "--preset", "testbed", "--seed", str(seed)]
-                command += ["--set", f"controller.name={controller}", "--out", str(out / name)]
+                command += ["--set", controller, "--set", EVALUATION, "--out", str(out / name)]
                 started[name] = subprocess.Popen(
                     command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
                 )
