@@ -3,8 +3,8 @@
 A fall is a pass@1 more than ``MARGIN`` below an earlier one, both smoothed by running medians of three steps, which
 keep a sudden fall where it is and drop a single stray value. Its onset is the first such step.
 
-The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that is
-left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
+The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that
+is left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
 """
 
 from __future__ import annotations

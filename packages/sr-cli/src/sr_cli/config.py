@@ -71,7 +71,7 @@ class ControllerConfig:
     max_rollbacks: int = 3
     lr_factor: float = 0.5
     evaluation: Literal["full", "budget"] = "full"
-    share: float = 0.3
+    share: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
