@@ -149,7 +149,7 @@ def budgeted(seed: int, means: list[float], tasks: int = 30, **options: float) -
 def test_on_a_budget_evaluations_take_no_more_than_their_share(means: list[float], tasks: int) -> None:
     for seed in range(5):
         played, trained = budgeted(seed, means, tasks, max_rollbacks=100)
-        assert played.samples <= 0.3 * (played.samples + trained)
+        assert played.samples <= 0.25 * (played.samples + trained)
 
 
 def test_on_a_budget_a_collapse_is_found_and_the_peak_kept() -> None:
@@ -160,7 +160,7 @@ def test_on_a_budget_a_collapse_is_found_and_the_peak_kept() -> None:
         delays.append(len(played.decisions) - 1 - 12)  # the fall is 30 points deep at step 12
     assert np.mean(kept) >= 0.86
     assert np.mean(np.array(kept) >= 0.8) >= 0.9
-    assert np.median(delays) <= 1
+    assert np.median(delays) <= 2  # one look
 
 
 def test_on_a_budget_false_alarms_stay_below_the_stated_rate() -> None:
@@ -173,7 +173,7 @@ def test_probed_tasks_depend_on_the_campaign_alone() -> None:
         guard = CollapseGuard(evaluation="budget")
         guard.begin(campaign, 10)
         asked = []
-        for step in range(3):
+        for step in (0, 2, 4):
             request = guard.ask(step)
             assert request is not None
             tasks = range(100) if request.tasks is None else request.tasks

@@ -73,7 +73,7 @@ class ControllerConfig:
     max_rollbacks: int = 3
     lr_factor: float = 0.5
     evaluation: Literal["full", "budget"] = "budget"
-    share: float = 0.3
+    share: float = 0.25
 
     def __post_init__(self) -> None:
         good = all(budget >= 0 for budget in self.budgets) and (bool(self.budgets) or self.name != "schedule")

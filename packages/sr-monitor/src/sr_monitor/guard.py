@@ -43,10 +43,11 @@ class CollapseGuard:
     checkpoint. max_rollbacks: after that many, a further alarm stops the campaign.
     lr_factor: what a roll-back multiplies the learning rate by. reset_optimizer: whether it forgets the
     optimizer's moments. samples: per held-out task in one look; at least 16 for 30 tasks, or noise hides falls
-    of less than 20 points. every: steps between looks.
-    evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples at
-    every step and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations
-    take at most ``share`` of all the samples drawn; ``train_samples`` is what one training step draws.
+    of less than 20 points. every: steps between looks; left out, 1, or 2 on a budget, where a pass of generation
+    costs its time however few its samples are.
+    evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
+    time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
+    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
@@ -64,9 +65,9 @@ class CollapseGuard:
         lr_factor: float = 0.5,
         reset_optimizer: bool = True,
         samples: int = 16,
-        every: int = 1,
+        every: int | None = None,
         evaluation: Literal["full", "budget"] = "full",
-        share: float = 0.3,
+        share: float = 0.25,
         train_samples: int = 128,
     ) -> None:
         if not 0 < false_alarm < 0.5:
@@ -82,14 +83,14 @@ class CollapseGuard:
         for name, value, least in (
             ("max_rollbacks", max_rollbacks, 0),
             ("samples", samples, 1),
-            ("every", every, 1),
+            ("every", 1 if every is None else every, 1),
             ("train_samples", train_samples, 1),
         ):
             if value < least:
                 raise MonitorError(f"guard: {name} must be at least {least}, got {value}")
         self.false_alarm, self.margin, self.floor = false_alarm, margin, floor
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
-        self.samples, self.every = samples, every
+        self.samples, self.every = samples, every or (1 if evaluation == "full" else 2)
         self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
         self._c = CampaignState()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Of the samples a campaign may spend on evaluations: this part for the probes at every step ...
+# Of the samples a campaign may spend on evaluations: this part for the probes ...
 PROBE_PART = 0.6
 # ... and this part for one closer look at one policy; a suspicion takes two of them, the end two or three.
 LOOK_PART = 0.12
@@ -18,7 +18,7 @@ FEWEST_PROBED = 8
 class Plan:
     """Sizes of the evaluations of one campaign.
 
-    probe: indices of the tasks probed at every step, None for all; the same at every step, so that steps compare
+    probe: indices of the tasks probed, None for all; the same every time, so that steps compare
     task by task. probe_samples, look_samples: per task. probe_cost, bank: samples in all.
     """
 

@@ -81,7 +81,7 @@ def _care(version: str) -> Settings:
     return {"controller.name": "care", "controller.version": version}
 
 
-_GUARD: Settings = {"controller.name": "guard"}
+_GUARD: Settings = {"controller.name": "guard", "evaluate.every": 2}
 _GRPO: Settings = {"algorithm.name": "grpo"}
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
 
