@@ -13,7 +13,7 @@ from sr_core.config import SamplingConfig
 from sr_core.errors import GraderError
 from sr_core.policy import Policy
 from sr_core.protocols import Grade, Grader, Task
-from sr_core.ranks import Ranks
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import sample
 
 __all__ = ["Evaluation", "evaluate"]
@@ -49,7 +49,7 @@ def evaluate(
     rng: torch.Generator,
     *,
     max_infra_share: float = 0.25,
-    ranks: Ranks,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Draw and grade ``samples`` completions per task, each process its share.
 
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def grade_all(
-    grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float, ranks: Ranks
+    grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float, ranks: Ranks = ALONE
 ) -> list[Grade]:
     """Grade, each process its share, and grade once more what got no verdict; every process returns all verdicts.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sr_core.errors import CoreError, ElsewhereError, RankError
 
-__all__ = ["Ranks", "joined"]
+__all__ = ["ALONE", "Ranks", "joined"]
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # a process that died is noticed at once; this is for one that hangs
@@ -113,6 +113,9 @@ class Ranks:
                 raise failure
 
 
+ALONE = Ranks()
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Ranks]:
     """All processes that a launcher started with this one, as long as it lasts; one alone where none did.
@@ -121,7 +124,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     others cannot be reached.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
+        yield ALONE
         return
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:

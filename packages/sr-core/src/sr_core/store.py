@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sr_core.errors import RunError
-from sr_core.ranks import Ranks
+from sr_core.ranks import ALONE, Ranks
 
 __all__ = ["Checkpoint", "RunStore", "write_json"]
 
@@ -56,14 +56,14 @@ class RunStore:
     Of several processes (``ranks``) the first one writes; the others read, so all must see the same folder.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks | None = None) -> None:
+    def __init__(self, folder: Path, ranks: Ranks = ALONE) -> None:
         self.folder = folder
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks
         self.checkpoints = folder / "checkpoints"
         self.notices: list[str] = []
 
     @classmethod
-    def create(cls, folder: Path, run: Mapping[str, Any], ranks: Ranks | None = None) -> RunStore:
+    def create(cls, folder: Path, run: Mapping[str, Any], ranks: Ranks = ALONE) -> RunStore:
         """Start a run in ``folder``, which must be absent or empty. Raises RunError otherwise."""
         store = cls(folder, ranks)
         with store.ranks.together():
@@ -92,7 +92,7 @@ class RunStore:
             raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
 
     @classmethod
-    def open(cls, folder: Path, ranks: Ranks | None = None) -> RunStore:
+    def open(cls, folder: Path, ranks: Ranks = ALONE) -> RunStore:
         """Continue the run in ``folder``. Raises RunError when there is none."""
         if not (folder / RUN).is_file():
             raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")

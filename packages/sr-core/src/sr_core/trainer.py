@@ -17,7 +17,7 @@ from sr_core.graded import GradedRollout, joined_rollouts
 from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
-from sr_core.ranks import Ranks
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
 from sr_core.snapshot import Snapshot
@@ -34,11 +34,11 @@ class Trainer:
     grades and trains its share, and all of them call the same methods.
     """
 
-    def __init__(self, policy: Policy, grader: Grader, config: TrainConfig, ranks: Ranks | None = None) -> None:
+    def __init__(self, policy: Policy, grader: Grader, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         self.policy = policy
         self.grader = grader
         self.config = config
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks
         self.penalty = Penalty(config.penalty, policy)
         self._copying: Snapshot | None = None
         self.begin_campaign(lr=config.optim.lr)

@@ -18,7 +18,7 @@ from sr_core.config import OptimConfig, PenaltyConfig
 from sr_core.forward import completion_scores
 from sr_core.penalties import Anchor, kl_per_token
 from sr_core.policy import Policy
-from sr_core.ranks import Ranks
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout
 
 __all__ = ["UpdateResult", "update"]
@@ -75,7 +75,7 @@ def update(
     reference: Policy | None = None,
     anchor: Anchor | None = None,
     entropy_bonus: float = 0.0,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
 ) -> UpdateResult:
     """Take ``optim.epochs`` gradient steps on one rollout.
 
@@ -86,7 +86,6 @@ def update(
     norm is not finite is not taken, and the result says so. Several processes (``ranks``) are all given the whole
     rollout; each computes its share of the micro-batches, and gradients are added up.
     """
-    ranks = ranks or Ranks()
     advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
     lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
     counts = Counts(sequences=max(float(valid_PG.sum()), 1.0), tokens=max(float((lengths_PG * valid_PG).sum()), 1.0))
