@@ -31,10 +31,10 @@ from sr_cli.config import load_config
 from sr_core import Policy, Trainer, run_campaign
 from sr_core.evaluate import grade_all
 from sr_core.forward import completion_scores
+from sr_core.graded import GradedRollout
 from sr_core.protocols import Task
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
-from sr_core.trainer import GradedRollout
 from sr_core.unguarded import Unguarded
 from sr_core.update import UpdateResult
 
@@ -145,7 +145,7 @@ class Recorder:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_new_tokens=sampling.max_new_tokens,
-            rng=torch_rng_for(trainer.policy.device, trainer.config.seed, 0, step, purpose),
+            rng=torch_rng_for(trainer.config.seed, 0, step, purpose),
             batch_size=sampling.batch_size,
         )
         repeated = [task for task in tasks for _ in range(samples)]

@@ -148,7 +148,7 @@ def test_the_guard_sees_every_step_and_a_skipped_one_as_not_finite() -> None:
 
 
 def test_a_policy_with_broken_weights_passes_nothing_and_is_reported() -> None:
-    trainer = make_trainer(optim=OptimConfig(lr=1e30))
+    trainer = make_trainer(seed=1, optim=OptimConfig(lr=1e30))
     guard = ScriptedGuard({1: Answer("stop")}, keep=0)
     rows: list[dict[str, Any]] = []
     summary = run_campaign(trainer, TASKS, guard, on_row=rows.append)
@@ -156,7 +156,7 @@ def test_a_policy_with_broken_weights_passes_nothing_and_is_reported() -> None:
     assert summary["end"] == 0.0
     assert all(torch.isfinite(w).all() for w in trainer.weights().values())
     with pytest.raises(NonFiniteError):
-        run_campaign(make_trainer(optim=OptimConfig(lr=1e30)), TASKS)
+        run_campaign(make_trainer(seed=1, optim=OptimConfig(lr=1e30)), TASKS)
 
 
 class UnreliableGrader(LetterGrader):

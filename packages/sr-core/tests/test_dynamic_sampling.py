@@ -10,7 +10,7 @@ from tiny import LetterGrade, make_config, make_policy, make_tasks
 from sr_core import CampaignTasks, Trainer, run_campaign
 from sr_core.config import AlgorithmConfig, SamplingConfig
 from sr_core.dynamic_sampling import replace_equal_groups
-from sr_core.trainer import GradedRollout
+from sr_core.graded import GradedRollout
 
 TASKS = CampaignTasks(train=make_tasks(8), heldout=make_tasks(2, 10))
 

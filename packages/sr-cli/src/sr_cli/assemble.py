@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from sr_care import CarePlanner, PlannerConfig
 from sr_cli.config import RunConfig, TasksConfig
+from sr_cli.launched import neighbours
 from sr_cli.schedule import Schedule
 from sr_core.campaign import CampaignTasks
 from sr_core.errors import ConfigError
@@ -35,7 +37,7 @@ def make_grader(config: RunConfig) -> CodeGrader:
     """The grader with the walls that ``[sandbox]`` asks for; nothing starts before the first program."""
     sandbox = config.sandbox
     return CodeGrader(
-        workers=sandbox.workers or None,
+        workers=sandbox.workers or max(1, (os.cpu_count() or 1) // neighbours()),
         timeout_s=sandbox.timeout_s,
         memory_mb=sandbox.memory_mb,
         isolation=sandbox.isolation,

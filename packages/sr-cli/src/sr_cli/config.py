@@ -82,7 +82,9 @@ class ControllerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Where programs run. ``workers`` 0 takes one per core; ``require_isolation`` fails where it does not stand."""
+    """Where programs run. ``workers`` (of each process) 0 takes one per core; ``require_isolation`` fails where it does
+    not stand.
+    """
 
     workers: int = 0
     timeout_s: float = 2.0

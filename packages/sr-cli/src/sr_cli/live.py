@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sr_cli.launched import leads
+
 Row = dict[str, Any]
 BARS = "▁▂▃▄▅▆▇█"
 SHOWN = 8  # rows of the live table
@@ -99,9 +101,9 @@ class View:
 
 @contextmanager
 def viewing(steps: int) -> Iterator[View]:
-    """A view on stderr of runs of at most ``steps`` steps, live where stderr is a terminal."""
+    """A view on stderr of runs of at most ``steps`` steps, live where stderr is a terminal and this process leads."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not leads():
         yield View(console, None, steps)
         return
     with Live(console=console, auto_refresh=False, transient=False) as live:

@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from sr_cli.launched import leads
+
 # name -> the line that `sr --help` shows, so that help need not import the command (and torch with it)
 COMMANDS = {
     "demo": "See a policy rise, collapse, and be kept at its peak.",
@@ -52,9 +54,12 @@ def sr() -> None:
 
 
 def main() -> None:
-    """Run ``sr``. Exit codes: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted."""
+    """Run ``sr``. Exit codes: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted.
+
+    Of several processes the first one speaks; the others only when they have lost it.
+    """
     from sr_care import CareError
-    from sr_core.errors import CoreError
+    from sr_core.errors import CoreError, RankError
     from sr_monitor import MonitorError
     from sr_reward import RewardError
 
@@ -64,12 +69,14 @@ def main() -> None:
         code = sr.main(standalone_mode=False)
     except (CareError, CoreError, MonitorError, RewardError, click.UsageError) as error:
         text = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        click.echo(f"sr: {' '.join(text.split())}", err=True)
+        if leads() or isinstance(error, RankError):
+            click.echo(f"sr: {' '.join(text.split())}", err=True)
         sys.exit(BAD_INPUT)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("sr: interrupted", err=True)
+        if leads():
+            click.echo("sr: interrupted", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

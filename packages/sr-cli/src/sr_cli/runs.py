@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -17,16 +17,18 @@ import transformers
 
 from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import RunConfig, from_mapping
+from sr_cli.launched import leads
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.errors import RunError
+from sr_core.ranks import Ranks, joined
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
 
 
 def start(config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None]) -> dict[str, Any]:
     """Run ``config`` in the new directory ``folder``; return its summary. Everything is checked before it is made."""
-    return _execute(config, folder, seed, on_row, None)
+    return _execute(config, folder, seed, on_row, False)
 
 
 def planned_steps(folder: Path) -> int:
@@ -37,47 +39,58 @@ def planned_steps(folder: Path) -> int:
 
 def resume(folder: Path, on_row: Callable[[Row], None]) -> dict[str, Any]:
     """Continue the run in ``folder`` from its last whole checkpoint; return its summary."""
-    store = RunStore.open(folder)
-    config, seed, threads = _described(store)
+    config, seed, threads = _described(RunStore.open(folder))
     torch.set_num_threads(threads)  # sums are split by thread, so another number would round differently
-    return _execute(config, folder, seed, on_row, store)
+    return _execute(config, folder, seed, on_row, True)
 
 
 def _execute(
-    config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], store: RunStore | None
+    config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], going_on: bool
 ) -> dict[str, Any]:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    draw = make_tasks(config.tasks, seed)
-    draw(0)
-    guard = make_guard(config)
-    policy = Policy.load(config.policy)
-    with make_grader(config) as grader, _terminating():
-        if store is None:
-            store = RunStore.create(folder, _describe(config, seed, policy, grader.isolation))
-        with store.lock(), _interruptible(folder):
-            planner = make_planner(config, seed, folder)
-            judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
-            trainer = Trainer(policy, judge, config.training(seed))
-            with _tracker(config, folder) as track:
+    with joined(config.policy.device) as ranks, ExitStack() as stack:
+        with ranks.together():
+            draw = make_tasks(config.tasks, seed)
+            draw(0)
+            guard = make_guard(config)
+            policy = Policy.load(config.policy)
+            grader = stack.enter_context(make_grader(config))
+            isolation = grader.isolation
+        stack.enter_context(_terminating())
+        run = _describe(config, seed, policy, isolation, ranks)
+        store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
+        stack.enter_context(store.lock())
+        stack.enter_context(_interruptible(folder))
+        if store.run().get("processes", 1) != ranks.count:
+            store.notices.append(
+                f"this run was started on {store.run().get('processes', 1)} processes and goes on with {ranks.count}: "
+                "it is the same to rounding, no longer bit for bit"
+            )
+        planner = make_planner(config, seed, folder) if ranks.first else None
+        judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
+        trainer = Trainer(policy, judge, config.training(seed), ranks)
+        with _tracker(config, folder) as track:
 
-                def observe(row: Row) -> None:
-                    while store.notices:  # of a checkpoint that had to be passed over
-                        print(f"sr: {store.notices.pop(0)}", file=sys.stderr)
-                    track(row)
-                    on_row(row)
+            def observe(row: Row) -> None:
+                while store.notices:
+                    print(f"sr: {store.notices.pop(0)}", file=sys.stderr)
+                track(row)
+                on_row(row)
 
-                summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe)
+            summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe if ranks.first else None)
+        if ranks.first:
             policy.save(folder / "checkpoints" / "kept")
             store.write_json("summary.json", summary)
     return summary
 
 
-def _describe(config: RunConfig, seed: int, policy: Policy, isolation: str) -> dict[str, Any]:
+def _describe(config: RunConfig, seed: int, policy: Policy, isolation: str, ranks: Ranks) -> dict[str, Any]:
     return {
         "config": config.plain(),
         "seed": seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": str(policy.device),
+        "processes": ranks.count,
         "threads": torch.get_num_threads(),
         "parameters": policy.size,
         "isolation": isolation,
@@ -114,7 +127,8 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"sr: state saved, continue with: sr resume {folder}", file=sys.stderr)
+        if leads():
+            print(f"sr: state saved, continue with: sr resume {folder}", file=sys.stderr)
         raise
 
 

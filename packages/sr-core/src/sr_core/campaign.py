@@ -52,6 +52,7 @@ def run_campaign(
         with progress.clock("evaluate"):
             progress.evaluate()
         decision = guard.decide(step, progress.signals())
+        trainer.ranks.agree("decision", (step, decision.action, decision.to_step))
         progress.act(decision)
         progress.save(decision)
     return progress.finish()

@@ -32,7 +32,7 @@ def run_chain(
     summaries: list[dict[str, Any]] = [] if checkpoint is None else list(checkpoint.state["notes"]["summaries"])
     for campaign in range(first, trainer.config.campaign.count):
         if checkpoint is None:
-            plan = _plan(trainer, planner, campaign, summaries)
+            plan = trainer.ranks.from_first(_plan(trainer, planner, campaign, summaries))
             plan["lr"] *= getattr(guard, "lr_scale", 1.0)
             trainer.begin_campaign(lr=plan["lr"], penalty=plan["penalty"])
         else:

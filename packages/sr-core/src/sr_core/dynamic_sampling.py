@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 
 from sr_core.algorithms.parts import equal_groups
 from sr_core.campaign_tasks import CampaignTasks
+from sr_core.graded import GradedRollout
 from sr_core.protocols import Task
 from sr_core.seeds import rng_for
-from sr_core.trainer import GradedRollout, Trainer
+from sr_core.trainer import Trainer
 
 __all__ = ["replace_equal_groups"]
 

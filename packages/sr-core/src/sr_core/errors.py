@@ -23,3 +23,11 @@ class GraderError(CoreError):
 
 class NonFiniteError(PolicyError):
     """The policy's scores are no longer finite numbers; nothing can be sampled from it."""
+
+
+class RankError(CoreError):
+    """The processes of a run have lost each other, or no longer agree."""
+
+
+class ElsewhereError(CoreError):
+    """Another process of the run has failed; it says why itself."""

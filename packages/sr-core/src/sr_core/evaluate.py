@@ -13,6 +13,7 @@ from sr_core.config import SamplingConfig
 from sr_core.errors import GraderError
 from sr_core.policy import Policy
 from sr_core.protocols import Grade, Grader, Task
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import sample
 
 __all__ = ["Evaluation", "evaluate"]
@@ -48,25 +49,28 @@ def evaluate(
     rng: torch.Generator,
     *,
     max_infra_share: float = 0.25,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Draw and grade ``samples`` completions per task.
+    """Draw and grade ``samples`` completions per task, each process its share.
 
     Samples that the grader could not judge are graded once more; what then still has no verdict counts by the share of
     its task's judged samples that passed. Raises GraderError when a task has none, or above ``max_infra_share``.
     """
-    rollout = sample(
-        policy,
-        [policy.prompt_ids(task.prompt) for task in tasks],
-        samples,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_new_tokens=sampling.max_new_tokens,
-        rng=rng,
-        batch_size=sampling.batch_size,
-    )
-    texts = policy.decode(rollout.tokens)
+    with ranks.together():
+        rollout = sample(
+            policy,
+            [policy.prompt_ids(task.prompt) for task in tasks],
+            samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_new_tokens=sampling.max_new_tokens,
+            rng=rng,
+            batch_size=sampling.batch_size,
+            only=ranks.share(len(tasks)),
+        )
+    texts = ranks.gather(policy.decode(rollout.tokens))
     repeated = [task for task in tasks for _ in range(samples)]
-    grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share)
+    grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share, ranks=ranks)
     passes = []
     for i, task in enumerate(tasks):
         rewards = [g.reward for g in grades[i * samples : (i + 1) * samples] if g.reward is not None]
@@ -85,21 +89,31 @@ def evaluate(
     return Evaluation(passes=passes, samples=samples, examples=examples)
 
 
-def grade_all(grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float) -> list[Grade]:
-    """Grade, and grade once more what got no verdict.
+def grade_all(
+    grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float, ranks: Ranks = ALONE
+) -> list[Grade]:
+    """Grade, each process its share, and grade once more what got no verdict; every process returns all verdicts.
 
     Raises GraderError when more than ``max_infra_share`` of the samples still have none.
     """
+    mine = ranks.share(len(texts))
+    with ranks.together():
+        part = _grade(grader, tasks[mine.start : mine.stop], texts[mine.start : mine.stop])
+    grades = ranks.gather(part)
+    missing = [i for i, g in enumerate(grades) if g.reward is None]
+    if len(missing) > max_infra_share * len(grades):
+        raise GraderError(
+            f"the grader may fail on at most {max_infra_share:.0%} of a step's samples (campaign.max_infra_share), "
+            f"it failed on {len(missing)} of {len(grades)}; the run is saved: mend the grader and resume"
+        )
+    return grades
+
+
+def _grade(grader: Grader, tasks: Sequence[Task], texts: Sequence[str]) -> list[Grade]:
     grades = list(grader.grade(tasks, texts))
     missing = [i for i, g in enumerate(grades) if g.reward is None]
     if missing:
         again = grader.grade([tasks[i] for i in missing], [texts[i] for i in missing])
         for i, grade in zip(missing, again, strict=True):
             grades[i] = grade
-        missing = [i for i in missing if grades[i].reward is None]
-    if len(missing) > max_infra_share * len(grades):
-        raise GraderError(
-            f"the grader may fail on at most {max_infra_share:.0%} of a step's samples (campaign.max_infra_share), "
-            f"it failed on {len(missing)} of {len(grades)}; the run is saved: mend the grader and resume"
-        )
     return grades

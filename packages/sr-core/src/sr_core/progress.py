@@ -12,10 +12,11 @@ from typing import Any
 from sr_core.campaign_tasks import CampaignTasks
 from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluate import Evaluation
+from sr_core.graded import GradedRollout
 from sr_core.protocols import Decision, Guard, Task
 from sr_core.snapshot import Snapshot
 from sr_core.store import Checkpoint, RunStore
-from sr_core.trainer import GradedRollout, Trainer
+from sr_core.trainer import Trainer
 from sr_core.update import UpdateResult
 
 __all__ = ["Progress", "Row"]

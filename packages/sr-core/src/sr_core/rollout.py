@@ -53,11 +53,18 @@ def sample(
     rng: torch.Generator,
     top_p: float = 1.0,
     batch_size: int = 512,
+    only: range | None = None,
 ) -> Rollout:
     """Draw ``group_size`` completions of each prompt (token ids) at ``temperature``, from the nucleus ``top_p``.
 
     A completion ends with the policy's end-of-sequence token or after ``max_new_tokens`` (then it is ``truncated``).
+    ``only``: the places of the prompts that are sampled here, where other processes sample the rest. Every token of
+    every completion has a random number of its own, so neither ``only`` nor ``batch_size`` changes what it is.
     """
+    uniform_NT = torch.rand((len(prompts) * group_size, max_new_tokens), generator=rng, device=rng.device)
+    only = range(len(prompts)) if only is None else only
+    prompts = prompts[only.start : only.stop]
+    uniform_NT = uniform_NT[only.start * group_size : only.stop * group_size].to(policy.device)
     per_chunk = max(1, batch_size // group_size)
     tokens: list[list[int]] = []
     logprobs: list[Tensor] = []
@@ -65,7 +72,8 @@ def sample(
     for start in range(0, len(prompts), per_chunk):
         chunk = prompts[start : start + per_chunk]
         with attention_of(policy):
-            ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, max_new_tokens, rng)
+            numbers_NT = uniform_NT[start * group_size : (start + per_chunk) * group_size]
+            ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, numbers_NT)
         for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
             length = ids.index(policy.eos_id) + 1 if policy.eos_id in ids else len(ids)
             tokens.append(ids[:length])
@@ -88,11 +96,11 @@ def _decode(
     group_size: int,
     temperature: float,
     top_p: float,
-    max_new_tokens: int,
-    rng: torch.Generator,
+    uniform_NT: Tensor,
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies."""
     device = policy.device
+    max_new_tokens = uniform_NT.shape[1]
     reader = (_SharedReader if policy.shares_prompts else _PlainReader)(policy, prompts, group_size, max_new_tokens)
     hidden = reader.first()
     rows = torch.arange(len(hidden), device=device)  # which sequence each line of the shrinking batch is
@@ -109,7 +117,7 @@ def _decode(
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
         logprobs_V = logits - total[:, None]
         probs_V = logprobs_V.exp()
-        drawn = _draw(probs_V, rng)
+        drawn = _draw(probs_V, uniform_NT[rows, t])
         ids_NT[rows, t] = drawn[:, 0]
         logprobs_NT[rows, t] = logprobs_V.gather(1, drawn)[:, 0]
         surprise = probs_V * logprobs_V if top_p == 1 else torch.where(probs_V > 0, probs_V * logprobs_V, 0)
@@ -124,12 +132,12 @@ def _decode(
     return ids_NT, logprobs_NT, float(entropy)
 
 
-def _draw(probs_NV: Tensor, rng: torch.Generator) -> Tensor:
+def _draw(probs_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """One token per row (N x 1) by inverting the cumulative distribution: one random number a row, not V of them."""
     cumulative = probs_NV.cumsum(-1)
-    uniform = torch.rand((len(probs_NV), 1), generator=rng, device=probs_NV.device, dtype=probs_NV.dtype)
+    reached = uniform_N[:, None].to(cumulative.dtype) * cumulative[:, -1:]
     # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=probs_NV.shape[1] - 1)
+    return torch.searchsorted(cumulative, reached, right=True).clamp(max=probs_NV.shape[1] - 1)
 
 
 class _SharedReader:

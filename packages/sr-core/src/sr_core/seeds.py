@@ -21,6 +21,6 @@ def rng_for(seed: int, campaign: int, step: int, purpose: str) -> np.random.Gene
     return np.random.default_rng(seed_for(seed, campaign, step, purpose))
 
 
-def torch_rng_for(device: torch.device, seed: int, campaign: int, step: int, purpose: str) -> torch.Generator:
-    """A torch generator on ``device`` for one draw."""
-    return torch.Generator(device=device).manual_seed(seed_for(seed, campaign, step, purpose))
+def torch_rng_for(seed: int, campaign: int, step: int, purpose: str) -> torch.Generator:
+    """A torch generator for one draw; on the CPU, so that its numbers are the same whatever computes with them."""
+    return torch.Generator().manual_seed(seed_for(seed, campaign, step, purpose))

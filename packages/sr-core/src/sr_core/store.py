@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sr_core.errors import RunError
+from sr_core.ranks import ALONE, Ranks
 
 __all__ = ["Checkpoint", "RunStore", "write_json"]
 
@@ -50,24 +51,33 @@ class Checkpoint:
 
 
 class RunStore:
-    """The directory of one run. ``create`` starts it, ``open`` continues it; ``lock`` keeps others out."""
+    """The directory of one run. ``create`` starts it, ``open`` continues it; ``lock`` keeps others out.
 
-    def __init__(self, folder: Path) -> None:
+    Of several processes (``ranks``) the first one writes; the others read, so all must see the same folder.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks = ALONE) -> None:
         self.folder = folder
+        self.ranks = ranks
         self.checkpoints = folder / "checkpoints"
         self.notices: list[str] = []
 
     @classmethod
-    def create(cls, folder: Path, run: Mapping[str, Any]) -> RunStore:
+    def create(cls, folder: Path, run: Mapping[str, Any], ranks: Ranks = ALONE) -> RunStore:
         """Start a run in ``folder``, which must be absent or empty. Raises RunError otherwise."""
-        cls.check_new(folder)
-        store = cls(folder)
-        with _reporting(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            # first, so that a run killed here is either none at all or one that can be resumed
-            _write(folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
-            store._furnish()
+        store = cls(folder, ranks)
+        with store.ranks.together():
+            if store.ranks.first:
+                store._create(run)
         return store
+
+    def _create(self, run: Mapping[str, Any]) -> None:
+        self.check_new(self.folder)
+        with _reporting(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # first, so that a run killed here is either none at all or one that can be resumed
+            _write(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+            self._furnish()
 
     def _furnish(self) -> None:
         self.checkpoints.mkdir(exist_ok=True)
@@ -82,13 +92,14 @@ class RunStore:
             raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
 
     @classmethod
-    def open(cls, folder: Path) -> RunStore:
+    def open(cls, folder: Path, ranks: Ranks = ALONE) -> RunStore:
         """Continue the run in ``folder``. Raises RunError when there is none."""
         if not (folder / RUN).is_file():
             raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")
-        store = cls(folder)
-        with _reporting(folder):
-            store._furnish()
+        store = cls(folder, ranks)
+        if store.ranks.first:
+            with _reporting(folder):
+                store._furnish()
         return store
 
     def run(self) -> dict[str, Any]:
@@ -101,7 +112,10 @@ class RunStore:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process. Raises RunError while another one has it."""
+        """Hold the run for these processes. Raises RunError while another run of them has it."""
+        if not self.ranks.first:
+            yield
+            return
         with (self.folder / ".lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +126,7 @@ class RunStore:
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows to an append-only file; on disk when this returns."""
         data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        if not data:
+        if not data or not self.ranks.first:
             return
         with _reporting(self.folder), (self.folder / name).open("ab") as file:
             file.write(data)
@@ -126,10 +140,13 @@ class RunStore:
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file of the run directory, whole or not at all."""
-        write_json(self.folder / name, value)
+        if self.ranks.first:
+            write_json(self.folder / name, value)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and delete those that neither this nor the previous one needs."""
+        if not self.ranks.first:
+            return
         with _reporting(self.folder):
             for step, weights in checkpoint.held.items():
                 position = checkpoint.positions.get(step, {})
@@ -151,17 +168,30 @@ class RunStore:
 
         A checkpoint that is damaged is passed over for the one before, and ``notices`` says so.
         """
+        found: Checkpoint | None = None
+        with self.ranks.together():
+            if self.ranks.first:
+                found = self._newest()
+        place = self.ranks.from_first(None if found is None else _name(found.campaign, found.step))
+        with self.ranks.together():
+            if place is not None and found is None:
+                found, _ = self._read(self.checkpoints / place)
+        return found
+
+    def _newest(self) -> Checkpoint | None:
         for path in reversed(self._saved()):
             try:
-                found = self._read(path)
+                found, appended = self._read(path)
             except (OSError, ValueError, KeyError, RuntimeError, EOFError, SafetensorError) as error:
                 self.notices.append(f"checkpoint {path.name} is damaged ({error}); the one before it is used")
                 continue
+            self._cut(appended)
             return found
         self._cut(dict.fromkeys(APPENDED, 0))
         return None
 
-    def _read(self, path: Path) -> Checkpoint:
+    def _read(self, path: Path) -> tuple[Checkpoint, dict[str, int]]:
+        """A checkpoint, and how long the append-only files were."""
         campaign, step = (int(part[1:] if part[0] == "c" else part) for part in path.name.split("-step-"))
         _verify(path)
         saved = json.loads((path / "state.json").read_text())
@@ -177,8 +207,7 @@ class RunStore:
             held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
             positions={s: torch.load(folder / "position.pt", weights_only=True) for s, folder in held.items()},
         )
-        self._cut(saved["appended"])
-        return checkpoint
+        return checkpoint, saved["appended"]
 
     def _cut(self, sizes: Mapping[str, int]) -> None:
         with _reporting(self.folder):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,89 +13,32 @@ from torch import Tensor
 from sr_core.algorithms import make_algorithm
 from sr_core.config import TrainConfig
 from sr_core.evaluate import Evaluation, evaluate, grade_all
+from sr_core.graded import GradedRollout, joined_rollouts
 from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
 from sr_core.snapshot import Snapshot
 from sr_core.update import UpdateResult, update
 
-__all__ = ["GradedRollout", "Trainer"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradedRollout:
-    """A step's samples with their verdicts: P x G rewards, and where there was a verdict.
-
-    ``first``: the step's first draw, where later ones replaced some of its groups.
-    """
-
-    rollout: Rollout
-    rewards_PG: Tensor
-    valid_PG: Tensor
-    sampled_tokens: int
-    first: GradedRollout | None = None
-
-    def replaced(self, places: Sequence[int], other: GradedRollout) -> GradedRollout:
-        """These samples with the groups at ``places`` taken from ``other``, in order."""
-        rewards_PG, valid_PG = self.rewards_PG.clone(), self.valid_PG.clone()
-        rewards_PG[places], valid_PG[places] = other.rewards_PG, other.valid_PG
-        return GradedRollout(
-            rollout=_replaced(self.rollout, places, other.rollout),
-            rewards_PG=rewards_PG,
-            valid_PG=valid_PG,
-            sampled_tokens=self.sampled_tokens + other.sampled_tokens,
-            first=self.first or self,
-        )
-
-    def signals(self) -> dict[str, float | None]:
-        """The step's numbers that come from the samples: shares in [0, 1], length in tokens, entropy in nats."""
-        if self.first is not None:
-            return self.first.signals() | {"sampled_tokens": float(self.sampled_tokens)}
-        rollout, valid = self.rollout, self.valid_PG
-        prompts, group = valid.shape
-        spread = [self.rewards_PG[p][valid[p]] for p in range(prompts)]
-        unique = {(i // group, tuple(t)) for i, t in enumerate(rollout.tokens)}
-        return {
-            "train_reward": float(self.rewards_PG[valid].mean()) if bool(valid.any()) else None,
-            "entropy": rollout.entropy,
-            "length": sum(rollout.lengths) / len(rollout.lengths),
-            "truncated": sum(rollout.truncated) / len(rollout.truncated),
-            "zero_std_groups": sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
-            "unique_share": len(unique) / len(rollout.tokens),
-            "infra_errors": float((~valid).sum()),
-            "sampled_tokens": float(self.sampled_tokens),
-        }
-
-
-def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollout:
-    """``rollout`` with the groups of the prompts at ``places`` taken from ``other``, in order."""
-    group = rollout.group_size
-    prompts, tokens = list(rollout.prompts), list(rollout.tokens)
-    logprobs, truncated = list(rollout.logprobs), list(rollout.truncated)
-    for i, place in enumerate(places):
-        prompts[place] = other.prompts[i]
-        ours, theirs = slice(place * group, (place + 1) * group), slice(i * group, (i + 1) * group)
-        tokens[ours], logprobs[ours], truncated[ours] = (
-            other.tokens[theirs],
-            other.logprobs[theirs],
-            other.truncated[theirs],
-        )
-    return replace(rollout, prompts=prompts, tokens=tokens, logprobs=logprobs, truncated=truncated)
+__all__ = ["Trainer"]
 
 
 class Trainer:
     """Trains ``policy`` on verdicts of ``grader`` as ``config`` says.
 
     Usable without campaigns: ``roll_out``, ``grade``, ``update`` are one step. All random draws depend on
-    ``config.seed`` and the (campaign, step) given, on nothing else.
+    ``config.seed`` and the (campaign, step) given, on nothing else. On several processes (``ranks``) each samples,
+    grades and trains its share, and all of them call the same methods.
     """
 
-    def __init__(self, policy: Policy, grader: Grader, config: TrainConfig) -> None:
+    def __init__(self, policy: Policy, grader: Grader, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         self.policy = policy
         self.grader = grader
         self.config = config
+        self.ranks = ranks
         self.penalty = Penalty(config.penalty, policy)
         self._copying: Snapshot | None = None
         self.begin_campaign(lr=config.optim.lr)
@@ -115,7 +57,9 @@ class Trainer:
             needed = math.ceil(self.config.penalty.fisher_samples / self.config.sampling.group_size)
             rollout = self.roll_out(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
             sampling = self.config.sampling
-            self.penalty.measure(self.policy, rollout, temperature=sampling.temperature, top_p=sampling.top_p)
+            self.penalty.measure(
+                self.policy, rollout, temperature=sampling.temperature, top_p=sampling.top_p, ranks=self.ranks
+            )
 
     def reset_optimizer(self) -> None:
         """Forget the moments of AdamW, and warm up again."""
@@ -129,22 +73,27 @@ class Trainer:
     def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
         """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
         sampling = self.config.sampling
-        return sample(
-            self.policy,
-            [self.policy.prompt_ids(task.prompt) for task in tasks],
-            sampling.group_size,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_new_tokens=sampling.max_new_tokens,
-            rng=torch_rng_for(self.policy.device, self.config.seed, campaign, step, purpose),
-            batch_size=sampling.batch_size,
-        )
+        with self.ranks.together():
+            part = sample(
+                self.policy,
+                [self.policy.prompt_ids(task.prompt) for task in tasks],
+                sampling.group_size,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_new_tokens=sampling.max_new_tokens,
+                rng=torch_rng_for(self.config.seed, campaign, step, purpose),
+                batch_size=sampling.batch_size,
+                only=self.ranks.share(len(tasks)),
+            )
+        return joined_rollouts(self.ranks.gather([part]))
 
     def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
         """Verdicts of all samples. Raises GraderError when the grader fails on too many."""
         repeated = [task for task in tasks for _ in range(rollout.group_size)]
         texts = self.policy.decode(rollout.tokens)
-        grades = grade_all(self.grader, repeated, texts, max_infra_share=self.config.campaign.max_infra_share)
+        grades = grade_all(
+            self.grader, repeated, texts, max_infra_share=self.config.campaign.max_infra_share, ranks=self.ranks
+        )
         shape = (len(tasks), rollout.group_size)
         return GradedRollout(
             rollout=rollout,
@@ -174,6 +123,7 @@ class Trainer:
             reference=self.penalty.reference,
             anchor=self.penalty.anchor,
             entropy_bonus=self.entropy_bonus,
+            ranks=self.ranks,
         )
         if result.finite:
             self._adapt(graded, result)
@@ -193,7 +143,7 @@ class Trainer:
 
     def evaluate(self, tasks: Sequence[Task], samples: int, *, campaign: int, step: int, purpose: str) -> Evaluation:
         """Measure the policy as it is now; ``purpose`` names the random stream."""
-        rng = torch_rng_for(self.policy.device, self.config.seed, campaign, step, purpose)
+        rng = torch_rng_for(self.config.seed, campaign, step, purpose)
         return evaluate(
             self.policy,
             tasks,
@@ -202,6 +152,7 @@ class Trainer:
             self.config.sampling,
             rng,
             max_infra_share=self.config.campaign.max_infra_share,
+            ranks=self.ranks,
         )
 
     def weights(self) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from sr_core.config import OptimConfig, PenaltyConfig
 from sr_core.forward import completion_scores
 from sr_core.penalties import Anchor, kl_per_token
 from sr_core.policy import Policy
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout
 
 __all__ = ["UpdateResult", "update"]
@@ -74,6 +75,7 @@ def update(
     reference: Policy | None = None,
     anchor: Anchor | None = None,
     entropy_bonus: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> UpdateResult:
     """Take ``optim.epochs`` gradient steps on one rollout.
 
@@ -81,7 +83,8 @@ def update(
     group without any advantage (equal rewards, as a rule), not through penalty or bonus either unless
     ``penalty.equal_groups``; the means of the loss are over all that were judged. ``coefficient`` is the penalty's now,
     the configured one if left out; ``reference`` and ``anchor`` are what it pulls to. A step whose loss or gradient
-    norm is not finite is not taken, and the result says so.
+    norm is not finite is not taken, and the result says so. Several processes (``ranks``) are all given the whole
+    rollout; each computes its share of the micro-batches, and gradients are added up.
     """
     advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
     lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
@@ -102,14 +105,18 @@ def update(
     )
     trained_tokens = float((lengths_PG * trained_PG).sum())
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
+    batches = list(_micro_batches(unique, min(optim.micro_batch_tokens, math.ceil(_cost(unique) / ranks.count))))
+    mine = ranks.deal(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):
         for parameter in parameters:  # not None: the optimizer's moments move in a step that has nothing to teach, too
             parameter.grad = torch.zeros_like(parameter)
         loss = kl = 0.0
-        for rows in _micro_batches(unique, optim.micro_batch_tokens):
+        for rows in mine:
             part, part_kl = _backward(policy, objective, unique, rows)
             loss, kl = loss + part, kl + part_kl
+        loss, kl = ranks.total(loss, kl)
+        ranks.add_up([p.grad for p in parameters if p.grad is not None])
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm))
@@ -147,6 +154,11 @@ def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge
         advantages=advantages_N[rows],
         weights=torch.tensor(weights),
     )
+
+
+def _cost(sequences: _Sequences) -> int:
+    """Tokens of all sequences, a prompt and its samples together."""
+    return sum(map(len, {tuple(p) for p in sequences.prompts})) + sum(map(len, sequences.tokens))
 
 
 def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]]:

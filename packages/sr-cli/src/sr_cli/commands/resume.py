@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sr_cli.commands.run import show_summary
+from sr_cli.launched import leads
 
 
 @click.command(epilog="Example:  sr resume runs/first")
@@ -16,7 +17,8 @@ from sr_cli.commands.run import show_summary
 def command(folder: Path, as_json: bool) -> None:
     """Continue the run in DIR from its last checkpoint, bit-identical to a run that was never cut."""
     if (folder / "summary.json").is_file():
-        click.echo(f"sr: the run in {folder} is complete", err=True)
+        if leads():
+            click.echo(f"sr: the run in {folder} is complete", err=True)
         show_summary(json.loads((folder / "summary.json").read_text()), folder, as_json)
         return
     from sr_cli import runs

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from sr_cli.launched import leads
+
 
 @click.command(
     epilog="Example:  sr run --preset testbed --set controller.name=guard --set campaign.count=3 --out runs/first"
@@ -34,6 +36,8 @@ def command(
 
 def show_summary(summary: dict[str, object], out: Path, as_json: bool) -> None:
     """Print a run's summary: a table, or one JSON object."""
+    if not leads():
+        return
     if as_json:
         click.echo(json.dumps(summary))
         return

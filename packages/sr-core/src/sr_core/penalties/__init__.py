@@ -16,6 +16,7 @@ from sr_core.penalties.control import adapted_bonus, adapted_coefficient
 from sr_core.penalties.ewc import Anchor, diagonal_fisher, trainable
 from sr_core.penalties.kl import kl_per_token
 from sr_core.policy import Policy
+from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout
 
 __all__ = ["Anchor", "Penalty", "adapted_bonus", "diagonal_fisher", "kl_per_token"]
@@ -50,11 +51,17 @@ class Penalty:
         """Whether ``measure`` must be called, with samples of the policy it refers to, before the next update."""
         return self.config.name == "ewc" and self._fisher is None
 
-    def measure(self, policy: Policy, rollout: Rollout, *, temperature: float, top_p: float) -> None:
-        """Estimate the Fisher information from the first ``fisher_samples`` of ``rollout``."""
+    def measure(
+        self, policy: Policy, rollout: Rollout, *, temperature: float, top_p: float, ranks: Ranks = ALONE
+    ) -> None:
+        """Estimate the Fisher information from the first ``fisher_samples`` of ``rollout``, each process its share."""
         count = min(self.config.fisher_samples, len(rollout.tokens))
-        prompts = [rollout.prompts[i // rollout.group_size] for i in range(count)]
-        self._fisher = diagonal_fisher(policy, prompts, rollout.tokens[:count], temperature=temperature, top_p=top_p)
+        mine = ranks.share(count)
+        prompts = [rollout.prompts[i // rollout.group_size] for i in mine]
+        tokens = rollout.tokens[mine.start : mine.stop]
+        fisher = diagonal_fisher(policy, prompts, tokens, temperature=temperature, top_p=top_p, count=count)
+        ranks.add_up(list(fisher.values()))
+        self._fisher = fisher
 
     @property
     def anchor(self) -> Anchor | None:

@@ -54,17 +54,20 @@ def diagonal_fisher(
     *,
     temperature: float,
     top_p: float = 1.0,
+    count: int | None = None,
 ) -> dict[str, Tensor]:
     """Mean over the samples ``tokens[i]`` of ``prompts[i]`` of their squared score, by parameter name, float32.
 
-    The samples must be the policy's own, drawn at ``temperature`` and ``top_p``. One backward pass per sequence.
+    ``count``: how many there are in all, where these are only some; the means of the parts then add up to the mean. The
+    samples must be the policy's own, drawn at ``temperature`` and ``top_p``. One backward pass per sequence.
     """
     parameters = trainable(policy)
+    count = len(tokens) if count is None else count
     fisher = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     for prompt, completion in zip(prompts, tokens, strict=True):
         scores = completion_scores(policy, [prompt], [completion], temperature=temperature, top_p=top_p)
         gradients = torch.autograd.grad(scores.logprobs_NT.sum(), list(parameters.values()), allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
-                fisher[name] += gradient.float().square() / len(tokens)
+                fisher[name] += gradient.float().square() / count
     return fisher

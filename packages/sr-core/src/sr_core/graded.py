@@ -1,0 +1,91 @@
+"""A step's samples with their verdicts, put together from the parts that several processes or draws gave.
+
+Axes: P prompts, G samples per prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from sr_core.rollout import Rollout
+
+__all__ = ["GradedRollout", "joined_rollouts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradedRollout:
+    """A step's samples with their verdicts: P x G rewards, and where there was a verdict.
+
+    ``first``: the step's first draw, where later ones replaced some of its groups.
+    """
+
+    rollout: Rollout
+    rewards_PG: Tensor
+    valid_PG: Tensor
+    sampled_tokens: int
+    first: GradedRollout | None = None
+
+    def replaced(self, places: Sequence[int], other: GradedRollout) -> GradedRollout:
+        """These samples with the groups at ``places`` taken from ``other``, in order."""
+        rewards_PG, valid_PG = self.rewards_PG.clone(), self.valid_PG.clone()
+        rewards_PG[places], valid_PG[places] = other.rewards_PG, other.valid_PG
+        return GradedRollout(
+            rollout=_replaced(self.rollout, places, other.rollout),
+            rewards_PG=rewards_PG,
+            valid_PG=valid_PG,
+            sampled_tokens=self.sampled_tokens + other.sampled_tokens,
+            first=self.first or self,
+        )
+
+    def signals(self) -> dict[str, float | None]:
+        """The step's numbers that come from the samples: shares in [0, 1], length in tokens, entropy in nats."""
+        if self.first is not None:
+            return self.first.signals() | {"sampled_tokens": float(self.sampled_tokens)}
+        rollout, valid = self.rollout, self.valid_PG
+        prompts, group = valid.shape
+        spread = [self.rewards_PG[p][valid[p]] for p in range(prompts)]
+        unique = {(i // group, tuple(t)) for i, t in enumerate(rollout.tokens)}
+        return {
+            "train_reward": float(self.rewards_PG[valid].mean()) if bool(valid.any()) else None,
+            "entropy": rollout.entropy,
+            "length": sum(rollout.lengths) / len(rollout.lengths),
+            "truncated": sum(rollout.truncated) / len(rollout.truncated),
+            "zero_std_groups": sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
+            "unique_share": len(unique) / len(rollout.tokens),
+            "infra_errors": float((~valid).sum()),
+            "sampled_tokens": float(self.sampled_tokens),
+        }
+
+
+def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollout:
+    """``rollout`` with the groups of the prompts at ``places`` taken from ``other``, in order."""
+    group = rollout.group_size
+    prompts, tokens = list(rollout.prompts), list(rollout.tokens)
+    logprobs, truncated = list(rollout.logprobs), list(rollout.truncated)
+    for i, place in enumerate(places):
+        prompts[place] = other.prompts[i]
+        ours, theirs = slice(place * group, (place + 1) * group), slice(i * group, (i + 1) * group)
+        tokens[ours], logprobs[ours], truncated[ours] = (
+            other.tokens[theirs],
+            other.logprobs[theirs],
+            other.truncated[theirs],
+        )
+    return replace(rollout, prompts=prompts, tokens=tokens, logprobs=logprobs, truncated=truncated)
+
+
+def joined_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """The roll-outs of consecutive prompts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    drawn = [sum(part.lengths) for part in parts]
+    return Rollout(
+        prompts=[prompt for part in parts for prompt in part.prompts],
+        group_size=parts[0].group_size,
+        tokens=[tokens for part in parts for tokens in part.tokens],
+        logprobs=[values for part in parts for values in part.logprobs],
+        truncated=[cut for part in parts for cut in part.truncated],
+        entropy=sum(part.entropy * count for part, count in zip(parts, drawn, strict=True)) / max(sum(drawn), 1),
+    )

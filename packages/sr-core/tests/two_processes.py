@@ -1,0 +1,142 @@
+"""What the tests of ``test_ranks.py`` run, in one process and in two. As a script: one of the two.
+
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python two_processes.py WHAT FOLDER
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from gradients import NO_PENALTY, OPTIM, Catcher, roll, verdicts
+from tiny import LetterGrader, make_config, make_policy, make_tasks
+
+from sr_core import CampaignTasks, RunStore, Trainer, run_chain
+from sr_core.algorithms import Reinforce
+from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, SamplingConfig
+from sr_core.errors import CoreError, NonFiniteError
+from sr_core.ranks import Ranks, joined
+from sr_core.unguarded import Unguarded
+from sr_core.update import update
+
+TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(5, 10), audit=make_tasks(3, 20))
+CONFIG = make_config(
+    algorithm=AlgorithmConfig(name="dapo", resample=1),
+    campaign=CampaignConfig(count=2, steps=4),
+    penalty=PenaltyConfig(name="ewc", coefficient=0.1, fisher_samples=7),
+    sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
+)
+
+
+class RollsBack(Unguarded):
+    """Holds step 1 and returns to it after step 3."""
+
+    def decide(self, step: int, signals: Any) -> Any:
+        decision = super().decide(step, signals)
+        return replace(decision, action="roll_back", to_step=1, lr_factor=0.5) if step == 3 else decision
+
+    def holds(self) -> frozenset[int]:
+        return frozenset({1} if self._step >= 1 else ())
+
+
+def gradients(ranks: Ranks) -> dict[int, torch.Tensor]:
+    """Of one global batch, in micro-batches of a few tokens."""
+    policy = make_policy()
+    optimizer = Catcher(policy.model.parameters(), lr=0.0)
+    optim = replace(OPTIM, micro_batch_tokens=30)
+    update(
+        *(policy, optimizer, Reinforce(), roll(policy), *verdicts()),
+        temperature=0.8,
+        optim=optim,
+        penalty=NO_PENALTY,
+        ranks=ranks,
+    )
+    return optimizer.seen
+
+
+def chain(ranks: Ranks, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
+    """A chain with a roll-back, dynamic sampling and a Fisher penalty; the last process dies after so many grades."""
+    grader = LetterGrader()
+    plain = grader.grade
+
+    def grade(tasks: Any, texts: Any) -> Any:
+        if killed_at is not None and grader.calls >= killed_at and ranks.rank == ranks.count - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(tasks, texts)
+
+    grader.grade = grade  # type: ignore[method-assign]
+    trainer = Trainer(make_policy(), grader, CONFIG, ranks)
+    run = folder / "run"
+    there = ranks.from_first(run.exists())
+    store = RunStore.open(run, ranks) if there else RunStore.create(run, {"processes": ranks.count}, ranks)
+    with store.lock():
+        summary = run_chain(trainer, lambda _: TASKS, RollsBack(samples=4), store=store)
+    return {"summary": summary, "weights": trainer.weights(), "graded": grader.calls}
+
+
+def failures(ranks: Ranks) -> dict[str, str]:
+    """What each process is told when one of them fails in its own way, and when they disagree."""
+    said: dict[str, str] = {}
+
+    @contextmanager
+    def hearing(name: str) -> Iterator[None]:
+        try:
+            yield
+        except (CoreError, OSError) as caught:
+            said[name] = f"{type(caught).__name__}: {caught}"
+
+    for name, error in (("ours", NonFiniteError("not finite")), ("other", OSError("no disk"))):
+        with hearing(name), ranks.together():
+            if ranks.rank == 1:
+                raise error
+    with hearing("agree"):
+        ranks.agree("decision", ranks.rank)
+    return said
+
+
+def run_two(work: Callable[[Ranks, Path], object], folder: Path) -> list[BaseProcess]:
+    """Two processes as a launcher would start them; what they say goes to ``folder``/RANK.err, results to RANK.pt.
+
+    They are forked from a server that has imported torch once for all of them.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["two_processes"])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    processes: list[BaseProcess] = [context.Process(target=_main, args=(work, folder, r, port)) for r in range(2)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _main(work: Callable[[Ranks, Path], object], folder: Path, rank: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with (folder / f"{rank}.err").open("w") as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            with joined("cpu") as ranks:
+                torch.save(work(ranks, folder), folder / f"{rank}.pt")
+        except CoreError as error:
+            print(f"{type(error).__name__}: {error}", file=said)
+            sys.exit(2)
+
+
+def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return {"gradients": gradients(ranks), "failures": failures(ranks), "chain": chain(ranks, folder)}
+
+
+def killed(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return chain(ranks, folder, killed_at=100)
