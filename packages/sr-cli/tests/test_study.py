@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sr_cli.commands.study import command
 from sr_cli.config import load_config
 from sr_cli.study import arms as choices
-from sr_cli.study.chains import Chain, Record, Study, plan, read_record, write_record
+from sr_cli.study.chains import SIGNALS, Chain, Record, Study, plan, read_record, write_record
 from sr_cli.study.pages import figures, tables
 from sr_cli.study.results import end, hindsight, judge
 from sr_core.errors import ConfigError, RunError
@@ -46,7 +46,7 @@ def test_every_arm_is_a_valid_configuration(regime: str) -> None:
         preset, settings = choices.settings_of(regime, name, False, copied)
         config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
         assert config.optim.lr == choices.REGIMES[regime].lr
-        assert (config.campaign.count, config.campaign.steps) == (10, 20)
+        assert config.campaign.count * config.campaign.steps == 200
 
 
 def test_controls_copy_what_the_other_arm_did() -> None:
@@ -136,6 +136,7 @@ def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -
         "step": [0, 1, 2, 3] * len(audits),
         "heldout": [40, 80, 100, 10] * len(audits),
         "se": [0.03] * rows,
+        "signals": {name: [None, 0.4, 0.5, 0.6] * len(audits) for name in SIGNALS},
         "evaluated": [1] * rows,
         "evaluation_samples": 640,
         "training_samples": 384,
@@ -169,7 +170,11 @@ def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
     assert 0 < arms["naive"]["null_gap"] < 0.2
     text = tables({"regimes": {"rich": {"arms": arms}}})
     assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
-    assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == ["arms-rich.png", "campaigns-rich.png"]
+    assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == [
+        "arms-rich.png",
+        "campaigns-rich.png",
+        "mechanism-rich.png",
+    ]
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:

@@ -103,20 +103,27 @@ def svg_text(figure: Figure) -> str:
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure in the style of all of them, and its axes; size in inches."""
+    figure, panels = new_panels(width, height, 1)
+    return figure, panels[0]
+
+
+def new_panels(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
+    """The same with several axes side by side."""
     try:
         from matplotlib.figure import Figure  # not pyplot: no global state, no display
     except ImportError as error:
         raise MonitorError("figure: matplotlib is needed; pip install 'sr-monitor[report]'") from error
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    for item in (axes.xaxis.label, axes.yaxis.label):
-        item.set_color(INK)
-    axes.tick_params(colors=INK)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-    return figure, axes
+    panels = list(figure.subplots(1, columns, squeeze=False)[0])
+    for axes in panels:
+        axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        for item in (axes.xaxis.label, axes.yaxis.label):
+            item.set_color(INK)
+        axes.tick_params(colors=INK)
+        for spine in axes.spines.values():
+            spine.set_color(INK)
+    return figure, panels
 
 
 def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:

@@ -48,7 +48,7 @@ REGIMES: dict[str, Regime] = {
 }
 MAIN_REGIMES = ("rich", "fragile")
 
-Kind = Literal["main", "control", "penalty", "asymmetric", "care"]
+Kind = Literal["main", "control", "penalty", "asymmetric", "care", "diagnostic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Arm:
     @property
     def seeds(self) -> int:
         """How many seeds it gets, of those asked for."""
-        return 5 if self.kind in ("main", "care") else 3
+        return {"main": 5, "care": 5, "diagnostic": 1}.get(self.kind, 3)
 
 
 def _es(mode: str, patience: int = 3) -> Settings:
@@ -83,6 +83,7 @@ def _care(version: str) -> Settings:
 
 _GUARD: Settings = {"controller.name": "guard", "evaluate.every": 2}
 _GRPO: Settings = {"algorithm.name": "grpo"}
+_LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
 
 ARMS: dict[str, Arm] = {
@@ -131,6 +132,8 @@ ARMS: dict[str, Arm] = {
     "guard_wapo": Arm(
         label="guard, WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"} | _GUARD, decides=True
     ),
+    "long_naive": Arm(label="naive, 200 steps at once", kind="diagnostic", settings=_LONG),
+    "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | _GUARD, decides=True),
 }
 QUICK_ARMS = ("naive", "es", "grpo", "guard")
 

@@ -11,10 +11,11 @@ import numpy as np
 from sr_cli.study.arms import ARMS, MAIN_REGIMES, REGIMES
 from sr_cli.study.chains import Record
 from sr_cli.study.results import Records, trajectories
-from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, save_figure
+from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # arXiv 2606.21090, end of chain, percent: 3B (fragile), 7B (rich)
 PAPER: Mapping[str, tuple[str, str]] = {
@@ -26,6 +27,13 @@ PAPER: Mapping[str, tuple[str, str]] = {
     "grpo_es": ("–", "17.0 [0.0, 28.1]"),
 }
 Arms = Mapping[str, Mapping[str, Any]]
+MECHANISM = {
+    "entropy": "entropy (nats per token)",
+    "unique_share": "distinct samples (share)",
+    "length": "length (tokens)",
+    "truncated": "truncated (share)",
+    "train_reward": "training reward",
+}
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -111,18 +119,26 @@ def _best_first(arms: Arms) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def figures(results: Mapping[str, Any], records: Records, folder: Path) -> list[str]:
-    """Draw ``arms-REGIME`` and ``campaigns-REGIME`` as PNG into ``folder``; returns the names of the files."""
-    names = []
+    """Draw what there is data for as PNG into ``folder``; returns the names of the files."""
+    drawn: dict[str, Figure] = {}
     for regime, found in results["regimes"].items():
-        figure, axes = new_figure(8.0, 1.2 + 0.3 * len(found["arms"]))
+        drawn[f"arms-{regime}"], axes = new_figure(8.0, 1.2 + 0.3 * len(found["arms"]))
         _draw_ends(axes, found["arms"])
-        names.append(f"arms-{regime}.png")
-        save_figure(figure, folder / names[-1])
-        figure, axes = new_figure(8.0, 4.2)
+        drawn[f"campaigns-{regime}"], axes = new_figure(8.0, 4.2)
         _draw_campaigns(axes, records[regime])
-        names.append(f"campaigns-{regime}.png")
-        save_figure(figure, folder / names[-1])
-    return names
+        if any(name in records[regime] for name in ("long_naive", "long_guard")):
+            drawn[f"diagnostic-{regime}"], axes = new_figure(8.0, 4.2)
+            _draw_long(axes, records[regime])
+        aligned = list(_falls(records[regime].get("naive", {})))
+        if aligned:
+            drawn[f"mechanism-{regime}"], panels = new_panels(11.0, 2.6, len(MECHANISM))
+            _draw_mechanism(panels, aligned)
+    if sum("naive" in found["arms"] for found in results["regimes"].values()) > 1:
+        drawn["gap-by-rate"], axes = new_figure(6.0, 3.6)
+        _draw_gaps(axes, results)
+    for name, figure in drawn.items():
+        save_figure(figure, folder / f"{name}.png")
+    return [f"{name}.png" for name in drawn]
 
 
 def _draw_ends(axes: Axes, arms: Arms) -> None:
@@ -148,7 +164,7 @@ def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> Non
     for name, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
         by_step: dict[int, list[float]] = {}
         for record in arms[name].values():
-            for curve in trajectories(record):
+            for curve in trajectories(record).values():
                 for step, value in zip(curve.steps, curve.pass1_E, strict=True):
                     by_step.setdefault(step, []).append(float(value))
         steps = sorted(by_step)
@@ -158,3 +174,65 @@ def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> Non
     axes.set_xlabel("gradient steps of the campaign")
     axes.set_ylabel("held-out pass@1 (%), mean over campaigns")
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+
+
+def _draw_long(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> None:
+    """The diagnostic: one campaign of 200 steps."""
+    for name, colour, dash in zip(("long_naive", "long_guard"), COLOURS, DASHES, strict=False):
+        for record in arms.get(name, {}).values():
+            for curve in trajectories(record).values():
+                axes.plot(curve.steps, 100 * curve.pass1_E, color=colour, linestyle=dash, label=ARMS[name].label)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("gradient steps")
+    axes.set_ylabel("held-out pass@1 (%)")
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+
+
+def _falls(chains: Mapping[int, Record]) -> Iterator[dict[str, dict[int, float]]]:
+    """Of each campaign that collapsed, its signals by steps from the onset."""
+    for record in chains.values():
+        for number, curve in trajectories(record).items():
+            if curve.onset is None:
+                continue
+            places = [i for i, campaign in enumerate(record["campaign"]) if campaign == number]
+            yield {
+                name: {
+                    record["step"][i] - curve.onset: record["signals"][name][i]
+                    for i in places
+                    if record["signals"][name][i] is not None
+                }
+                for name in MECHANISM
+            }
+
+
+def _draw_mechanism(panels: Sequence[Axes], falls: Sequence[Mapping[str, Mapping[int, float]]]) -> None:
+    """What the samples look like around the onset: means over the campaigns that collapsed, one curve a signal."""
+    for axes, (name, label) in zip(panels, MECHANISM.items(), strict=True):
+        by_step: dict[int, list[float]] = {}
+        for fall in falls:
+            for step, value in fall[name].items():
+                by_step.setdefault(step, []).append(value)
+        steps = [step for step in sorted(by_step) if 2 * len(by_step[step]) >= len(falls)]
+        axes.plot(steps, [float(np.mean(by_step[step])) for step in steps], color=COLOURS[0], linewidth=1.8)
+        axes.axvline(0, color=COLOURS[1], linestyle=":", linewidth=1.4)
+        axes.set_title(label, loc="left", fontsize=9, color=INK)
+        axes.set_xlabel("steps from the onset", fontsize=8)
+
+
+def _draw_gaps(axes: Axes, results: Mapping[str, Any]) -> None:
+    """How far campaigns fall from their peak, by learning rate, without and with the guard."""
+    presets = dict.fromkeys(REGIMES[regime].preset for regime in results["regimes"])
+    for preset, marker in zip(presets, ("o", "s"), strict=False):
+        for name, colour in (("naive", COLOURS[0]), ("guard", COLOURS[1])):
+            points = sorted(
+                (REGIMES[regime].lr, 100 * found["arms"][name]["peak"] - 100 * found["arms"][name]["handed_on"])
+                for regime, found in results["regimes"].items()
+                if REGIMES[regime].preset == preset and name in found["arms"]
+            )
+            if points:
+                rates, gaps = zip(*points, strict=True)
+                axes.plot(rates, gaps, marker=marker, color=colour, label=f"{ARMS[name].label}, {preset}")
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("peak - policy handed on (points)")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)

@@ -49,10 +49,10 @@ def trace_oracle(record: Record) -> float:
     return float(np.mean([max(a["start"], a["peak"], a["end"], a["kept"]) for a in audits(record)]))
 
 
-def trajectories(record: Record) -> list[Trajectory]:
-    """The held-out curve of each campaign that was evaluated more than once, with its noise."""
+def trajectories(record: Record) -> dict[int, Trajectory]:
+    """The held-out curve of each campaign that was evaluated more than once, with its noise, by campaign."""
     tasks, samples = record["config"]["tasks"]["heldout"], record["config"]["evaluate"]["samples"]
-    curves = []
+    curves = {}
     for number in range(len(record["summary"]["campaigns"])):
         seen = [
             (record["step"][i], record["heldout"][i] / (tasks * samples), record["se"][i])
@@ -61,7 +61,7 @@ def trajectories(record: Record) -> list[Trajectory]:
         ]
         if len(seen) > 1:
             steps, rates, errors = zip(*seen, strict=True)
-            curves.append(Trajectory.from_rates(steps, rates, se=errors))
+            curves[number] = Trajectory.from_rates(steps, rates, se=errors)
     return curves
 
 
@@ -78,6 +78,7 @@ def _arm(chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]])
         "start": float(np.mean([audits(record)[0]["start"] for record in of])),
         "peak": float(np.mean([a["peak"] for a in campaigns])),
         "campaign_end": float(np.mean([a["end"] for a in campaigns])),
+        "handed_on": float(np.mean([a["kept"] for a in campaigns])),
         "gap": float(np.mean([a["peak"] - a["end"] for a in campaigns])),
         "collapse_rate": float(np.mean([a["peak"] - a["end"] > COLLAPSE_GAP for a in campaigns])),
         "hindsight": float(np.mean([hindsight(record) for record in of])),
@@ -104,7 +105,7 @@ def _arm(chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]])
 
 def _curves(records: Sequence[Record]) -> dict[str, Any]:
     """The paper's quantities of the held-out curves: onset and largest step of those that fell, and the noise null."""
-    curves = [curve for record in records for curve in trajectories(record)]
+    curves = [curve for record in records for curve in trajectories(record).values()]
     fallen = [curve for curve in curves if curve.collapsed]
     shares = [min(share, 1.0) for curve in fallen if (share := curve.one_step_share) is not None]
     onsets = [curve.onset for curve in fallen if curve.onset is not None]
