@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from sr_core.attention import SharedPrompts
 from sr_core.decoding import Decoding
 from sr_core.errors import NonFiniteError
-from sr_core.forward import attention_of, nucleus
+from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
 
 __all__ = ["Rollout", "sample"]
@@ -64,7 +64,7 @@ def sample(
     entropy_sum = 0.0
     for start in range(0, len(prompts), per_chunk):
         chunk = prompts[start : start + per_chunk]
-        with attention_of(policy):
+        with engine_of(policy):
             ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, max_new_tokens, rng)
         for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
             length = ids.index(policy.eos_id) + 1 if policy.eos_id in ids else len(ids)
