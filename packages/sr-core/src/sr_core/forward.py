@@ -5,8 +5,8 @@ Axes: N completions, T tokens of the longest, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from sr_core.attention import SharedPrompts, shared_attention
+from sr_core.linear import fast_linear
 from sr_core.policy import Policy
 
-__all__ = ["Scores", "attention_of", "completion_scores", "nucleus"]
+__all__ = ["Scores", "completion_scores", "engine_of", "nucleus"]
 
 LOGIT_CHUNK = 2048  # tokens whose V scores are held at once
 
@@ -31,9 +32,12 @@ class Scores:
     entropy_NT: Tensor | None
 
 
-def attention_of(policy: Policy) -> AbstractContextManager[None]:
-    """Within it, the policy's decoder takes plans that share prompts, where its architecture can."""
-    return shared_attention(policy.decoder) if policy.shares_prompts else nullcontext()
+@contextmanager
+def engine_of(policy: Policy) -> Iterator[None]:
+    """Within it, the policy's decoder takes plans that share prompts, where its architecture can, and is fast."""
+    decoder = policy.decoder
+    with fast_linear(decoder), shared_attention(decoder) if policy.shares_prompts else nullcontext():
+        yield
 
 
 def completion_scores(
@@ -50,7 +54,8 @@ def completion_scores(
     Equal prompts are read once, where the policy's architecture can. Scores over the vocabulary exist for
     ``LOGIT_CHUNK`` tokens at a time, in the backward pass too.
     """
-    hidden = (_shared_states if policy.shares_prompts else _plain_states)(policy, prompts, tokens)
+    with engine_of(policy):
+        hidden = (_shared_states if policy.shares_prompts else _plain_states)(policy, prompts, tokens)
     targets = torch.tensor([token for t in tokens for token in t], device=policy.device)
     values, entropies = _token_scores(policy, hidden, targets, temperature, top_p, entropy)
     lengths = torch.tensor([len(t) for t in tokens], device=policy.device)
@@ -67,8 +72,7 @@ def _shared_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Seq
     unique: dict[tuple[int, ...], int] = {}
     owners = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
     batch = SharedPrompts(list(unique), tokens, owners, device=policy.device)
-    with attention_of(policy):
-        return batch.states(policy.decoder(**batch.inputs).last_hidden_state)
+    return batch.states(policy.decoder(**batch.inputs).last_hidden_state)
 
 
 def _plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sr_core.config import PolicyConfig
 from sr_core.errors import PolicyError
+from sr_core.linear import linear
 
 __all__ = ["Policy", "shipped_policies"]
 
@@ -128,9 +129,9 @@ class Policy:
                     "use 'same'"
                 )
             bias = None if head.bias is None else head.bias.float()
-            logits = nn.functional.linear(hidden.float(), head.weight.float(), bias)
+            logits = linear(hidden.float(), head.weight.float(), bias)
         else:
-            logits = head(hidden)
+            logits = linear(hidden, head.weight, head.bias) if type(head) is nn.Linear else head(hidden)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap

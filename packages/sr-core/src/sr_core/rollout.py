@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from sr_core.attention import SharedPrompts
 from sr_core.decoding import Decoding
 from sr_core.errors import NonFiniteError
-from sr_core.forward import attention_of, nucleus
+from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
 
 __all__ = ["Rollout", "sample"]
@@ -71,7 +71,7 @@ def sample(
     entropy_sum = 0.0
     for start in range(0, len(prompts), per_chunk):
         chunk = prompts[start : start + per_chunk]
-        with attention_of(policy):
+        with engine_of(policy):
             numbers_NT = uniform_NT[start * group_size : (start + per_chunk) * group_size]
             ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, numbers_NT)
         for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
