@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,29 @@ class RollsBack(Unguarded):
         return frozenset({1} if self._step >= 1 else ())
 
 
+@dataclass(frozen=True)
+class Advice:
+    start_from: Any
+    action: str = "reuse"
+    steps: int = 4
+    lr: float = CONFIG.optim.lr
+    penalty: float | None = None
+    reason: str = "scripted"
+
+
+class BackToTheFirst:
+    """Starts the second campaign from the chain's first policy."""
+
+    def plan(self, campaign: int, context: Any) -> Advice:
+        return Advice(start_from=-1 if campaign == 1 else "kept")
+
+    def holds(self, campaign: int) -> frozenset[int]:
+        return frozenset({-1})
+
+    def record(self, campaign: int, outcome: Any) -> None:
+        """Learns nothing."""
+
+
 def gradients(ranks: Ranks) -> dict[int, torch.Tensor]:
     """Of one global batch, in micro-batches of a few tokens."""
     policy = make_policy()
@@ -80,7 +103,8 @@ def chain(ranks: Ranks, folder: Path, killed_at: int | None = None) -> dict[str,
     there = ranks.from_first(run.exists())
     store = RunStore.open(run, ranks) if there else RunStore.create(run, {"processes": ranks.count}, ranks)
     with store.lock():
-        summary = run_chain(trainer, lambda _: TASKS, RollsBack(samples=4), store=store)
+        planner = BackToTheFirst() if ranks.first else None
+        summary = run_chain(trainer, lambda _: TASKS, RollsBack(samples=4), planner, store=store)
     return {"summary": summary, "weights": trainer.weights(), "graded": grader.calls}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["Schedule"]
 
@@ -15,6 +15,7 @@ class _Plan:
     lr: float
     action: str = "reuse"
     penalty: float | None = None
+    start_from: Literal["kept"] = "kept"
     reason: str = "budgets were fixed beforehand"
 
 
@@ -26,6 +27,11 @@ class Schedule:
 
     def plan(self, campaign: int, context: Mapping[str, Any]) -> _Plan:
         return _Plan(steps=self.budgets[min(campaign, len(self.budgets) - 1)], lr=context["strategy"]["lr"])
+
+    def holds(self, campaign: int) -> frozenset[int]:
+        """It never goes back."""
+        del campaign
+        return frozenset()
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
         """Nothing is learned."""
