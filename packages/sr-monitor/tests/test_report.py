@@ -1,11 +1,13 @@
 """The report and the figures: complete, offline, safe, and openable by a browser without a complaint."""
 
+import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_dirs import COLLAPSE, RISE, write_demo, write_run
 
@@ -43,10 +45,16 @@ class Balanced(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report([write_demo(folder / "demo")], folder / "report.html")
+    return folder / "report.html"
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> str:
-    write_report([write_demo(tmp_path / "demo")], tmp_path / "report.html")
-    return (tmp_path / "report.html").read_text()
+def page(report: Path) -> str:
+    return report.read_text()
 
 
 def test_the_page_is_well_formed_and_tells_the_story(page: str) -> None:
@@ -143,17 +151,46 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
         write_figure([demo], tmp_path / "absent" / "curves.png")
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_a_browser_shows_it_without_console_errors_and_prints_it(page: str, tmp_path: Path) -> None:
-    chromium = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    address = (tmp_path / "report.html").as_uri()
-    pdf = tmp_path / "report.pdf"
-    done = subprocess.run(
-        [*chromium, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", address],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ":CONSOLE" not in done.stderr
-    assert pdf.read_bytes().startswith(b"%PDF")
+needs_browser = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs the command chromium (Debian's package of that name)"
+)
+
+
+def browse(page: Path, *options: str) -> list[str]:
+    """What a headless browser complained of on opening ``page``, and what the page itself asked the network for."""
+    folder = page.with_suffix(".browser")
+    log = folder.with_suffix(".net")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--no-first-run"]
+    flags += ["--disable-background-networking", "--hide-scrollbars", "--window-size=1200,2600"]
+    command = ["chromium", *flags, f"--user-data-dir={folder}", f"--log-net-log={log}", *options, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    asked = [e["url"] for e in events if "url" in e and e.get("initiator", "not an origin") != "not an origin"]
+    return [line for line in done.stderr.splitlines() if ":CONSOLE" in line] + asked
+
+
+@needs_browser
+def test_a_browser_shows_it_without_console_errors_and_without_network(report: Path, tmp_path: Path) -> None:
+    loose = tmp_path / "loose.html"
+    loose.write_text("<img src='http://example.invalid/x.png'><script>console.error('seen')</script>")
+    shown = f"--screenshot={tmp_path / 'shown.png'}"
+    assert [("seen" in line, "x.png" in line) for line in browse(loose, shown)] == [(True, False), (False, True)]
+    assert browse(report, shown) == []
+
+
+@needs_browser
+def test_it_is_readable_in_light_and_in_dark(report: Path, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    for option, paper in (("--disable-extensions", 1.0), ("--force-dark-mode", 0.0)):
+        picture = tmp_path / "shown.png"
+        browse(report, option, f"--screenshot={picture}")
+        grey = imread(picture)[..., :3].mean(axis=-1)
+        assert abs(np.median(grey) - paper) < 0.15  # most of a page is paper
+        assert (abs(grey - paper) > 0.6).mean() > 0.01  # and what is written on it stands out
+
+
+@needs_browser
+def test_it_prints_to_pdf(report: Path, tmp_path: Path) -> None:
+    browse(report, f"--print-to-pdf={tmp_path / 'report.pdf'}")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
