@@ -57,15 +57,19 @@ def sample(
     """Draw ``group_size`` completions of each prompt (token ids) at ``temperature``, from the nucleus ``top_p``.
 
     A completion ends with the policy's end-of-sequence token or after ``max_new_tokens`` (then it is ``truncated``).
+    One random number decides each token, drawn from ``rng`` for every completion and position beforehand: samples
+    depend neither on ``batch_size`` nor on when other completions end.
     """
+    dice_NT = torch.rand((len(prompts) * group_size, max_new_tokens), generator=rng, device=policy.device)
     per_chunk = max(1, batch_size // group_size)
     tokens: list[list[int]] = []
     logprobs: list[Tensor] = []
     entropy_sum = 0.0
     for start in range(0, len(prompts), per_chunk):
         chunk = prompts[start : start + per_chunk]
+        dice = dice_NT[start * group_size : (start + len(chunk)) * group_size]
         with engine_of(policy):
-            ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, max_new_tokens, rng)
+            ids_NT, logprobs_NT, entropies = _decode(policy, chunk, group_size, temperature, top_p, dice)
         for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
             length = ids.index(policy.eos_id) + 1 if policy.eos_id in ids else len(ids)
             tokens.append(ids[:length])
@@ -88,16 +92,15 @@ def _decode(
     group_size: int,
     temperature: float,
     top_p: float,
-    max_new_tokens: int,
-    rng: torch.Generator,
+    dice_NT: Tensor,
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies."""
-    device = policy.device
+    device, max_new_tokens = policy.device, dice_NT.shape[1]
     reader = (_SharedReader if policy.shares_prompts else _PlainReader)(policy, prompts, group_size, max_new_tokens)
     hidden = reader.first()
     rows = torch.arange(len(hidden), device=device)  # which sequence each line of the shrinking batch is
     ids_NT = torch.full((len(rows), max_new_tokens), policy.eos_id, device=device)
-    logprobs_NT = hidden.new_zeros((len(rows), max_new_tokens), dtype=torch.promote_types(hidden.dtype, torch.float32))
+    logprobs_NT = torch.zeros_like(dice_NT, dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
     alive = torch.ones(len(rows), dtype=torch.bool, device=device)
     for t in range(max_new_tokens):
@@ -109,7 +112,7 @@ def _decode(
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
         logprobs_V = logits - total[:, None]
         probs_V = logprobs_V.exp()
-        drawn = _draw(probs_V, rng)
+        drawn = _draw(probs_V, dice_NT[rows, t, None])
         ids_NT[rows, t] = drawn[:, 0]
         logprobs_NT[rows, t] = logprobs_V.gather(1, drawn)[:, 0]
         surprise = probs_V * logprobs_V if top_p == 1 else torch.where(probs_V > 0, probs_V * logprobs_V, 0)
@@ -124,12 +127,12 @@ def _decode(
     return ids_NT, logprobs_NT, float(entropy)
 
 
-def _draw(probs_NV: Tensor, rng: torch.Generator) -> Tensor:
-    """One token per row (N x 1) by inverting the cumulative distribution: one random number a row, not V of them."""
+def _draw(probs_NV: Tensor, dice: Tensor) -> Tensor:
+    """One token per row (N x 1) by inverting the cumulative distribution at ``dice`` (N x 1, in [0, 1))."""
     cumulative = probs_NV.cumsum(-1)
-    uniform = torch.rand((len(probs_NV), 1), generator=rng, device=probs_NV.device, dtype=probs_NV.dtype)
     # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp(max=probs_NV.shape[1] - 1)
+    place = dice.to(cumulative.dtype) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, place, right=True).clamp(max=probs_NV.shape[1] - 1)
 
 
 class _SharedReader:
