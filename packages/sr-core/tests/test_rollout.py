@@ -6,15 +6,15 @@ import torch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import completion_scores
 from sr_core.policy import Policy
-from sr_core.rollout import sample
+from sr_core.rollout import Rollout, sample
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
 
 
-def roll(policy: Policy, *, group_size: int = 6, temperature: float = 0.9, seed: int = 0, max_new_tokens: int = 12):
+def roll(policy: Policy, *, seed: int = 0, max_new_tokens: int = 12, batch_size: int = 512) -> Rollout:
     prompts = [policy.prompt_ids(p) for p in PROMPTS]
     rng = torch.Generator().manual_seed(seed)
-    return sample(policy, prompts, group_size, temperature=temperature, max_new_tokens=max_new_tokens, rng=rng)
+    return sample(policy, prompts, 6, temperature=0.9, max_new_tokens=max_new_tokens, rng=rng, batch_size=batch_size)
 
 
 def test_cached_logprobs_equal_those_of_a_full_forward(any_policy: Policy) -> None:
@@ -41,6 +41,16 @@ def test_a_completion_ends_at_its_first_end_token_or_is_truncated(policy: Policy
 def test_the_same_seed_draws_the_same_and_another_does_not(policy: Policy) -> None:
     assert roll(policy, seed=1).tokens == roll(policy, seed=1).tokens
     assert roll(policy, seed=1).tokens != roll(policy, seed=2).tokens
+
+
+def test_samples_depend_neither_on_the_batch_nor_on_when_others_end(policy: Policy) -> None:
+    together, apart = roll(policy), roll(policy, batch_size=6)
+    assert apart.tokens == together.tokens
+    assert len(set(together.lengths)) > 2  # some ended early, so the batch shrank
+    prompts = [policy.prompt_ids(p) for p in PROMPTS[:2]]
+    rng = torch.Generator().manual_seed(0)
+    fewer = sample(policy, prompts, 6, temperature=0.9, max_new_tokens=12, rng=rng)
+    assert fewer.tokens == together.tokens[:12]
 
 
 def test_draws_follow_the_policy_at_its_temperature(policy: Policy) -> None:

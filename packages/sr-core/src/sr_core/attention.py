@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import one_hot, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 __all__ = ["SharedPrompts", "additive", "can_share", "shared_attention"]
@@ -135,17 +135,22 @@ class SharedPrompts:
         q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # S x H x D
         cut = self.prompts.total
         grid = self.prompts
-        q_p, k_p, v_p = (grid.pad(x[:cut]).transpose(1, 2) for x in (q, k, v))  # P x H x L x D
+        q_p, k_p, v_p = (grid.pad(x[:cut]) for x in (q, k, v))  # P x L x H x D
         if self.kept is not None:
-            self.kept[layer] = (k_p.transpose(2, 3).contiguous(), v_p.contiguous())
+            self.kept[layer] = (k_p.permute(0, 2, 3, 1).contiguous(), v_p.transpose(1, 2).contiguous())
         out = [grid.unpad(_sdpa(q_p, k_p, v_p, self._prompt_mask(window, q), scaling))]
         if self.completions.total:
             grid = self.completions
-            q_c, k_c, v_c = (grid.pad(x[cut:]).transpose(1, 2) for x in (q, k, v))  # U x H x T x D
-            k_c = torch.cat([k_p.index_select(0, self.owners), k_c], dim=2)
-            v_c = torch.cat([v_p.index_select(0, self.owners), v_c], dim=2)
+            q_c, k_c, v_c = (grid.pad(x[cut:]) for x in (q, k, v))  # U x T x H x D
+            k_c = torch.cat([self._of_owners(k_p), k_c], dim=1)
+            v_c = torch.cat([self._of_owners(v_p), v_c], dim=1)
             out.append(grid.unpad(_sdpa(q_c, k_c, v_c, self._completion_mask(window, q), scaling)))
         return torch.cat(out)[None]
+
+    def _of_owners(self, grid: Tensor) -> Tensor:
+        """P x ... to U x ...: a product, because the gradient of indexing adds up number by number."""
+        chosen = one_hot(self.owners, len(grid)).to(grid.dtype)
+        return (chosen @ grid.flatten(1)).view(len(chosen), *grid.shape[1:])
 
     def _prompt_mask(self, window: int | None, like: Tensor) -> Tensor | None:
         """None is causal: padding stands on the right, where no real token looks."""
@@ -222,7 +227,8 @@ class _Move(torch.autograd.Function):
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """Rows x H x T x D queries to rows x T x H x D outputs; causal where there is no ``mask``."""
+    """Rows x T x H x D queries to outputs of the same shape; causal where there is no ``mask``."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     out = scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
     )

@@ -105,7 +105,7 @@ def _decode(
     hidden = reader.first()
     rows = torch.arange(len(hidden), device=device)  # which sequence each line of the shrinking batch is
     ids_NT = torch.full((len(rows), max_new_tokens), policy.eos_id, device=device)
-    logprobs_NT = hidden.new_zeros((len(rows), max_new_tokens), dtype=torch.promote_types(hidden.dtype, torch.float32))
+    logprobs_NT = torch.zeros_like(uniform_NT, dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
     alive = torch.ones(len(rows), dtype=torch.bool, device=device)
     for t in range(max_new_tokens):

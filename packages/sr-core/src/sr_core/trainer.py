@@ -67,7 +67,7 @@ class Trainer:
         self.updates = 0
         parameters = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
+            parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay, fused=True
         )
 
     def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
