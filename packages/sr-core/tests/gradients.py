@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
+from sr_core.algorithms import Counts
 from sr_core.config import OptimConfig, PenaltyConfig
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout, sample
+from sr_core.update import UpdateResult, update
 
 TEMPERATURE = 0.8
 OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)
@@ -37,3 +41,40 @@ def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], 
     assert scale > 0
     for i, grad in theirs.items():
         assert float((ours[i] - grad).abs().max()) <= tolerance * scale
+
+
+def gradients(
+    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None
+) -> tuple[dict[int, torch.Tensor], UpdateResult]:
+    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    optimizer = Catcher(policy.model.parameters(), lr=0.0)
+    result = update(
+        policy,
+        optimizer,
+        algorithm,
+        rollout,
+        *verdicts(),
+        temperature=0.8,
+        optim=optim,
+        penalty=penalty,
+        reference=reference,
+    )
+    return optimizer.seen, result
+
+
+def plain_gradients(policy: Policy, rollout: Rollout, algorithm) -> dict[int, torch.Tensor]:
+    """The textbook way: one unpadded forward per sample, no sharing, no chunks."""
+    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    rewards, valid = verdicts()
+    advantages = algorithm.advantages(rewards, valid).flatten()
+    keep = valid.flatten().tolist()
+    counts = Counts(sequences=sum(keep), tokens=sum(len(t) for t, k in zip(rollout.tokens, keep, strict=True) if k))
+    for i, tokens in enumerate(rollout.tokens):
+        if not keep[i]:
+            continue
+        prompt = rollout.prompts[i // rollout.group_size]
+        logits = policy.model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1] / 0.8
+        logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0][None]
+        old = rollout.logprobs[i].clone()[None]
+        algorithm.loss(logprobs, old, advantages[i : i + 1], torch.ones_like(logprobs), counts).sum().backward()
+    return {i: p.grad for i, p in enumerate(policy.model.parameters()) if p.grad is not None}

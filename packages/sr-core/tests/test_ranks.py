@@ -56,10 +56,13 @@ def results(both: Path) -> list[dict[str, Any]]:
     return [torch.load(both / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def test_gradients_of_a_global_batch_are_those_of_one_process(results: list[dict[str, Any]]) -> None:
-    alone = two_processes.gradients(Ranks())
+@pytest.mark.parametrize(("kind", "tolerance"), two_processes.KINDS.items())
+def test_gradients_of_a_global_batch_are_those_of_one_process(
+    results: list[dict[str, Any]], kind: str, tolerance: float
+) -> None:
+    alone = two_processes.gradients(Ranks(), kind)
     for result in results:
-        assert_same(result["gradients"], alone, 1e-5)
+        assert_same(result["gradients"][kind], alone, tolerance)
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(both: Path, results: list[dict[str, Any]], tmp_path: Path) -> None:

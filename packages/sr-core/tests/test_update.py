@@ -6,53 +6,16 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import pytest
 import torch
-from gradients import NO_PENALTY, OPTIM, Catcher, assert_same, roll, verdicts
+from gradients import NO_PENALTY, OPTIM, assert_same, gradients, plain_gradients, roll, verdicts
 from hypothesis import given, settings
 from tiny import ARCHITECTURES, make_policy
 
-from sr_core.algorithms import ALGORITHMS, Counts, Grpo, Reinforce, make_algorithm
+from sr_core.algorithms import ALGORITHMS, Grpo, Reinforce, make_algorithm
 from sr_core.config import AlgorithmConfig, PenaltyConfig
 from sr_core.forward import completion_scores, nucleus
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout
-from sr_core.update import UpdateResult, update
-
-
-def gradients(
-    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None
-) -> tuple[dict[int, torch.Tensor], UpdateResult]:
-    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
-    optimizer = Catcher(policy.model.parameters(), lr=0.0)
-    result = update(
-        policy,
-        optimizer,
-        algorithm,
-        rollout,
-        *verdicts(),
-        temperature=0.8,
-        optim=optim,
-        penalty=penalty,
-        reference=reference,
-    )
-    return optimizer.seen, result
-
-
-def plain_gradients(policy: Policy, rollout: Rollout, algorithm) -> dict[int, torch.Tensor]:
-    """The textbook way: one unpadded forward per sample, no sharing, no chunks."""
-    policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
-    rewards, valid = verdicts()
-    advantages = algorithm.advantages(rewards, valid).flatten()
-    keep = valid.flatten().tolist()
-    counts = Counts(sequences=sum(keep), tokens=sum(len(t) for t, k in zip(rollout.tokens, keep, strict=True) if k))
-    for i, tokens in enumerate(rollout.tokens):
-        if not keep[i]:
-            continue
-        prompt = rollout.prompts[i // rollout.group_size]
-        logits = policy.model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1] / 0.8
-        logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0][None]
-        old = rollout.logprobs[i].clone()[None]
-        algorithm.loss(logprobs, old, advantages[i : i + 1], torch.ones_like(logprobs), counts).sum().backward()
-    return {i: p.grad for i, p in enumerate(policy.model.parameters())}
+from sr_core.update import update
 
 
 def off_policy(rollout: Rollout) -> Rollout:

@@ -5,6 +5,7 @@ RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python two_processes.py WHAT
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ import torch
 from gradients import NO_PENALTY, OPTIM, Catcher, roll, verdicts
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
-from sr_core import CampaignTasks, RunStore, Trainer, run_chain
+from sr_core import CampaignTasks, Policy, RunStore, Trainer, lora, run_chain
 from sr_core.algorithms import Reinforce
 from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, SamplingConfig
 from sr_core.errors import CoreError, NonFiniteError
@@ -36,6 +37,8 @@ CONFIG = make_config(
     penalty=PenaltyConfig(name="ewc", coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
+# tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
+KINDS = {"float32": 1e-5, "bfloat16": 1e-2} | ({"lora": 1e-5} if importlib.util.find_spec("peft") else {})
 
 
 class RollsBack(Unguarded):
@@ -72,9 +75,16 @@ class BackToTheFirst:
         """Learns nothing."""
 
 
-def gradients(ranks: Ranks) -> dict[int, torch.Tensor]:
+def policy_of(kind: str) -> Policy:
+    """All weights in float32, adapters, or all weights in bfloat16 under a float32 head."""
+    policy = make_policy(dtype=torch.bfloat16 if kind == "bfloat16" else torch.float32)
+    model = lora.add_adapters(policy.model, 2) if kind == "lora" else policy.model
+    return Policy(model, policy.tokenizer, head_dtype="float32")
+
+
+def gradients(ranks: Ranks, kind: str) -> dict[int, torch.Tensor]:
     """Of one global batch, in micro-batches of a few tokens."""
-    policy = make_policy()
+    policy = policy_of(kind)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
     optim = replace(OPTIM, micro_batch_tokens=30)
     update(
@@ -159,7 +169,11 @@ def _main(work: Callable[[Ranks, Path], object], folder: Path, rank: int, port: 
 
 
 def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    return {"gradients": gradients(ranks), "failures": failures(ranks), "chain": chain(ranks, folder)}
+    return {
+        "gradients": {kind: gradients(ranks, kind) for kind in KINDS},
+        "failures": failures(ranks),
+        "chain": chain(ranks, folder),
+    }
 
 
 def killed(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -85,8 +85,13 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     # scores over the vocabulary: multiplied as the weights are, or in float32 (slower, and free of bfloat16's rounding)
     head_dtype: Literal["same", "float32"] = "same"
+    # 0 trains all weights; above, only low-rank adapters of this rank (needs sr-core[lora])
+    lora_rank: int = 0
     # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
     prompt: Literal["completion", "chat"] = "completion"
+
+    def __post_init__(self) -> None:
+        require(self.lora_rank >= 0, "policy.lora_rank", "must not be negative", self.lora_rank)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sr_core import lora
 from sr_core.config import PolicyConfig
 from sr_core.errors import PolicyError
 from sr_core.linear import linear
@@ -46,7 +47,7 @@ class Policy:
 
     @classmethod
     def load(cls, config: PolicyConfig | str | Path) -> Policy:
-        """Load from a shipped name or a local folder; never from the network.
+        """Load from a shipped name or a local folder, of a model or of adapters to one; never from the network.
 
         Raises PolicyError when the folder is missing, holds no model, or cannot be read.
         """
@@ -54,8 +55,11 @@ class Policy:
 
         if not isinstance(config, PolicyConfig):
             config = PolicyConfig(path=str(config))
-        folder = shipped_policies().get(config.path, Path(config.path).expanduser())
-        _check_folder(folder, config.path)
+        folder = adapters = shipped_policies().get(config.path, Path(config.path).expanduser()).resolve()
+        base = lora.base_of(adapters)
+        if base is not None:
+            folder = Path(base)
+        _check_folder(folder, config.path if base is None else base)
         device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise PolicyError("policy.device is 'cuda', and torch sees no CUDA device here: use 'auto' or 'cpu'")
@@ -64,6 +68,10 @@ class Policy:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), local_files_only=True, dtype=getattr(torch, config.dtype)
             )
+            if base is not None:
+                model = lora.load_adapters(model, adapters)
+            elif config.lora_rank:
+                model = lora.add_adapters(model, config.lora_rank)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
         # eval: dropout would make the update's log-probabilities differ from the sampler's
@@ -81,12 +89,13 @@ class Policy:
         return sum(p.numel() for p in self.model.parameters())
 
     def frozen_copy(self) -> Policy:
-        """The same policy with weights of its own that are not trained."""
-        model = copy.deepcopy(self.model).requires_grad_(False)
+        """The same policy as it is now, not trained; weights that this one does not train either are shared."""
+        shared = {id(p): p for p in self.model.parameters() if not p.requires_grad}
+        model = copy.deepcopy(self.model, shared).requires_grad_(False)
         return Policy(model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype)
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer in Hugging Face format."""
+        """Write model and tokenizer in Hugging Face format; of a model with adapters, the adapters alone."""
         self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(str(folder))
 

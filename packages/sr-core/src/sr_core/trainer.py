@@ -156,11 +156,11 @@ class Trainer:
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights in host memory, tied ones once."""
+        """A copy of the trained weights in host memory, tied ones once."""
         return Snapshot.of(self._own_weights(), {}).weights
 
     def _own_weights(self) -> dict[str, Tensor]:
-        seen: set[int] = set()
+        seen = {p.data_ptr() for p in self.policy.model.parameters() if not p.requires_grad}
         weights: dict[str, Tensor] = {}
         for name, tensor in self.policy.model.state_dict().items():
             if tensor.data_ptr() not in seen:
