@@ -49,7 +49,7 @@ sys.modules["sr_reward"] = package
 from sr_reward.inside import judge, program, walls
 quiet = os.open(os.devnull, os.O_WRONLY)
 inputs = marshal.dumps(eval(inputs))
-walls.raise_walls(level)
+walls.raise_walls(level, 512 << 20)
 for _ in range(20):
     program.run_calls(quiet, source, "add_one", inputs)
 gc.collect()

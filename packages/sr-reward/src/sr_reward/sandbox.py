@@ -25,7 +25,9 @@ from sr_reward.worker import Answer, Limits, Worker, WorkerDied
 _log = logging.getLogger("sr_reward")
 
 LEVELS = ("full", "landlock", "limits")  # strongest first
-DEPTH = 4  # jobs sent to a worker ahead of its answers, so that it never waits for us
+DEPTH = 4  # jobs at a worker below which it is sent more, so that it never waits for us
+GROUP = 8  # most jobs sent at once: their processes are forked in one go, which costs less
+GROUP_S = 0.02  # what a group may take at the pace seen so far: who waits behind it could be run elsewhere
 
 T = TypeVar("T")
 
@@ -177,7 +179,7 @@ class Sandbox:
         if self._level is None:
             self._level = self._strongest_level()
         if not self._lanes:
-            self._lanes = [_Lane(self._level) for _ in range(self.workers)]
+            self._lanes = [_Lane(self._level, self.memory_mb << 20) for _ in range(self.workers)]
         if self._first is not None:
             self._lanes[0].workers["slim"], self._first = self._first, None
         return self._level
@@ -197,7 +199,7 @@ class Sandbox:
             if LEVELS.index(level) > LEVELS.index(floor):
                 break
             try:
-                self._first = Worker(level=level, kind="slim")
+                self._first = Worker(level=level, kind="slim", memory=self.memory_mb << 20)
             except IsolationError as error:
                 reasons.append(str(error))
                 continue
@@ -219,13 +221,13 @@ class _Lane:
 
     Jobs of a lane are sent and answered in order in each worker, so a program and its judge meet."""
 
-    def __init__(self, level: str) -> None:
-        self.level = level
+    def __init__(self, level: str, memory: int) -> None:
+        self.level, self.memory = level, memory
         self.workers: dict[str, Worker] = {}
 
     def worker(self, kind: str) -> Worker:
         if kind not in self.workers:
-            self.workers[kind] = Worker(level=self.level, kind=kind)
+            self.workers[kind] = Worker(level=self.level, kind=kind, memory=self.memory)
         return self.workers[kind]
 
     @property
@@ -251,7 +253,9 @@ class _Run:
         self.finished: deque[tuple[int, Any]] = deque()
         self.waiting: deque[_Flight] = deque()
         self.unopened = iter(enumerate(trials))
+        self.left = len(trials)  # not yet opened
         self.open = 0
+        self.answered, self.seconds = 0, 0.0
         self.selector = selectors.DefaultSelector()
         self.registered: dict[Worker, int] = {}
 
@@ -282,42 +286,62 @@ class _Run:
 
     def _fill(self) -> None:
         """Give every lane enough to do."""
-        lanes = self.sandbox._lanes
         while True:
-            lane = min(lanes, key=lambda each: each.load)
-            if lane.load >= DEPTH:
+            lane = min(self.sandbox._lanes, key=lambda each: each.load)
+            group = self._next_group() if lane.load < DEPTH else []
+            if not group:
                 return
-            while not self.waiting:
-                index, trial = next(self.unopened, (-1, None))
-                if trial is None:
-                    return
-                self.open += 1
-                self._advance(index, trial, None)
-            self._send(lane, self.waiting.popleft())
+            self._send(lane, group)
 
-    def _send(self, lane: _Lane, flight: _Flight) -> None:
-        job, sandbox = flight.job, self.sandbox
+    def _next_group(self) -> list[_Flight]:
+        """The next jobs that can be sent together: of one sort, few when programs are slow or when few are left."""
+        share = (self.left + len(self.waiting)) // (2 * len(self.sandbox._lanes))
+        pace = int(GROUP_S * self.answered / self.seconds) if self.seconds else 1
+        most = max(1, min(GROUP, share, pace))
+        group: list[_Flight] = []
+        while len(group) < most and (flight := self._next_flight()):
+            if group and (flight.job.kind, flight.job.warm) != (group[0].job.kind, group[0].job.warm):
+                self.waiting.appendleft(flight)
+                break
+            group.append(flight)
+            if flight.job.kind == protocol.SERVE:  # its judge would wait for those before it
+                break
+        return group
+
+    def _next_flight(self) -> _Flight | None:
+        while not self.waiting:
+            index, trial = next(self.unopened, (-1, None))
+            if trial is None:
+                return None
+            self.left -= 1
+            self.open += 1
+            self._advance(index, trial, None)
+        return self.waiting.popleft()
+
+    def _send(self, lane: _Lane, group: list[_Flight]) -> None:
+        job, sandbox = group[0].job, self.sandbox
         idle_s = max(sandbox.timeout_s, 1.0)
-        limits = Limits(cpu_s=sandbox.timeout_s, idle_s=idle_s, memory=sandbox.memory_mb << 20)
-        flight.reset()
+        limits = Limits(cpu_s=sandbox.timeout_s, idle_s=idle_s)
+        for flight in group:
+            flight.reset()
+        bodies = [(flight, flight.job.body) for flight in group]
         worker = lane.worker("judge" if job.kind == protocol.CHECK else "warm" if job.warm else "slim")
         judge = lane.worker("judge") if job.kind == protocol.SERVE else None
         try:
             if judge is None:
-                worker.send(flight, kind=job.kind, body=job.body, limits=limits)
+                worker.send(bodies, kind=job.kind, limits=limits)
             else:
                 ours, theirs = socket.socketpair()
                 # the program's idle time includes the judge's turns, the judge's includes the program's whole life
                 longer = replace(limits, idle_s=3 * idle_s + 2)
                 longest = replace(limits, idle_s=sandbox.patience_s)
                 with ours, theirs:
-                    worker.send(flight, kind=job.kind, body=job.body, limits=longer, descriptors=[ours.fileno()])
+                    worker.send(bodies, kind=job.kind, limits=longer, descriptor=ours.fileno())
                     judge.send(
-                        flight,
+                        [(group[0], job.judge_body)],
                         kind=protocol.JUDGE,
-                        body=job.judge_body,
                         limits=longest,
-                        descriptors=[theirs.fileno()],
+                        descriptor=theirs.fileno(),
                     )
         except WorkerDied:
             self._lose(lane)
@@ -359,6 +383,8 @@ class _Run:
             # the worker ends itself after this; the job goes back when the end is seen
             worker.pending.appendleft(flight)
             return
+        self.answered += 1
+        self.seconds += answer.seconds
         paired = flight.job.kind == protocol.SERVE
         flight.answers["judge" if paired and worker.kind == "judge" else "program"] = answer
         if len(flight.answers) == 1 + paired:

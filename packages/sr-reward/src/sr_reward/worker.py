@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from sr_reward.errors import IsolationError
 
 _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "zygote.py")
-_HEADER = struct.Struct("<4sIQddQ")  # as in inside/zygote.py, which imports nothing of the grader
+_HEADER = struct.Struct("<4sIQdd")  # as in inside/zygote.py, which imports nothing of the grader
 _REPORT = struct.Struct("<IidQQ")
-_MAGIC = b"srj1"
+_MAGIC = b"srj2"
 _START_S = 60.0
 
 CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
@@ -38,11 +38,10 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds of CPU time, seconds without progress, bytes of address space."""
+    """Seconds of CPU time, seconds without progress."""
 
     cpu_s: float
     idle_s: float
-    memory: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +56,22 @@ class Answer:
 
 
 class Worker:
-    """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level.
+    """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level; ``memory`` bounds the address
+    space of each program, in bytes.
 
     Raises IsolationError when the walls of that level do not stand here.
     """
 
-    def __init__(self, *, level: str, kind: str) -> None:
+    def __init__(self, *, level: str, kind: str, memory: int = 512 << 20) -> None:
         ours, theirs = socket.socketpair()
         walled = level != "open"
         self.output_bytes = OUTPUT_BYTES if walled else 16 * OUTPUT_BYTES
-        settings = {"level": level, "output": str(self.output_bytes), "preload": "" if kind == "slim" else WARM_MODULES}
+        settings = {
+            "level": level,
+            "memory": memory,
+            "output": self.output_bytes,
+            "preload": "" if kind == "slim" else WARM_MODULES,
+        }
         try:
             self.process = subprocess.Popen(
                 [interpreter(), "-s", "-S", "-B", _ZYGOTE, *(f"{k}={v}" for k, v in settings.items())],
@@ -113,19 +118,24 @@ class Worker:
 
     def send(
         self,
-        job: object,
+        jobs: Sequence[tuple[object, bytes]],
         *,
         kind: int,
-        body: bytes,
         limits: Limits,
-        descriptors: Sequence[int] = (),
+        descriptor: int | None = None,
     ) -> None:
-        """Queue one request; ``job`` comes back with its answer. The descriptors are duplicated at once."""
+        """Queue a group of requests ``(job, body)``, which the zygote forks children for in one go and runs in turn;
+        each job comes back with its answer. A descriptor (of a group of one) is duplicated at once."""
         if not self.pending:
             self.last_news = time.monotonic()
-        self.pending.append(job)
-        head = _HEADER.pack(_MAGIC, kind, len(body), limits.cpu_s, limits.idle_s, limits.memory)
-        self._outbox.append((memoryview(head + body), [os.dup(descriptor) for descriptor in descriptors]))
+        self.pending.extend(job for job, _ in jobs)
+        bodies = b"".join([body for _, body in jobs])
+        head = _HEADER.pack(_MAGIC, kind, len(jobs), limits.cpu_s, limits.idle_s)
+        head += array("Q", [len(body) for _, body in jobs]).tobytes()
+        if descriptor is None:
+            self._outbox.append((memoryview(head + bodies), []))
+        else:  # it goes with the bytes that the child takes, not with the zygote's
+            self._outbox += [(memoryview(head), []), (memoryview(bodies), [os.dup(descriptor)])]
         self.flush()
 
     def flush(self) -> None:
@@ -193,6 +203,7 @@ CLEAN_ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONHASHSEED": "0",
+    "LD_BIND_NOW": "1",  # else every child binds the same functions again, on pages that it has to copy
     "PYTHONUTF8": "1",
 }
 

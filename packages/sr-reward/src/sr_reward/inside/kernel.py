@@ -18,8 +18,10 @@ CLONE_NEWNET = 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
+_READ, _WRITE, _EXECUTE = 1, 2, 4
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 3, 4, 22, 24
+PR_SET_NO_NEW_PRIVS = 38
 
 MACHINE = os.uname().machine
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -56,6 +58,30 @@ def prepared_prctl(option: int, *args: int) -> Callable[[], None]:
             _checked(-1, f"prctl {option}")
 
     return run
+
+
+def join_mappings() -> None:
+    """Make one mapping of the read-only parts of each library, and one of its writable ones: a fork pays for each.
+
+    The constants of a library become executable, what the linker had made read-only after binding becomes writable
+    again. That is no wall against a program, which may do either to its own memory. Where a policy forbids it, all
+    stays as it is.
+    """
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            span, rights, _, _, _, *name = line.split()
+            begin, end = span.split("-")
+            if name and ".so" in name[0]:
+                found.setdefault(name[0], []).append((int(begin, 16), int(end, 16), rights))
+    for parts in found.values():
+        if [rights for _, _, rights in parts] == ["r--p", "r-xp", "r--p", "r--p", "rw-p"]:
+            _protect(parts[0][0], parts[2][1], _READ | _EXECUTE)
+            _protect(parts[3][0], parts[3][1], _READ | _WRITE)
+
+
+def _protect(begin: int, end: int, rights: int) -> None:
+    _libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), rights)
 
 
 def unshare(flags: int) -> None:

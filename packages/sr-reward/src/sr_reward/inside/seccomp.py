@@ -47,7 +47,8 @@ _CALLS = {
 LAST_KNOWN = 462  # mseal: what came later is refused as unknown
 _COLUMN = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # which column, the audit architecture
 
-_BY_ARGUMENT = {"clone", "fcntl", "ioctl", "kill", "prlimit64", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}
+_BY_ARGUMENT = {"clone", "fcntl", "ioctl", "prlimit64"}
+_SIGNALS = ("kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill")
 _PER_PROGRAM = {"clone3", "fork", "vfork", "memfd_create", "pidfd_open", "tkill"}
 # what the mount namespace makes harmless and Landlock leaves open
 _FILE_ATTRIBUTES = {
@@ -61,7 +62,7 @@ _EPERM, _ENOSYS = 1, 38
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data (low words: little endian)
 _CLONE_THREAD = 0x00010000
-_OWNER_COMMANDS = (8, 15)  # F_SETOWN, F_SETOWN_EX: have signals sent to others
+_REFUSED_COMMANDS = (8, 15, 1033)  # F_SETOWN, F_SETOWN_EX: have signals sent to others; F_ADD_SEALS
 _OWNER_REQUESTS = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP; TIOCSTI, TIOCLINUX
 
 ANY_PID = 0x5A5A5A5A  # stands for a program's own number: no such process, and no such number in a filter
@@ -102,7 +103,7 @@ def _when(name: str, offset: int, tests: list[Instruction], matched: int, other:
 
 def zygote_filter(*, guard_files: bool) -> bytes:
     """The filter for everything in the sandbox. ``guard_files`` also refuses changes of file attributes."""
-    refused = set(_CALLS) - _BY_ARGUMENT - _PER_PROGRAM - (set() if guard_files else _FILE_ATTRIBUTES)
+    refused = set(_CALLS) - _BY_ARGUMENT - set(_SIGNALS) - _PER_PROGRAM - (set() if guard_files else _FILE_ATTRIBUTES)
     program = [
         _load(_ARCHITECTURE),
         (_EQUAL, 1, 0, _COLUMN[kernel.MACHINE][1]),
@@ -114,7 +115,7 @@ def zygote_filter(*, guard_files: bool) -> bytes:
     for name in sorted(refused):
         program += _refuse(name)
     deny = _ERRNO | _EPERM
-    program += _when("fcntl", _ARG1, [(_EQUAL, 0, 0, value) for value in _OWNER_COMMANDS], deny, _ALLOW)
+    program += _when("fcntl", _ARG1, [(_EQUAL, 0, 0, value) for value in _REFUSED_COMMANDS], deny, _ALLOW)
     program += _when("ioctl", _ARG1, [(_EQUAL, 0, 0, value) for value in _OWNER_REQUESTS], deny, _ALLOW)
     program += _when("prlimit64", _ARG0, [(_EQUAL, 0, 0, 0)], _ALLOW, deny)
     return _assemble([*program, _return(_ALLOW)])
@@ -127,8 +128,9 @@ def program_filter(pid: int) -> bytes:
     for name in sorted(_PER_PROGRAM - {"clone3"}):
         program += _refuse(name)
     program += _when("clone", _ARG0, [(_ANY_BIT, 0, 0, _CLONE_THREAD)], _ALLOW, deny)
-    for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
-        program += _when(name, _ARG0, [(_EQUAL, 0, 0, pid)], _ALLOW, deny)
+    for place, name in enumerate(_SIGNALS):  # they share what follows: is the target the program itself?
+        program.append((_EQUAL, len(_SIGNALS) - place, 0, _number(name)))
+    program += [_return(_ALLOW), _load(_ARG0), (_EQUAL, 1, 0, pid), _return(deny)]
     return _assemble([*program, _return(_ALLOW)])
 
 
@@ -138,22 +140,23 @@ def _assemble(program: list[Instruction]) -> bytes:
 
 class Filter:
     """A filter with everything that installing it needs, made before the fork: what a child need not allocate it
-    need not copy. ``ANY_PID`` in it becomes the number of the process that installs it."""
+    need not copy. ``ANY_PID`` in it becomes the number of the process that installs it. Without ``put_up``,
+    ``install`` does everything but that."""
 
-    def __init__(self, program: bytes) -> None:
+    def __init__(self, program: bytes, *, put_up: bool = True) -> None:
         self._code = ctypes.create_string_buffer(program, len(program))
         self._header = ctypes.create_string_buffer(
             struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(self._code))
         )
-        marks = range(4, len(program), 8)  # where the constant of an instruction lies
-        self._places = [at for at in marks if program[at : at + 4] == struct.pack("<I", ANY_PID)]
-        self._install = kernel.prepared_prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(self._header))
+        self._words = memoryview(self._code).cast("B").cast("I")
+        self._places = [place for place, word in enumerate(self._words) if word == ANY_PID]
+        option = kernel.PR_SET_SECCOMP if put_up else kernel.PR_GET_DUMPABLE
+        self._install = kernel.prepared_prctl(option, 2, ctypes.addressof(self._header))
 
     def install(self) -> None:
         """Put the filter up for this process and its descendants (no new privileges must be set). Raises OSError."""
-        pid = os.getpid()
-        for at in self._places:
-            struct.pack_into("<I", self._code, at, pid)
+        for place in self._places:
+            self._words[place] = os.getpid()
         self._install()
 
 

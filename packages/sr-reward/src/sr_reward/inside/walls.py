@@ -15,6 +15,7 @@ import sys
 if sys.platform == "linux":
     from sr_reward.inside import kernel, landlock, seccomp
 
+LEVELS = ("full", "landlock", "limits")
 NOBODY = 65534
 TMP_BYTES = 32 << 20
 FILE_BYTES = 16 << 20
@@ -29,33 +30,33 @@ class WallError(Exception):
 
 
 class Standing:
-    """The walls that stand around this zygote."""
+    """The walls that stand around this zygote. ``rehearsal`` is the level at which all is done that a child does for
+    its last wall, but none put up."""
 
     def __init__(self, level: str, walls: list[str]) -> None:
         self.level, self.walls = level, walls
-        self.filter = seccomp.Filter(seccomp.program_filter(seccomp.ANY_PID)) if level in ("full", "landlock") else None
+        self.ties = level in ("landlock", "limits") and sys.platform == "linux"  # in a pid namespace all end together
+        self.filter = None
+        if level in ("full", "landlock", "rehearsal") and sys.platform == "linux":
+            self.filter = seccomp.Filter(seccomp.program_filter(seccomp.ANY_PID), put_up=level != "rehearsal")
 
     def describe(self) -> str:
         """The level and the names of its walls, for a report."""
         return " ".join([self.level, *self.walls])
 
-    def enter_child(self, cpu_s: float, memory: int) -> None:
-        """The last layer, in the forked child just before the program."""
-        if self.level == "open":
-            return
-        if self.level == "limits":  # for a lost zygote, which stops it earlier; behind walls all die with the zygote
-            seconds = int(cpu_s) + 2
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        if sys.platform == "linux":  # elsewhere the limit exists but is not kept
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        self.confine()
+    def tie(self, zygote: int) -> None:
+        """In a forked child, first of all, where ``ties`` says so: let it end with the zygote."""
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
+        if os.getppid() != zygote:  # it has ended in between
+            os._exit(1)
 
-    def confine(self) -> None:
-        """No new processes, signals to nobody else, and an end with the zygote."""
-        if self.level == "landlock":  # in a pid namespace all die with the zygote anyway
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
+    def confine(self, cpu_s: float) -> None:
+        """The last layer, in the forked child just before the program: no new processes, signals to nobody else."""
         if self.filter:
             self.filter.install()
+        elif self.level == "limits":  # for a lost zygote, which stops it earlier; behind walls all die with the zygote
+            seconds = int(cpu_s) + 2
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
     def wipe(self) -> None:
         """Empty the private ``/tmp``. Raises OSError, which ends the zygote, if that fails."""
@@ -95,13 +96,13 @@ def _remove_folder(name: str) -> bool:
     return True
 
 
-def raise_walls(level: str) -> Standing:
-    """Put up the walls of a level around this process; from then on it is the zygote. Raises OSError or WallError
-    where one does not stand."""
+def raise_walls(level: str, memory: int) -> Standing:
+    """Put up the walls of a level around this process; from then on it is the zygote. ``memory`` bounds the address
+    space of each process, in bytes. Raises OSError or WallError where a wall does not stand."""
     if level == "open":
         return Standing(level, [])
     if level == "limits":
-        _limit()
+        _limit(memory)
         return Standing(level, ["limits"])
     if sys.platform != "linux":
         raise WallError(f"there are no such walls on {sys.platform}; ask for isolation='limits'")
@@ -109,6 +110,7 @@ def raise_walls(level: str) -> Standing:
         raise WallError(f"no table of system calls for {kernel.MACHINE}; ask for isolation='limits'")
     version = landlock.abi()
     readable = interpreter_files()
+    kernel.join_mappings()
     if level == "landlock":
         if version < 1:
             raise WallError("this kernel has no Landlock (it needs Linux 5.13 and lsm=landlock)")
@@ -122,7 +124,7 @@ def raise_walls(level: str) -> Standing:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     if level == "full":
         kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)  # cleared by every change of credentials: so it comes last
-    _limit()
+    _limit(memory)
     if version:
         landlock.restrict(readable, writable)
         walls.append(f"landlock-{version}")
@@ -130,12 +132,11 @@ def raise_walls(level: str) -> Standing:
     return Standing(level, [*walls, "seccomp", "no-new-privileges", "limits"])
 
 
-def _limit() -> None:
-    for what, bound in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-    ):
+def _limit(memory: int) -> None:
+    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: OPEN_FILES, resource.RLIMIT_FSIZE: FILE_BYTES}
+    if sys.platform == "linux":  # elsewhere the limit exists but is not kept
+        bounds[resource.RLIMIT_AS] = memory
+    for what, bound in bounds.items():
         _, most = resource.getrlimit(what)
         bound = bound if most == resource.RLIM_INFINITY else min(bound, most)
         resource.setrlimit(what, (bound, bound))

@@ -1,4 +1,10 @@
-"""The pre-warmed interpreter: reads headers from the grader, forks one child per program, reports how it ended.
+"""The pre-warmed interpreter: forks a child per program, lets one run at a time, reports how it ended.
+
+What a program costs is what its fork copies: on the machines measured about 0.1 us for every page that is present,
+2 us for every mapping, and 2.4 us for every page that either side writes to or that the child reads from a file. So
+little is loaded here, the children of a group are forked in one go (what this process writes afterwards it copies
+once per group), and the code that a child runs before its program is rehearsed before the first fork, so that it
+finds its caches filled.
 
 It never reads a request's body (the child does), keeps nothing of what programs return (one buffer, wiped), and
 knows no expected value. One process, no threads, no imports after the start.
@@ -6,15 +12,16 @@ knows no expected value. One process, no threads, no imports after the start.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal and socket, around it, would double what a fork copies
 import gc
 import marshal
-import mmap
 import os
-import select
 import struct
 import sys
 import time
-from _socket import socket  # the module around it would double what every fork copies
+from _socket import socket, socketpair
+from gc import enable as enable_gc
+from os import closerange, dup2, fork, read, write
 
 # run as a script: make the package's own folder importable without running its __init__ and what that pulls in
 _package = type(sys)("sr_reward")
@@ -25,208 +32,205 @@ from sr_reward.inside import judge, program, walls  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Sequence
+    from typing import Any
 
-# magic, kind, length of the body, CPU seconds, idle seconds, bytes of address space
-HEADER = struct.Struct("<4sIQddQ")
+# a group of programs: magic, kind, how many, CPU seconds, idle seconds of each; then the length of each body, then
+# the bodies
+HEADER = struct.Struct("<4sIQdd")
+SIZE_BYTES = 8
 # how it ended, exit status or signal, CPU seconds, bytes of data, bytes of standard output
 REPORT = struct.Struct("<IidQQ")
-MAGIC = b"srj1"
+MAGIC = b"srj2"
 CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
+PAIRED = (SERVE, JUDGE)  # their requests come with one end of a line
 EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN = range(6)
 
-SHORT_MS = 5  # how long nothing but the end of a program wakes the zygote
 WINDOW_S = 0.25  # how often a running program is looked at
 FAIR_SHARE = 1 / 50  # of the CPU: a program that gets less was waiting for something else than its turn
 CHUNK = 1 << 16
-SIGKILL = 9
+SIGKILL, SIGUSR1, SIGCHLD, SIG_SETMASK = 9, _signal.SIGUSR1, _signal.SIGCHLD, _signal.SIG_SETMASK
+GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD}, {SIGUSR1, SIGCHLD}, ()
+pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
 SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
+DATA, LINE = 3, 4  # what a program keeps beside 0, 1 and 2: its file and, where it serves a judge, the line to it
+RUN = (program.run_calls, program.run_stdio, judge.serve_program, judge.run_judge, judge.run_check)
 
 
 class Stopped(Exception):
     """The grader has gone or speaks another language: the zygote ends."""
 
 
-class Pipe:
-    """What a child writes, kept in memory that is wiped after every program: what one program returned must not
-    lie in the memory of the next."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.memory = mmap.mmap(-1, capacity + CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.view = memoryview(self.memory)
-        self.used = 0
-        self.reader = self.writer = -1
-
-    def open(self) -> None:
-        self.reader, self.writer = os.pipe()
-
-    def read(self) -> int:
-        """Move what lies in the pipe; 0 at its end or when nothing lies there."""
-        try:
-            count = os.readv(self.reader, [self.view[self.used : self.used + CHUNK]])
-        except BlockingIOError:
-            return 0
-        self.used += count
-        return count
-
-    @property
-    def over(self) -> bool:
-        return self.used > self.capacity
-
-    def close(self) -> None:
-        if self.reader >= 0:
-            os.close(self.reader)
-            self.reader = self.writer = -1
-        if self.used > CHUNK:
-            self.memory.madvise(mmap.MADV_DONTNEED)  # drops the pages: they read as zeros again
-        else:
-            self.memory[: self.used] = bytes(self.used)
-        self.used = 0
-
-
 class Zygote:
-    """Serves one grader over ``sock`` behind walls that already stand. ``output`` bounds what is read, in bytes."""
+    """Serves one grader over ``sock`` behind walls that already stand. ``output`` bounds what a program may return
+    and print, in bytes each.
+
+    A child waits for its turn (a signal), takes its request from the socket, says in a pipe that it has, lets go
+    of everything but the file that it returns data in, and runs. Nothing that it can reach is of use afterwards:
+    the files are its own and are read when it has ended, the pipe and the socket are closed before it runs.
+    """
 
     def __init__(self, sock: socket, standing: walls.Standing, output: int) -> None:
         self.sock = sock
         self.standing = standing
-        self.started = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the child: "the body has been read"
-        self.data, self.text = Pipe(output), Pipe(output)
+        self.output = output
+        self.pid = os.getpid()
+        self.first_closed = LINE if standing.level in walls.LEVELS else 256
+        self.started_r, self.started_w = os.pipe()
+        os.set_blocking(self.started_r, False)
+        self.buffer = memoryview(bytearray(CHUNK))
 
     def serve(self) -> None:
         """Run requests until the grader closes its end."""
         while True:
-            message, control, _, _ = self.sock.recvmsg(HEADER.size, 256)
-            while 0 < len(message) < HEADER.size:
-                more = self.sock.recv(HEADER.size - len(message))
-                if not more:
-                    raise Stopped
-                message += more
-            if not message:
-                raise Stopped
-            magic, kind, size, cpu_s, idle_s, memory = HEADER.unpack(message)
+            magic, kind, count, cpu_s, idle_s = HEADER.unpack(self.read(HEADER.size))
             if magic != MAGIC:
                 raise Stopped
-            passed = [fd for _, _, data in control for (fd,) in struct.iter_unpack("i", data)]
-            self.run(kind, size, cpu_s, idle_s, memory, passed)
+            sizes = memoryview(self.read(count * SIZE_BYTES)).cast("Q").tolist()
+            children = self.fork(kind, sizes, cpu_s)
+            os.kill(children[0][0], SIGUSR1)
+            for number, (pid, files) in enumerate(children, start=1):
+                ended, code, seconds = self.watch(pid, files, cpu_s, idle_s)
+                try:
+                    os.read(self.started_r, 1)
+                except BlockingIOError:
+                    ended = NOT_RUN
+                self.standing.wipe()
+                if number < len(children) and ended != NOT_RUN:
+                    os.kill(children[number][0], SIGUSR1)  # it runs while we report
+                self.report(ended, code, seconds, files)
+                if ended == NOT_RUN:
+                    raise Stopped  # part of the body may still lie in the socket
 
-    def run(self, kind: int, size: int, cpu_s: float, idle_s: float, memory: int, passed: list[int]) -> None:
-        """One program: fork, watch, report, wipe."""
-        self.started[0] = 0
-        pipes = [self.data, self.text] if kind == STDIO else [self.data]
-        for pipe in pipes:
-            pipe.open()
-        pid = os.fork()
-        if pid == 0:
-            self.child(kind, size, cpu_s, memory, passed)
-        for descriptor in (*(pipe.writer for pipe in pipes), *passed):
-            os.close(descriptor)
-        ended, code, seconds = self.watch(pid, pipes, cpu_s, idle_s)
-        if not self.started[0]:
-            ended = NOT_RUN
-        parts = [pipe.view[: min(pipe.used, pipe.capacity)] for pipe in (self.data, self.text)]
-        head = REPORT.pack(ended, code, seconds, len(parts[0]), len(parts[1]))
-        sent = self.sock.sendmsg([head, *parts])
-        for part in (memoryview(head), *parts):  # the rest of a report that did not fit at once
-            if sent < len(part):
-                self.sock.sendall(part[sent:])
-            sent = max(0, sent - len(part))
-        for pipe in pipes:
-            pipe.close()
-        self.standing.wipe()
-        if ended == NOT_RUN:
-            raise Stopped  # part of the body may still lie in the socket
+    def read(self, count: int) -> bytes:
+        """So many bytes from the grader. Raises Stopped when it has gone."""
+        data = b""
+        while len(data) < count:
+            more = os.read(SOCKET, count - len(data))
+            if not more:
+                raise Stopped
+            data += more
+        return data
 
-    def child(self, kind: int, size: int, cpu_s: float, memory: int, passed: list[int]) -> NoReturn:
-        """The forked child: take the body, cut every tie, put up the last walls, run the program."""
-        try:
-            body = bytearray(size)
-            view = memoryview(body)
-            while view:
-                count = self.sock.recv_into(view)
-                if not count:
-                    os._exit(1)
-                view = view[count:]
-            self.started[0] = 1
-            self.started.close()
-            request = marshal.loads(body)
-            # the program keeps 0, 1, 2, its channel as 3 and, where it serves a judge, the line to it as 4
-            if kind == STDIO:
-                os.dup2(self.text.writer, 1)
-            line = os.dup(passed[0]) if passed else -1  # above 4
-            os.dup2(os.dup(self.data.writer), 3)
-            if line >= 0:
-                os.dup2(line, 4)
-            if self.standing.level != "open":
-                os.closerange(5 if line >= 0 else 4, 256)
-            if kind == STDIO:
-                program.take_stdin(request[1])
-                request = request[:1]
-            self.standing.enter_child(cpu_s, memory)
-            gc.enable()
-            run = (program.run_calls, program.run_stdio, judge.serve_program, judge.run_judge, judge.run_check)
-            run[kind](3, *request)
-        finally:
-            os._exit(0)
+    def fork(self, kind: int, sizes: Sequence[int], cpu_s: float) -> list[tuple[int, list[int]]]:
+        """A child per size of a body, none of which has begun: their numbers and the files they return data in."""
+        files = [[_file(), _file()] if kind == STDIO else [_file()] for _ in sizes]
+        pids: list[int] = []
+        for _ in sizes:  # whatever is done in this loop is copied for every child
+            pid = fork()
+            if pid == 0:
+                try:
+                    self.perform(kind, sizes[len(pids)], cpu_s, files[len(pids)])
+                finally:
+                    os._exit(0)
+            pids.append(pid)
+        return list(zip(pids, files, strict=True))
 
-    def watch(self, pid: int, pipes: list[Pipe], cpu_s: float, idle_s: float) -> tuple[int, int, float]:
-        """Collect what the child writes until it ends or breaks a limit. Returns how it ended, its exit status or
-        signal, and its CPU seconds. CPU time decides; wall time counts only while the program makes no progress."""
-        poller = select.poll()
-        handle = os.pidfd_open(pid)
-        readers = {pipe.reader: pipe for pipe in pipes}
-        poller.register(handle, select.POLLIN)
-        if poller.poll(SHORT_MS):  # most programs end within it, and what they wrote lies in the pipes
-            return self.reap(pid, handle, pipes, cpu_s, EXITED)
-        for descriptor in readers:
-            poller.register(descriptor, select.POLLIN)
+    def perform(self, kind: int, size: int, cpu_s: float, files: list[int]) -> None:
+        """In the forked child: wait for the turn, take the body, cut every tie, put up the last walls, run."""
+        if self.standing.ties:
+            self.standing.tie(self.pid)
+        sigwait(GO)
+        line = -1
+        if kind in PAIRED:
+            body, control, _, _ = self.sock.recvmsg(size, 64)
+            ((line,),) = [struct.unpack("i", data) for _, _, data in control]
+        else:
+            body = read(SOCKET, size)
+        if len(body) < size:
+            body += self.read(size - len(body))
+        write(self.started_w, b"1")
+        request = marshal.loads(body)
+        dup2(files[0], DATA)
+        if kind == STDIO:
+            dup2(files[1], 1)
+            program.take_stdin(request[1])
+            request = request[:1]
+        if line >= 0:
+            dup2(line, LINE)
+        closerange(self.first_closed + (line >= 0), 256)
+        pthread_sigmask(SIG_SETMASK, NONE)
+        self.standing.confine(cpu_s)
+        enable_gc()
+        RUN[kind](DATA, *request)
+
+    def watch(self, pid: int, files: list[int], cpu_s: float, idle_s: float) -> tuple[int, int, float]:
+        """Wait until a child ends or breaks a limit. Returns how it ended, its exit status or signal, and its CPU
+        seconds. CPU time decides; wall time counts only while the program makes no progress."""
         clock = (~pid << 3) | 2  # the kernel's number for the CPU clock of another process
         used = idle = 0.0
         verdict = EXITED
         looked = time.monotonic()
-        running = True
-        while running:
+        while True:
             wait_s = min(WINDOW_S, max(cpu_s - used, 0.002))
-            for descriptor, _ in poller.poll(wait_s * 1000):
-                if descriptor == handle:
-                    running = False
-                elif not readers[descriptor].read():
-                    poller.unregister(descriptor)
-                elif readers[descriptor].over:
-                    verdict = OUTPUT
+            _pause(wait_s)
+            ended, status, usage = os.wait4(pid, os.WNOHANG if verdict == EXITED else 0)
+            if ended:
+                break
             now = time.monotonic()
-            if running and now - looked >= wait_s:
-                before, used = used, _cpu_seconds(clock, used)
-                window = min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
-                idle += max(0.0, window - (used - before) / FAIR_SHARE)
-                looked = now
-                if used >= cpu_s:
-                    verdict = CPU
-                elif idle >= idle_s:
-                    verdict = IDLE
+            if now - looked < wait_s:  # the signal was of a child before
+                continue
+            before, used = used, _cpu_seconds(clock, used)
+            window = min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
+            idle += max(0.0, window - (used - before) / FAIR_SHARE)
+            looked = now
+            if used >= cpu_s:
+                verdict = CPU
+            elif idle >= idle_s:
+                verdict = IDLE
+            elif self.too_much(files):
+                verdict = OUTPUT
             if verdict != EXITED:
                 os.kill(pid, SIGKILL)
-                running = False
-        return self.reap(pid, handle, pipes, cpu_s, verdict)
-
-    def reap(self, pid: int, handle: int, pipes: list[Pipe], cpu_s: float, verdict: int) -> tuple[int, int, float]:
-        """What is left of a child that has ended or is about to: its status, its times, the rest of its output."""
-        _, status, usage = os.wait4(pid, 0)
-        os.close(handle)
-        if verdict == EXITED:
-            for pipe in pipes:
-                os.set_blocking(pipe.reader, False)
-                while not pipe.over and pipe.read():
-                    pass
-                if pipe.over:
-                    verdict = OUTPUT
         seconds = usage.ru_utime + usage.ru_stime
+        if verdict == EXITED and self.too_much(files):
+            verdict = OUTPUT
         if verdict == EXITED and seconds >= cpu_s:
             verdict = CPU
         if os.WIFSIGNALED(status):
             return (SIGNALLED if verdict == EXITED else verdict), os.WTERMSIG(status), seconds
         return verdict, os.WEXITSTATUS(status), seconds
+
+    def too_much(self, files: list[int]) -> bool:
+        """Whether a program has returned or printed more than is read."""
+        return any(os.fstat(file).st_size > self.output for file in files)
+
+    def report(self, ended: int, code: int, seconds: float, files: list[int]) -> None:
+        """Send how a program ended and what lies in its files; close them and wipe what they held from here."""
+        sizes = [min(os.lseek(file, 0, os.SEEK_END), self.output) for file in files]
+        REPORT.pack_into(self.buffer, 0, ended, code, seconds, sizes[0], sum(sizes[1:]))
+        used = REPORT.size
+        most = used
+        for file, size in zip(files, sizes, strict=True):
+            at = 0
+            while at < size:
+                if used == CHUNK:
+                    self.sock.sendall(self.buffer)
+                    used = 0
+                count = os.preadv(file, [self.buffer[used : used + size - at]], at)
+                at += count
+                used += count
+                most = max(most, used)
+            os.close(file)
+        self.sock.sendall(self.buffer[:used])
+        self.buffer[:most] = bytes(most)
+
+
+def _file() -> int:
+    """An empty file in memory, which a child inherits."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("data")
+    import tempfile
+
+    return os.dup(tempfile.TemporaryFile().fileno())  # the descriptor outlives the file object
+
+
+def _pause(seconds: float) -> None:
+    """Wait until a child has ended, or so long."""
+    if hasattr(_signal, "sigtimedwait"):
+        _signal.sigtimedwait(ENDED, seconds)
+    else:  # macOS
+        time.sleep(min(seconds, 0.002))
 
 
 def _cpu_seconds(clock: int, last: float) -> float:
@@ -236,13 +240,26 @@ def _cpu_seconds(clock: int, last: float) -> float:
         return last
 
 
-def _warm_up() -> None:
-    """Run a program of ours before the first fork, so that what the interpreter makes on first use is shared."""
-    inputs = marshal.dumps([((number,), {}) for number in range(9)])
-    quiet = os.open(os.devnull, os.O_WRONLY)
+def _rehearse(output: int) -> None:
+    """Do all that a child does, here and without walls, with a program of ours, until the interpreter has made what
+    it makes on first use and has specialised the code: all of it is then shared and need not be copied."""
+    source = "def f(x):\n    return [x]\n"
+    body = marshal.dumps((source, "f", marshal.dumps([((number,), {}) for number in range(9)])))
+    ours, theirs = socketpair()
+    kept = os.dup(SOCKET)
+    os.dup2(theirs.fileno(), SOCKET)
+    stage = Zygote(theirs, walls.Standing("rehearsal", []), output)
     for _ in range(20):
-        program.run_calls(quiet, "def f(x):\n    return [x]\n", "f", inputs)
-    os.close(quiet)
+        pthread_sigmask(_signal.SIG_BLOCK, HELD)
+        os.kill(os.getpid(), SIGUSR1)
+        ours.sendall(body)
+        file = _file()
+        stage.perform(CALLS, len(body), 1.0, [file])
+        os.close(file)
+        os.read(stage.started_r, 1)
+    os.dup2(kept, SOCKET, inheritable=False)
+    for descriptor in (stage.started_r, stage.started_w, kept):
+        os.close(descriptor)
     sys.modules.pop("program", None)
 
 
@@ -250,9 +267,8 @@ def main() -> None:
     """Put up the walls that the first argument names, say hello, serve."""
     sock = socket(fileno=os.dup2(0, SOCKET, inheritable=False))
     quiet = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (0, 1, DATA, LINE):  # so that nothing made later lies where a child puts what is its own
         os.dup2(quiet, descriptor)
-    os.close(quiet)
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in sys.argv[1:])
     for name in settings.pop("preload", "").split(","):
         if name:
@@ -261,11 +277,13 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     try:
         output = int(settings.pop("output"))
-        standing = walls.raise_walls(**settings)
+        standing = walls.raise_walls(settings["level"], int(settings["memory"]))
     except (OSError, walls.WallError) as error:
         sock.sendall(f"no {error}\n".encode())
         return
-    _warm_up()
+    _rehearse(output)
+    os.dup2(0, DATA)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD)
     gc.collect()
     gc.freeze()
     gc.disable()
