@@ -234,12 +234,50 @@ def test_seeds_of_different_draws_differ(a: tuple[int, int, int], b: tuple[int, 
     assert seed_for(*a, "rollout") != seed_for(*a, "heldout-0-of-1")
 
 
+@dataclass(frozen=True)
+class Advice:
+    action: str
+    steps: int
+    lr: float
+    penalty: float | None
+    reason: str
+    start_from: Any = "kept"
+
+
+class ScriptedPlanner:
+    """Halves the learning rate every campaign and holds the policy in the third; starts from where ``starts`` says."""
+
+    def __init__(self, starts: dict[int, int] | None = None) -> None:
+        self.starts = starts or {}
+        self.outcomes: list[tuple[int, dict[str, Any]]] = []
+
+    def holds(self, campaign: int) -> frozenset[int]:
+        return frozenset(start for at, start in self.starts.items() if at >= campaign > start)
+
+    def plan(self, campaign: int, context: Any) -> Advice:
+        strategy = context["strategy"]
+        steps = 0 if campaign == 2 else strategy["steps"] - campaign
+        start = self.starts.get(campaign, "kept")
+        return Advice(
+            "reject" if steps == 0 else "adapt", steps, strategy["lr"] / 2**campaign, None, "as written", start
+        )
+
+    def record(self, campaign: int, outcome: Any) -> None:
+        self.outcomes.append((campaign, dict(outcome)))
+
+
 class Killed(Exception):
     """Stands for the process ending here."""
 
 
 def chain(
-    folder: Path, trainer: Trainer, *, fresh: bool, forgets: bool, kill_at: tuple[str, int] | None = None
+    folder: Path,
+    trainer: Trainer,
+    *,
+    fresh: bool,
+    forgets: bool,
+    kill_at: tuple[str, int] | None = None,
+    planner: ScriptedPlanner | None = None,
 ) -> dict[str, Any]:
     store = RunStore.create(folder, {"seed": 0}) if fresh else RunStore.open(folder)
     if kill_at is not None:
@@ -256,7 +294,7 @@ def chain(
         setattr(owner, where, killing)
     guard = ScriptedGuard({2: Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=forgets)})
     guard.reset_optimizer = forgets
-    return run_chain(trainer, lambda _: TASKS, guard, store=store)
+    return run_chain(trainer, lambda _: TASKS, guard, planner, store=store)
 
 
 @pytest.mark.parametrize("where", ["roll_out", "grade", "update", "evaluate", "append", "save", "roll_back"])
@@ -302,15 +340,24 @@ def test_a_killed_chain_goes_back_to_the_same_moments(tmp_path: Path, kill_at: t
 
 
 def killed_and_whole_agree(
-    tmp_path: Path, sections: dict[str, Any], kill_at: tuple[str, int], *, forgets: bool = True
+    tmp_path: Path,
+    sections: dict[str, Any],
+    kill_at: tuple[str, int],
+    *,
+    forgets: bool = True,
+    starts: dict[int, int] | None = None,
 ) -> None:
+    def run(name: str, trainer: Trainer, **how: Any) -> dict[str, Any]:
+        planner = ScriptedPlanner(starts) if starts else None
+        return chain(tmp_path / name, trainer, forgets=forgets, planner=planner, **how)
+
     whole = make_trainer(**sections)
-    expected = chain(tmp_path / "whole", whole, fresh=True, forgets=forgets)
+    expected = run("whole", whole, fresh=True)
     try:
-        chain(tmp_path / "cut", make_trainer(**sections), fresh=True, forgets=forgets, kill_at=kill_at)
+        run("cut", make_trainer(**sections), fresh=True, kill_at=kill_at)
     except Killed:
         resumed = make_trainer(**sections)
-        assert chain(tmp_path / "cut", resumed, fresh=False, forgets=forgets) == expected
+        assert run("cut", resumed, fresh=False) == expected
         assert weights_equal(resumed.weights(), whole.weights())
     stores = [RunStore.open(tmp_path / name) for name in ("whole", "cut")]
     for name in ("metrics.jsonl", "samples.jsonl"):
@@ -337,30 +384,6 @@ def test_a_chain_starts_each_campaign_from_the_policy_kept_before() -> None:
         assert after["audit"]["start"] == before["audit"]["kept"]
 
 
-@dataclass(frozen=True)
-class Advice:
-    action: str
-    steps: int
-    lr: float
-    penalty: float | None
-    reason: str
-
-
-class ScriptedPlanner:
-    """Halves the learning rate every campaign and holds the policy in the last."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[tuple[int, dict[str, Any]]] = []
-
-    def plan(self, campaign: int, context: Any) -> Advice:
-        strategy = context["strategy"]
-        steps = 0 if campaign == 2 else strategy["steps"] - campaign
-        return Advice("reject" if steps == 0 else "adapt", steps, strategy["lr"] / 2**campaign, None, "as written")
-
-    def record(self, campaign: int, outcome: Any) -> None:
-        self.outcomes.append((campaign, dict(outcome)))
-
-
 def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:
     trainer = make_trainer(campaign=CampaignConfig(count=3, steps=3))
     planner = ScriptedPlanner()
@@ -371,3 +394,38 @@ def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:
     assert [campaign for campaign, _ in planner.outcomes] == [0, 1, 2]
     assert planner.outcomes[1][1]["strategy"]["steps"] == 2
     assert {"start", "peak", "end", "kept", "before", "after", "se"} <= planner.outcomes[0][1].keys()
+
+
+def test_a_chain_goes_back_to_what_its_planner_had_held_and_hands_on_what_a_next_campaign_would_start_from() -> None:
+    trainer = make_trainer(campaign=CampaignConfig(count=3, steps=3))
+    first = trainer.weights()
+    starts: list[dict[str, torch.Tensor]] = []
+
+    def watch(row: dict[str, Any]) -> None:
+        if row["step"] == 0:
+            starts.append(trainer.weights())
+
+    summary = run_chain(trainer, lambda _: TASKS, planner=ScriptedPlanner({1: -1, 2: 0, 3: 0}), on_row=watch)
+    assert weights_equal(starts[1], first)
+    assert weights_equal(trainer.weights(), starts[2])
+    assert not weights_equal(starts[2], first)
+    audits = [campaign["audit"] for campaign in summary["campaigns"]]
+    assert audits[1]["start"] == audits[0]["start"]
+    assert audits[2]["start"] == audits[0]["kept"] == summary["audit"]["kept"]
+    assert (summary["kept_campaign"], summary["kept"]) == (0, summary["campaigns"][0]["kept"])
+
+
+def test_a_planner_may_only_go_back_to_what_it_had_held() -> None:
+    planner = ScriptedPlanner({1: -1})
+    planner.holds = lambda campaign: frozenset()  # type: ignore[method-assign]
+    trainer = make_trainer(campaign=CampaignConfig(count=2, steps=1))
+    with pytest.raises(ConfigError, match=r"may start from a policy it holds \(\[\]\) or from 'kept', got -1"):
+        run_chain(trainer, lambda _: TASKS, planner=planner)
+
+
+@pytest.mark.parametrize("kill_at", [("update", 4), ("save", 4), ("save", 5), ("evaluate", 12), ("save", 8)])
+def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, kill_at: tuple[str, int]) -> None:
+    sections = {"campaign": CampaignConfig(count=4, steps=3), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    killed_and_whole_agree(tmp_path, sections, kill_at, starts={1: -1, 2: 0, 3: 0, 4: 0})
+    kept = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*-kept"))
+    assert kept == ["c0000-kept"]  # what is not wanted any more is gone

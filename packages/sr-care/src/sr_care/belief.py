@@ -49,6 +49,7 @@ def believe(
     """Replay ``own`` entries in order over the ``history`` of other runs; without ``revision`` nothing is
     ever revised. A function of its arguments alone: a resumed run believes what the killed one did."""
     config = config or BeliefConfig()
+    own = [entry for entry in own if entry.strategy.steps > 0]  # holding a policy teaches nothing
     peak = float(history.count.max())
     history = history.weighted(min(1.0, config.history_cap / peak)) if peak > 0 else history
     seen: list[Information] = []

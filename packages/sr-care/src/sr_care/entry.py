@@ -225,8 +225,9 @@ class Entry:
     """One campaign remembered.
 
     ``confidence`` in (0, 1] multiplies the entry's weight in every belief (1: taken at its measured word).
-    ``run`` and ``campaign`` identify it. ``recorded_at`` (UTC, ISO) is provenance: no decision reads it; the
-    memory fills it in. ``id`` is the memory's number for it, 0 before it is written.
+    ``run`` and ``campaign`` identify it. ``start_from``: the campaign whose handed-on policy it started from
+    (-1: the policy that the run began with), None for the one before it. ``recorded_at`` (UTC, ISO) is provenance:
+    no decision reads it; the memory fills it in. ``id`` is the memory's number for it, 0 before it is written.
     """
 
     strategy: Strategy
@@ -237,6 +238,7 @@ class Entry:
     run: str
     campaign: int
     seed: int | None = None
+    start_from: int | None = None
     recorded_at: str = ""
     id: int = 0
 
@@ -245,6 +247,7 @@ class Entry:
             raise EntryError(f"entry.run must be a non-empty text, got {self.run!r}")
         check_number("entry.campaign", self.campaign, 0)
         check_number("entry.confidence", self.confidence, 0, 1, above=True)
+        check_number("entry.start_from", self.start_from, -1, self.campaign - 1, optional=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""

@@ -19,7 +19,18 @@ from sr_care.schema import connect, store_errors
 STRATEGY = ("algorithm", "lr", "steps", "group_size", "prompts", "penalty")
 CONTEXT = ("family", "model_parameters", "pass1", "passk", "positive_rate", "entropy", "unique_share")
 BOUNDARY = ("start", "peak", "peak_step", "end", "kept")
-COLUMNS = ("run", "campaign", "seed", "recorded_at", *STRATEGY, *CONTEXT, *BOUNDARY, "confidence", "delta")
+COLUMNS = (
+    "run",
+    "campaign",
+    "seed",
+    "recorded_at",
+    "start_from",
+    *STRATEGY,
+    *CONTEXT,
+    *BOUNDARY,
+    "confidence",
+    "delta",
+)
 _SELECT = "SELECT id, " + ", ".join(f'"{name}"' for name in COLUMNS) + " FROM entries"
 _REMEMBERED = "NOT EXISTS (SELECT 1 FROM forgotten WHERE entry = entries.id)"
 _INSERT = (
@@ -235,7 +246,7 @@ def _twice(entry: Entry) -> str:
 def _to_row(entry: Entry, now: str) -> tuple[Any, ...]:
     s, c, b = entry.strategy, entry.context, entry.boundary
     return (
-        *(entry.run, entry.campaign, entry.seed, entry.recorded_at or now),
+        *(entry.run, entry.campaign, entry.seed, entry.recorded_at or now, entry.start_from),
         *(s.algorithm, s.lr, s.steps, s.group_size, s.prompts, s.penalty),
         *(c.family, c.model_parameters, c.pass1, c.passk, c.positive_rate, c.entropy, c.unique_share),
         *(b.start, b.peak, b.peak_step, b.end, b.kept),
@@ -244,7 +255,7 @@ def _to_row(entry: Entry, now: str) -> tuple[Any, ...]:
 
 
 def _to_entry(row: Sequence[Any]) -> Entry:
-    number, run, campaign, seed, recorded_at, *rest = row
+    number, run, campaign, seed, recorded_at, start_from, *rest = row
     first, second, third = len(STRATEGY), len(STRATEGY) + len(CONTEXT), len(rest) - 2
     return Entry(
         strategy=Strategy(**dict(zip(STRATEGY, rest[:first], strict=True))),
@@ -256,5 +267,6 @@ def _to_entry(row: Sequence[Any]) -> Entry:
         campaign=campaign,
         seed=seed,
         recorded_at=recorded_at,
+        start_from=start_from,
         id=number,
     )

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from sr_care.advice import alike, grounds
 from sr_care.belief import Belief, BeliefConfig, believe
 from sr_care.effects import Information
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
 from sr_care.errors import EntryError, check_number
 from sr_care.gate import Action, Decision, GateConfig, TransferGate
+from sr_care.lineage import FIRST, advantage, best, lineage
 from sr_care.memory import CapabilityMemory
 from sr_care.ratio import RatioGate
 from sr_care.revision import BeliefRevision, RevisionConfig
@@ -43,9 +42,8 @@ class PlannerConfig:
     ``default_error``: standard error of a delta whose error was not reported; two evaluations of 30 tasks
     with 16 samples each differ by about this much by chance. ``max_holds``: after so many held campaigns in a
     row a rejected strategy gets a pilot, because holding teaches nothing and the danger may be over.
-    ``return_z``: an earlier policy is gone back to when it was better by more than so many standard errors
-    (1.645: once in twenty by chance); ``return_to_start`` lets that be the policy the chain began with, which
-    a trainer must support.
+    ``return_z``: the best earlier policy is gone back to when it was better by more than so many standard
+    errors (1.645: once in twenty by chance); None never goes back, for a trainer that keeps no policies.
     """
 
     ratio: RatioGate = field(default_factory=RatioGate)
@@ -55,14 +53,13 @@ class PlannerConfig:
     belief: BeliefConfig = field(default_factory=BeliefConfig)
     default_error: float = 0.05
     max_holds: int = 2
-    return_z: float = 1.645
-    return_to_start: bool = False
+    return_z: float | None = 1.645
 
     def __post_init__(self) -> None:
         check_number("planner.lr_factor", self.lr_factor, 0, 1, above=True)
         check_number("planner.default_error", self.default_error, 0, above=True)
         check_number("planner.max_holds", self.max_holds, 0)
-        check_number("planner.return_z", self.return_z, 0)
+        check_number("planner.return_z", self.return_z, 0, optional=True)
 
 
 class CarePlanner:
@@ -127,6 +124,17 @@ class CarePlanner:
             plan = replace(plan, action="pilot", steps=steps, reason=reason)
         return plan
 
+    def holds(self, campaign: int) -> frozenset[int]:
+        """The campaigns before ``campaign`` whose handed-on policies a later plan may start from, at most one:
+        the best so far (-1 is the policy the chain began with)."""
+        if not self._returns:
+            return frozenset()
+        return frozenset({best(lineage(self._past(campaign), self.config.default_error))})
+
+    @property
+    def _returns(self) -> bool:
+        return self.config.return_z is not None and self.version not in ("v1", "v2", "gate_only")
+
     def decide(self, campaign: int, context: Mapping[str, Any]) -> Decision:
         """The gate's full answer behind a v3 plan: numbers and the entries it rests on."""
         past = self._past(campaign)
@@ -144,9 +152,12 @@ class CarePlanner:
         return self._believe(self._past(campaign))
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
-        """Remember what came of ``campaign``. A second record of the same outcome does nothing; EntryError
-        when a different one is already remembered under this run and campaign, or the outcome is
-        malformed."""
+        """Remember what came of ``campaign``: its ``strategy``, ``state`` and ``start_from``, the curve
+        (``start``, ``peak``, ``peak_step``, ``end``, ``kept``), capabilities ``before`` and ``after`` by name,
+        and how well the changes are known: their ``covariance`` by pairs of names, or standard errors ``se``.
+
+        A second record of the same outcome does nothing; EntryError when a different one is already remembered
+        under this run and campaign, or the outcome is malformed."""
         values = _deltas(outcome)
         strategy = Strategy.from_mapping(outcome.get("strategy") or {})
         if strategy.steps == 0 and not values:
@@ -154,12 +165,12 @@ class CarePlanner:
         entry = self._entry(campaign, outcome, strategy, values)
         known = self.memory.find(self.run, campaign)
         if known is None:
-            if self.revision is not None:
+            if self.revision is not None and strategy.steps > 0:
                 # for other runs, too, a surprise counts only as much as this run lets it count
                 weight = self._believe([*self._past(campaign), entry]).revision.weights[-1]
                 entry = replace(entry, confidence=weight)
             self.memory.append(entry)
-        elif (known.strategy, known.delta, known.boundary) != (entry.strategy, entry.delta, entry.boundary):
+        elif any(getattr(known, n) != getattr(entry, n) for n in ("strategy", "delta", "boundary", "start_from")):
             raise EntryError(
                 f"run {self.run!r} campaign {campaign} is remembered with another outcome; "
                 "use another run name, or forget that entry"
@@ -218,33 +229,44 @@ class CarePlanner:
 
     def _start(self, context: Context, past: Sequence[Entry]) -> tuple[Literal["kept"] | int, Context]:
         """Where to start from, and what is known there."""
-        level = context.pass1 if context.pass1 is not None else (past[-1].boundary.kept if past else None)
-        places = [(e.boundary.kept, e.campaign, _error(e)) for e in past[:-1] if e.boundary.kept is not None]
-        if past and past[0].campaign == 0 and past[0].boundary.start is not None and self.config.return_to_start:
-            places.append((past[0].boundary.start, -1, _error(past[0])))
-        if level is None or not places or self.version == "gate_only":
+        policies = lineage(past, self.config.default_error)
+        place, here = best(policies), next(reversed(policies))
+        gain, error = advantage(policies[place], policies[here])
+        if not self._returns or gain <= (self.config.return_z or 0) * error:
             return "kept", context
-        best, campaign, error = max(places, key=lambda place: place[0])
-        if best - level <= self.config.return_z * error:
-            return "kept", context
-        return campaign, Context(
-            family=context.family, model_parameters=context.model_parameters, pass1=best
+        known = {entry.campaign: entry.boundary.kept for entry in past}
+        known[FIRST] = past[0].boundary.start
+        return place, Context(
+            family=context.family, model_parameters=context.model_parameters, pass1=known[place]
         )  # the rest was measured of another policy
 
     def _entry(
         self, campaign: int, outcome: Mapping[str, Any], strategy: Strategy, values: Mapping[str, float]
     ) -> Entry:
-        errors = outcome.get("se") or {}
-        se = {n: errors[n] if errors.get(n) is not None else self.config.default_error for n in values}
+        start = outcome.get("start_from")
         return Entry(
             strategy=strategy,
             context=Context.from_mapping(outcome.get("state") or {}),
-            delta=CapabilityDelta.from_errors(values, se),
+            delta=CapabilityDelta(values=dict(values), covariance=self._covariance(outcome, list(values))),
             boundary=Boundary(**{n: outcome.get(n) for n in ("start", "peak", "peak_step", "end", "kept")}),
             run=self.run,
             campaign=campaign,
             seed=self.seed,
+            start_from=None if start == "kept" else start,
         )
+
+    def _covariance(self, outcome: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+        """Of the measured deltas: what the outcome says of each pair, else independent with their standard
+        errors, else with the default one."""
+        given, errors = outcome.get("covariance") or {}, outcome.get("se") or {}
+        se = {n: errors[n] if errors.get(n) is not None else self.config.default_error for n in names}
+        for name in names:
+            check_number(f"the standard error of {name}", se[name], 0)
+        rows = [[given.get(a, {}).get(b, se[a] ** 2 if a == b else 0.0) for b in names] for a in names]
+        for a, row in zip(names, rows, strict=True):
+            for b, value in zip(names, row, strict=True):
+                check_number(f"the covariance of {a} and {b}", value)
+        return tuple(map(tuple, rows))
 
 
 def _deltas(outcome: Mapping[str, Any]) -> dict[str, float]:
@@ -252,11 +274,6 @@ def _deltas(outcome: Mapping[str, Any]) -> dict[str, float]:
     before, after = outcome.get("before") or {}, outcome.get("after") or {}
     both = [name for name in before if before[name] is not None and after.get(name) is not None]
     return {name: after[name] - before[name] for name in sorted(both, key=check_capability)}
-
-
-def _error(entry: Entry) -> float:
-    """Standard error of the entry's pass@1 delta, which is that of the difference of two evaluations."""
-    return float(np.sqrt(entry.delta.matrix()[0, 0]))
 
 
 def _held(campaign: int, past: Sequence[Entry]) -> int:

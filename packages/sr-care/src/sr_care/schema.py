@@ -44,7 +44,9 @@ CREATE TABLE summaries (
 CREATE TABLE pins (run TEXT PRIMARY KEY, horizon INTEGER NOT NULL);
 """
 
-MIGRATIONS = (_ENTRIES, _SUMMARIES)
+_STARTS = "ALTER TABLE entries ADD COLUMN start_from INTEGER;"
+
+MIGRATIONS = (_ENTRIES, _SUMMARIES, _STARTS)
 """Script i brings schema i to schema i + 1; a new file runs all of them."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_care import CarePlanner, PlannerConfig
+from sr_care import CarePlanner
 from sr_cli.config import RunConfig, TasksConfig
 from sr_cli.launched import neighbours
 from sr_cli.schedule import Schedule
@@ -47,7 +47,7 @@ def make_grader(config: RunConfig) -> CodeGrader:
 
 def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]:
     """Campaign number -> its tasks. Raises ConfigError when more are asked for than exist."""
-    train, heldout, audit = _pools(config, seed)
+    train, heldout, audit, ood = _pools(config, seed)
     for name, pool, wanted in (("train", train, config.train), ("heldout", heldout, config.heldout)):
         if wanted > len(pool):
             raise ConfigError(f"tasks.{name} must be at most {len(pool)} (all that {config.path!r} has), got {wanted}")
@@ -58,19 +58,24 @@ def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]
             train=_choose(train, config.train, rng_for(seed, drawn, 0, "train tasks")),
             heldout=_choose(heldout, config.heldout, rng_for(seed, drawn, 0, "heldout tasks")),
             audit=audit,
+            ood=ood,
+            family=Path(config.path).stem,
         )
 
     return draw
 
 
-def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], Sequence[Task], Sequence[Task]]:
-    """Training, held-out and audit pool, disjoint."""
+def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], ...]:
+    """Training, held-out and audit pool and out-of-distribution tasks, disjoint."""
     if config.path == "testbed":
         testbed = load_testbed()
         wanted = len(testbed.audit) if config.audit is None else config.audit
         if wanted > len(testbed.audit):
             raise ConfigError(f"tasks.audit must be at most {len(testbed.audit)} (the testbed's), got {wanted}")
-        return testbed.train, testbed.heldout, testbed.audit[:wanted]
+        if config.ood > len(testbed.ood):
+            raise ConfigError(f"tasks.ood must be at most {len(testbed.ood)} (the testbed's), got {config.ood}")
+        ood = _choose(testbed.ood, config.ood, rng_for(seed, 0, 0, "ood tasks"))
+        return testbed.train, testbed.heldout, testbed.audit[:wanted], ood
     tasks = list(load_tasks(config.path))
     audit = config.audit or 0
     if config.train + config.heldout + audit > len(tasks):
@@ -83,7 +88,7 @@ def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], Sequence[Tas
     # a task may train in one campaign and be drawn again in the next, but never cross over to the held-out pool
     border = round(len(rest) * config.train / (config.train + config.heldout))
     border = min(max(border, config.train), len(rest) - config.heldout)
-    return rest[:border], rest[border:], shuffled[:audit]
+    return rest[:border], rest[border:], shuffled[:audit], ()
 
 
 def _choose(pool: Sequence[Task], count: int, rng: np.random.Generator) -> list[Task]:
@@ -124,7 +129,6 @@ def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
         version=config.controller.version,
         run=_run_name(config, seed, folder),
         seed=seed,
-        config=PlannerConfig(return_z=1e9),  # never: a chain keeps its last policy only, so it cannot go back further
     )
 
 

@@ -39,7 +39,8 @@ class TasksConfig:
     """Which tasks: the embedded ``testbed`` or a task file. ``train`` and ``heldout`` are drawn per campaign.
 
     ``draw``: a fresh draw for every campaign, or the same tasks in all. ``audit``: how many tasks the audit set has;
-    left out, it is the whole audit set of the testbed, and none of a file.
+    left out, it is the whole audit set of the testbed, and none of a file. ``ood``: how many tasks of families outside
+    all of these ``care`` measures every policy on that is handed on (``evaluate.samples`` each); a file has none.
     """
 
     path: str = "testbed"
@@ -47,11 +48,13 @@ class TasksConfig:
     heldout: int = 30
     draw: Literal["fresh", "same"] = "fresh"
     audit: int | None = None
+    ood: int = 30
 
     def __post_init__(self) -> None:
         require(self.train >= 1, "tasks.train", "must be at least 1", self.train)
         require(self.heldout >= 1, "tasks.heldout", "must be at least 1", self.heldout)
         require(self.audit is None or self.audit >= 0, "tasks.audit", "must not be negative", self.audit)
+        require(self.ood >= 0, "tasks.ood", "must not be negative", self.ood)
 
 
 @dataclass(frozen=True, kw_only=True)

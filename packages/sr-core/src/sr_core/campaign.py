@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from sr_core.campaign_tasks import CampaignTasks
 from sr_core.dynamic_sampling import replace_equal_groups
 from sr_core.progress import Progress, Row
@@ -27,16 +29,18 @@ def run_campaign(
     checkpoint: Checkpoint | None = None,
     notes: Mapping[str, Any] | None = None,
     start_audit: float | None = None,
+    earlier: Mapping[int, Mapping[str, Tensor]] | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> dict[str, Any]:
     """Train for at most ``steps`` updates under ``guard``, and leave the trainer with the policy it keeps.
 
     ``store`` makes it resumable: give the ``checkpoint`` it loads to go on from there. ``notes`` are plain values that
-    every checkpoint carries for the caller; ``start_audit`` is the audit of the policy as it came, where it is known;
-    ``on_row`` sees every row as it is written. Returns the campaign's summary (keys as in ``summary.json``).
+    every checkpoint carries for the caller, as it does the weights in ``earlier``; ``start_audit`` is the audit of the
+    policy as it came, where it is known; ``on_row`` sees every row as it is written. Returns the campaign's summary
+    (keys as in ``summary.json``).
     """
     guard = guard or Unguarded(every=trainer.config.evaluate.every, samples=trainer.config.evaluate.samples)
-    progress = Progress(trainer, tasks, guard, campaign, store, notes or {}, on_row, start_audit)
+    progress = Progress(trainer, tasks, guard, campaign, store, notes or {}, on_row, start_audit, earlier or {})
     progress.begin(trainer.config.campaign.steps if steps is None else steps, checkpoint)
     while not progress.done:
         step = progress.next_step()

@@ -15,11 +15,17 @@ __all__ = ["CampaignTasks"]
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignTasks:
-    """Tasks of one campaign: to train on, to decide on (``heldout``), and to report on (``audit``, may be empty)."""
+    """Tasks of one campaign: to train on, to decide on (``heldout``), and to report on (``audit``, may be empty).
+
+    ``ood``, may be empty: the same in all campaigns, of families that none of the others holds; a chain with a planner
+    measures every policy that is handed on by them. ``family`` names the tasks to a planner.
+    """
 
     train: Sequence[Task]
     heldout: Sequence[Task]
     audit: Sequence[Task] = ()
+    ood: Sequence[Task] = ()
+    family: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "heldout"):

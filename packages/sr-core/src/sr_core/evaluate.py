@@ -21,11 +21,23 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """``passes[i]`` of ``samples`` completions of task i passed; ``examples`` shows the first completion of each."""
+    """``passes[i]`` of ``samples`` completions of task i passed; ``examples`` shows the first completion of each.
+
+    ``unique[i]`` of them are different texts, and ``well_formed[i]`` hold a program that Python can parse, as far as
+    the verdicts tell: one without code, or with a ``detail`` that names a syntax error, says no.
+    """
 
     passes: list[int]
+    unique: list[int]
+    well_formed: list[int]
     samples: int
     examples: list[dict[str, Any]]
+
+    @classmethod
+    def of_nothing(cls, tasks: int, samples: int) -> Evaluation:
+        """What a policy that cannot be sampled from has to show."""
+        none = [0] * tasks
+        return cls(passes=none, unique=none, well_formed=none, samples=samples, examples=[])
 
     @property
     def pass1(self) -> float:
@@ -71,12 +83,15 @@ def evaluate(
     texts = ranks.gather(policy.decode(rollout.tokens))
     repeated = [task for task in tasks for _ in range(samples)]
     grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share, ranks=ranks)
-    passes = []
+    passes, unique, well_formed = [], [], []
     for i, task in enumerate(tasks):
-        rewards = [g.reward for g in grades[i * samples : (i + 1) * samples] if g.reward is not None]
-        if not rewards:
+        own = slice(i * samples, (i + 1) * samples)
+        judged = [g for g in grades[own] if g.reward is not None]
+        if not judged:
             raise GraderError(f"the grader gave no verdict on any sample of task {task.task_id!r}: see its log")
-        passes.append(round(sum(rewards) * samples / len(rewards)))
+        passes.append(round(sum(g.reward or 0.0 for g in judged) * samples / len(judged)))
+        unique.append(len(set(texts[own])))
+        well_formed.append(round(sum(map(_is_well_formed, judged)) * samples / len(judged)))
     examples = [
         {
             "task_id": task.task_id,
@@ -86,7 +101,12 @@ def evaluate(
         }
         for i, task in enumerate(tasks)
     ]
-    return Evaluation(passes=passes, samples=samples, examples=examples)
+    return Evaluation(passes=passes, unique=unique, well_formed=well_formed, samples=samples, examples=examples)
+
+
+def _is_well_formed(grade: Grade) -> bool:
+    syntax = ("SyntaxError", "IndentationError", "TabError")
+    return grade.outcome != "no_code" and not getattr(grade, "detail", "").startswith(syntax)
 
 
 def grade_all(

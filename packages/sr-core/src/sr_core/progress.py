@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from sr_core.campaign_tasks import CampaignTasks
+from sr_core.capabilities import capability_change, task_values
 from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluate import Evaluation
 from sr_core.graded import GradedRollout
@@ -40,6 +43,7 @@ class Progress:
     notes: Mapping[str, Any]
     on_row: Callable[[Row], None] | None
     start_audit: float | None
+    earlier: Mapping[int, Mapping[str, Tensor]]
     step: int = -1
     budget: int = 0
     done: bool = False
@@ -74,6 +78,8 @@ class Progress:
             "heldout_pass1": None,
             "heldout_se": None,
             "heldout_passes": None,
+            "heldout_unique": None,
+            "heldout_well_formed": None,
             "heldout_samples": None,
         }
         self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
@@ -121,6 +127,7 @@ class Progress:
             if request.step == self.step and request.tasks is None and self._row["heldout_pass1"] is None:
                 self._row |= {"heldout_passes": measured.passes, "heldout_samples": measured.samples}
                 self._row |= {"heldout_pass1": measured.pass1, "heldout_se": measured.se}
+                self._row |= {"heldout_unique": measured.unique, "heldout_well_formed": measured.well_formed}
                 self._examples = measured.examples
             self.guard.tell(request.step, measured.passes, request.samples, request.tasks)
 
@@ -136,7 +143,7 @@ class Progress:
             )
         except NonFiniteError:  # a policy that cannot be sampled from passes nothing
             self._row["finite"] = 0.0
-            return Evaluation(passes=[0] * len(tasks), samples=samples, examples=[])
+            return Evaluation.of_nothing(len(tasks), samples)
         finally:
             if current is not None:
                 self.trainer.load_weights(current)
@@ -194,6 +201,7 @@ class Progress:
             weights=self.trainer.weights(),
             held={step: snapshot.weights for step, snapshot in self.held.items()},
             positions={step: snapshot.position for step, snapshot in self.held.items()},
+            earlier=self.earlier,
         )
 
     def _peak_step(self) -> int:
@@ -220,7 +228,8 @@ class Progress:
             "budget": self.budget,
             "skipped": sum(not row["finite"] for row in self.rows),
             "se": self._delta_se(),
-            "signals": {name: self.rows[-1][name] for name in ("entropy", "unique_share", "zero_std_groups", "length")},
+            "signals": {"positive_rate": self._row["train_reward"], "entropy": self._row["entropy"]},
+            "capabilities": self._capabilities(kept),
         }
         samples = self.trainer.config.evaluate.audit_samples
         if self.tasks.audit and samples:
@@ -232,6 +241,14 @@ class Progress:
         if kept != self.step:
             self.trainer.load_weights(self.held[kept].weights)
         return summary
+
+    def _capabilities(self, kept: int) -> dict[str, Any] | None:
+        """What the campaign changed, from the first policy to the kept one; None where either was not measured."""
+        rows = {row["step"]: row for row in self.rows if row["heldout_passes"] is not None}
+        if 0 not in rows or kept not in rows:
+            return None
+        before, after = (task_values(self.tasks.heldout, rows[step]) for step in (0, kept))
+        return capability_change(before, after)
 
     def _delta_se(self) -> float | None:
         """Standard error of the change of held-out pass@1 from the first to the last evaluation."""

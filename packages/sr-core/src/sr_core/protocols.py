@@ -100,7 +100,11 @@ class Guard(Protocol):
 
 
 class Plan(Protocol):
-    """How to run the next campaign; ``steps`` 0 holds the policy as it is."""
+    """How to run the next campaign; ``steps`` 0 holds the policy as it is.
+
+    ``start_from``: "kept", the policy that the last campaign handed on, or the number of an earlier campaign whose
+    handed-on policy the planner had held; -1 is the policy that the chain began with.
+    """
 
     @property
     def action(self) -> str: ...
@@ -111,11 +115,19 @@ class Plan(Protocol):
     @property
     def penalty(self) -> float | None: ...
     @property
+    def start_from(self) -> Literal["kept"] | int: ...
+    @property
     def reason(self) -> str: ...
 
 
 class Planner(Protocol):
     """Advises between campaigns and learns from what came of them. ``record`` twice is ``record`` once."""
 
-    def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan: ...
-    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None: ...
+    def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan:
+        """How to run ``campaign``; asked once more after the last one, for the policy that the chain hands on."""
+
+    def holds(self, campaign: int) -> frozenset[int]:
+        """Campaigns before ``campaign`` whose handed-on policies must stay at hand (-1: the chain's first one)."""
+
+    def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
+        """What came of ``campaign``."""

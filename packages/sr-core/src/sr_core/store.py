@@ -38,7 +38,8 @@ APPENDED = ("metrics.jsonl", "samples.jsonl")
 class Checkpoint:
     """All that a campaign needs to go on: ``state`` (JSON), ``trainer`` (tensors too), weights now and held ones.
 
-    ``positions``: of each held step, what else a roll-back to it restores (tensors too).
+    ``positions``: of each held step, what else a roll-back to it restores (tensors too). ``earlier``: policies that
+    campaigns before this one handed on, by campaign.
     """
 
     campaign: int
@@ -48,6 +49,7 @@ class Checkpoint:
     weights: Weights
     held: dict[int, Weights]
     positions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    earlier: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 class RunStore:
@@ -152,8 +154,15 @@ class RunStore:
                 position = checkpoint.positions.get(step, {})
                 fill_held = functools.partial(_save_held, weights=weights, position=position)
                 self._write_folder(_held(checkpoint.campaign, step), fill_held)
+            for campaign, policy in checkpoint.earlier.items():
+                self._write_folder(_kept(campaign), functools.partial(_save_weights, weights=policy))
             appended = {name: (self.folder / name).stat().st_size for name in APPENDED}
-            state = {"state": checkpoint.state, "appended": appended, "held": sorted(checkpoint.held)}
+            state = {
+                "state": checkpoint.state,
+                "appended": appended,
+                "held": sorted(checkpoint.held),
+                "earlier": sorted(checkpoint.earlier),
+            }
 
             def fill(folder: Path) -> None:
                 _save_weights(folder, checkpoint.weights)
@@ -196,7 +205,8 @@ class RunStore:
         _verify(path)
         saved = json.loads((path / "state.json").read_text())
         held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
-        for folder in held.values():
+        earlier = {c: self.checkpoints / _kept(c) for c in saved["earlier"]}
+        for folder in (*held.values(), *earlier.values()):
             _verify(folder)
         checkpoint = Checkpoint(
             campaign=campaign,
@@ -206,6 +216,7 @@ class RunStore:
             weights=load_file(path / "weights.safetensors"),
             held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
             positions={s: torch.load(folder / "position.pt", weights_only=True) for s, folder in held.items()},
+            earlier={c: load_file(folder / "weights.safetensors") for c, folder in earlier.items()},
         )
         return checkpoint, saved["appended"]
 
@@ -226,8 +237,9 @@ class RunStore:
         for path in saved[-2:]:
             with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged one needs nothing
                 campaign = int(path.name.split("-")[0][1:])
-                held = json.loads((path / "state.json").read_text())["held"]
-                needed |= {self.checkpoints / _held(campaign, s) for s in held}
+                saved_state = json.loads((path / "state.json").read_text())
+                needed |= {self.checkpoints / _held(campaign, s) for s in saved_state["held"]}
+                needed |= {self.checkpoints / _kept(c) for c in saved_state["earlier"]}
         for path in self.checkpoints.glob("c*"):
             if path not in needed:
                 shutil.rmtree(path)
@@ -263,7 +275,11 @@ def _held(campaign: int, step: int) -> str:
     return f"c{campaign:04d}-held-{step:06d}"
 
 
-def _save_weights(folder: Path, weights: Weights) -> None:
+def _kept(campaign: int) -> str:
+    return f"c{campaign:04d}-kept"
+
+
+def _save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
 
 
