@@ -11,7 +11,11 @@ open memory; "plan" is a whole plan of the full planner for a new run.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
+import platform
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -95,6 +99,9 @@ def measure(path: Path, count: int) -> dict[str, object]:
         }
         planner = CarePlanner(memory, version="v3", run="new")
         return {
+            "date": f"{datetime.date.today()}",
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "sqlite": sqlite3.sqlite_version,
             "entries": len(memory),
             "bytes": sum(file.stat().st_size for file in path.parent.iterdir()),
             "writes_per_s": count / writing,
@@ -132,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder) / "memory.db", options.entries)
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result, indent=1))
     else:
         show(result)
 

@@ -42,7 +42,8 @@ def signal(name: str) -> Series:
 def divergence(trace: Trace) -> NDArray[np.float64]:
     """Training reward minus held-out pass@1 of the policy that drew those samples, which is the one before the step."""
     heldout_E = trace.passed_ETS.mean(axis=(1, 2))
-    return signal("train_reward")(trace) - np.concatenate([[np.nan], heldout_E[:-1]])
+    before_E = np.concatenate([[np.nan], heldout_E[:-1]])
+    return np.asarray(signal("train_reward")(trace) - before_E)
 
 
 def change(series: Series) -> Series:
@@ -51,7 +52,7 @@ def change(series: Series) -> Series:
         known = np.flatnonzero(np.isfinite(raw_E))
         if len(known) < SHORTEST:
             return np.full(len(raw_E), np.nan)
-        return _rolling(raw_E, WINDOW, np.mean) - raw_E[known[:WINDOW]].mean()
+        return np.asarray(_rolling(raw_E, WINDOW, np.mean) - raw_E[known[:WINDOW]].mean())
 
     return values
 

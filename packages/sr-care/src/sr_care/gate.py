@@ -13,42 +13,41 @@ from typing import Literal
 
 import numpy as np
 
-from sr_care.effects import D, query_rows
-from sr_care.entry import CAPABILITIES, Context, Floats, Strategy, check_capability
+from sr_care.effects import query_rows
+from sr_care.entry import Context, Floats, Strategy, check_capability
 from sr_care.errors import check_number
 from sr_care.posterior import Posterior
 from sr_care.stats import normal_cdf
 
 Action = Literal["reuse", "adapt", "pilot", "reject"]
 
-TOLERANCES = MappingProxyType(
-    {"pass1": 0.05, "pass16": 0.1, "hard": 0.05, "ood": 0.05, "diversity": 0.15, "well_formed": 0.05}
-)
+TOLERANCES = MappingProxyType({"pass1": 0.05, "pass16": 0.1, "hard": 0.05, "ood": 0.05, "well_formed": 0.05})
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
     """``protected``: the capabilities that must not fall, and by how much they may. One that no remembered
     entry measured is left out (its risk would be the prior's guess). 5 points are twice the noise of a usual
-    evaluation; pass@16 and diversity fall in every sharpening, so they have more room. Of pass@1 no more than
-    ``tolerance_share`` of its level may go: for a policy at 4%, 5 points would be everything.
+    evaluation; pass@16 falls in every sharpening, so it has more room, and diversity, which sharpening is made of,
+    is not protected unless you say so. Of pass@1 no more than ``tolerance_share`` of its level may go: for a policy
+    at 4%, 5 points would be everything.
 
-    ``risk_limit``: the probability of such a fall that is accepted; on a scripted policy the outcome hardly
-    depends on it between 0.1 and 0.25. ``min_gain``: the least expected gain in pass@1 for which anything is
-    done. ``gain_margin``: no change is made for less additional gain than this, about the noise of an
-    evaluation.
+    ``risk_limit``: the probability of such a fall that is accepted. A fall is measured when the campaign ends and a
+    planner then goes back, so it costs a campaign, not the policy; never to train costs every campaign. With 0.2 most
+    campaigns of a healthy chain were refused once their gains were as small as the uncertainty. ``min_gain``: the
+    least expected gain in pass@1 for which anything is done. ``gain_margin``: no change is made for less
+    additional gain than this, about the noise of an evaluation.
 
     ``pilot_chance``: a pilot needs this probability of a gain, and ``pilot_risk`` at most of a fall: worse
     than even odds are no experiment. ``pilot_steps``: the paper's.
 
     ``step_shares``, ``lr_factors``, ``penalty_factors``: what ``adapt`` may try, never more than was
-    proposed; ``min_steps``: fewer are no campaign. ``draws``: of the joint distribution, for the probability
-    that any falls.
+    proposed; ``min_steps``: fewer are no campaign.
     """
 
     protected: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
     tolerance_share: float = 0.25
-    risk_limit: float = 0.2
+    risk_limit: float = 0.35
     min_gain: float = 0.0
     gain_margin: float = 0.02
     pilot_chance: float = 0.2
@@ -58,7 +57,6 @@ class GateConfig:
     lr_factors: tuple[float, ...] = (1.0, 0.5, 0.25)
     penalty_factors: tuple[float, ...] = (1.0, 2.0, 4.0)
     min_steps: int = 3
-    draws: int = 2048
 
     def __post_init__(self) -> None:
         for name, tolerance in self.protected.items():
@@ -68,7 +66,7 @@ class GateConfig:
             check_number(f"gate.{name}", getattr(self, name), 0, 1)
         for name in ("min_gain", "gain_margin"):
             check_number(f"gate.{name}", getattr(self, name), -1, 1)
-        for name in ("pilot_steps", "min_steps", "draws"):
+        for name in ("pilot_steps", "min_steps"):
             check_number(f"gate.{name}", getattr(self, name), 1)
         for name in ("step_shares", "lr_factors"):
             for value in getattr(self, name):
@@ -79,9 +77,10 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What to expect of one strategy: expected ``gain`` in pass@1, the standard deviation of it, the
-    probability ``risk`` that any protected capability falls beyond its tolerance, and per protected
-    capability ``effects`` = (mean, standard deviation, probability of such a fall)."""
+    """What to expect of one strategy: expected ``gain`` in pass@1, the standard deviation of it, per protected
+    capability ``effects`` = (mean, standard deviation, probability of a fall beyond its tolerance), and as
+    ``risk`` the largest of these probabilities. Capabilities break together, because the policy does; were their
+    errors taken as independent, five small doubts would add up to a refusal."""
 
     gain: float
     gain_sd: float
@@ -119,12 +118,10 @@ class Caution:
 
 
 class TransferGate:
-    """Decides from a posterior. Same posterior, same question, same ``seed``: same answer."""
+    """Decides from a posterior. Same posterior, same question: same answer."""
 
-    def __init__(self, config: GateConfig | None = None, *, seed: int = 0) -> None:
+    def __init__(self, config: GateConfig | None = None) -> None:
         self.config = config or GateConfig()
-        half = np.random.default_rng(seed).standard_normal(((self.config.draws + 1) // 2, D))
-        self._normals_KD = np.concatenate([half, -half])  # antithetic: a centred risk is exactly one half
 
     def decide(
         self, proposal: Strategy, context: Context, posterior: Posterior, caution: Caution | None = None
@@ -216,33 +213,14 @@ class TransferGate:
         """What to expect of each strategy, with predictive variances × ``noise``."""
         prediction = posterior.predict(strategies, context)
         tolerances = self._tolerances(context, posterior)
-        places = [CAPABILITIES.index(name) for name in tolerances]
-        falls = np.array(list(tolerances.values()))
-        return [
-            self._outlook(mean, covariance * noise, places, falls)
-            for mean, covariance in zip(prediction.mean, prediction.covariance, strict=True)
-        ]
+        spreads = np.sqrt(noise * np.diagonal(prediction.covariance, axis1=1, axis2=2))
+        return [_outlook(mean, spread, tolerances) for mean, spread in zip(prediction.mean, spreads, strict=True)]
 
     def _tolerances(self, context: Context, posterior: Posterior) -> dict[str, float]:
         known = {n: t for n, t in self.config.protected.items() if posterior.count[check_capability(n)] > 0}
         if "pass1" in known and context.pass1 is not None:
             known["pass1"] = min(known["pass1"], self.config.tolerance_share * context.pass1)
         return known
-
-    def _outlook(self, mean: Floats, covariance: Floats, places: list[int], falls: Floats) -> Outlook:
-        spread = np.sqrt(np.diagonal(covariance))
-        effects = {}
-        for place, fall in zip(places, falls, strict=True):
-            m, s = float(mean[place]), float(spread[place])
-            below = normal_cdf((-fall - m) / s) if s > 0 else float(m < -fall)
-            effects[CAPABILITIES[place]] = (m, s, below)
-        if len(places) > 1 and spread[places].min() > 0:
-            root = np.linalg.cholesky(covariance[np.ix_(places, places)])
-            draws = mean[places] + self._normals_KD[:, : len(places)] @ root.T
-            risk = float((draws < -falls).any(axis=1).mean())
-        else:  # one normal has its closed form
-            risk = max((below for _, _, below in effects.values()), default=0.0)
-        return Outlook(gain=float(mean[0]), gain_sd=float(spread[0]), risk=risk, effects=effects)
 
     def _explain(self, action: Action, outlooks: list[Outlook], choice: int, limit: float) -> str:
         asked, chosen = outlooks[0], outlooks[choice]
@@ -266,3 +244,13 @@ class TransferGate:
             f"even a short budget promises {chosen.gain:+.1%} pass@1 at a risk of {chosen.risk:.0%} "
             f"(limit {limit:.0%}), most of all for {worst}: the policy is held"
         )
+
+
+def _outlook(mean: Floats, spread: Floats, tolerances: Mapping[str, float]) -> Outlook:
+    effects = {}
+    for name, fall in tolerances.items():
+        place = check_capability(name)
+        m, s = float(mean[place]), float(spread[place])
+        effects[name] = (m, s, normal_cdf((-fall - m) / s) if s > 0 else float(m < -fall))
+    risk = max((below for _, _, below in effects.values()), default=0.0)
+    return Outlook(gain=float(mean[0]), gain_sd=float(spread[0]), risk=risk, effects=effects)

@@ -73,8 +73,7 @@ class CarePlanner:
 
     A plan depends on the context given, on this run's campaigns before the one planned, and (v3) on what
     other runs had written when this run first asked: on nothing else, so that a killed and resumed chain
-    decides the same. ``record`` twice is ``record`` once. ``seed`` is remembered as provenance and drives the
-    gate's draws.
+    decides the same. ``record`` twice is ``record`` once. ``seed`` is remembered as provenance.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class CarePlanner:
         self.run = run
         self.seed = seed
         self.config = config or PlannerConfig()
-        self.gate = TransferGate(self.config.gate, seed=seed)
+        self.gate = TransferGate(self.config.gate)
         revises = version == "v3"
         self.revision = BeliefRevision(self.config.revision) if revises else None
 
