@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import sr_reward
 from sr_reward import CallCase, CallTests, CodeGrader, Task
@@ -165,6 +166,24 @@ def latencies(grader: CodeGrader, count: int) -> tuple[float, float]:
     return 1000 * ranked[len(ranked) // 2], 1000 * ranked[int(len(ranked) * 0.99)]
 
 
+def page_faults(grader: CodeGrader, count: int) -> dict[str, float]:
+    """Page faults per graded program, in the process that forks and in the program's: the same at any load."""
+
+    def so_far() -> tuple[int, int]:
+        own = of_children = 0
+        for lane in grader.sandbox._lanes:
+            outer = lane.workers["slim"].process.pid
+            inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+            fields = Path(f"/proc/{inner[0] if inner else outer}/stat").read_text().rpartition(")")[2].split()
+            own, of_children = own + int(fields[7]), of_children + int(fields[8])
+        return own, of_children
+
+    before = so_far()
+    ours(grader, bodies(count, start=3 * 10**6))
+    own, of_children = (b - a for a, b in zip(before, so_far(), strict=True))
+    return {"forking": round(own / count, 1), "program": round(of_children / count, 1)}
+
+
 def from_a_large_process(grader_count: int, gigabytes: int) -> float | None:
     """Our speed from a process that holds that many GB (touched pages); None where the memory is not there."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -218,6 +237,7 @@ def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
             for name in peers:
                 found[name].append(in_a_fresh_process(name, max(20, programs // 40), number * programs))
         p50, p99 = latencies(grader, 200)
+        faults = page_faults(grader, programs)
     large = from_a_large_process(programs, gigabytes)
     result: dict[str, object] = {
         name: round(statistics.median(speeds), 1) if speeds else None for name, speeds in found.items()
@@ -228,6 +248,7 @@ def measure(programs: int, rounds: int, gigabytes: int) -> dict[str, object]:
         "large_process_gb": gigabytes,
         "p50_ms": round(p50, 3),
         "p99_ms": round(p99, 3),
+        "page_faults": faults,
         "isolation": level,
         "workers": WORKERS,
         "load_average": os.getloadavg()[0],
@@ -269,6 +290,7 @@ def main() -> None:
         )
         print(f"  {name:<26}{text}")
     print(f"  one program alone: p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms")
+    print(f"  page faults per program: {result['page_faults']}")
     print(f"  load average at the end: {result['load_average']:.1f}", file=sys.stderr)
 
 

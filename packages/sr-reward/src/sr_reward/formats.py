@@ -361,7 +361,9 @@ class _TextOnly(pickle.Unpickler):
     """Reads a pickled text; a pickle that names any class or function is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise FormatError(f"private_test_cases must be text, got a pickle that loads {module}.{name}")
+        raise FormatError(
+            f"private_test_cases must be text, got a pickle that loads {module}.{name}; give the cases as a JSON list"
+        )
 
 
 def _private_cases(text: str) -> list[Row]:
@@ -371,7 +373,9 @@ def _private_cases(text: str) -> list[Row]:
         packed = zlib.decompress(base64.b64decode(text))
         return cast("list[Row]", json.loads(_TextOnly(io.BytesIO(packed)).load()))
     except (zlib.error, pickle.UnpicklingError, EOFError, IndexError) as error:
-        raise FormatError(f"private_test_cases must be JSON or its published packing, got {error}") from None
+        raise FormatError(
+            f"private_test_cases must be JSON or its published packing, got {error}; give the cases as a JSON list"
+        ) from None
 
 
 _READERS: tuple[tuple[str, tuple[str, ...], Callable[[Row], Task]], ...] = (

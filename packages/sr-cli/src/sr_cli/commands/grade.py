@@ -138,9 +138,15 @@ def command(
             [sample.text for sample in todo],
             solutions=[sample.solution for sample in todo],
         )
-        for index, grade in grades:
-            _take(outcomes, result_file, len(kept) + index, grade)
-            progress.step()
+        try:
+            for index, grade in grades:
+                _take(outcomes, result_file, len(kept) + index, grade)
+                progress.step()
+        except KeyboardInterrupt:
+            if result_file:  # rows stand in the order of the samples: what was graded ahead of it is not kept
+                saved = f"{len(result_file.rows)} of {len(samples)} rows are in {out}; the same command continues"
+                click.echo(f"\nsr grade: {saved}", err=True)
+            raise
         seconds = time.monotonic() - began
     if result_file:
         result_file.close()
