@@ -6,7 +6,7 @@ import torch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import completion_scores
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, sample
+from sr_core.rollout import Rollout, _draw, sample
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
 
@@ -70,3 +70,9 @@ def test_scores_that_are_not_finite_are_an_error(policy: Policy) -> None:
         next(policy.model.parameters()).fill_(float("nan"))
     with pytest.raises(NonFiniteError, match=r"lower optim\.lr"):
         roll(policy)
+
+
+def test_a_token_of_probability_zero_is_never_drawn() -> None:
+    probs = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]]).expand(3, -1)
+    almost_one = 1 - 2.0**-24  # the largest number that torch.rand gives
+    assert _draw(probs, torch.tensor([0.0, 0.5, almost_one])).flatten().tolist() == [1, 3, 3]

@@ -10,6 +10,7 @@ from gradients import NO_PENALTY, OPTIM, assert_same, gradients, plain_gradients
 from hypothesis import given, settings
 from tiny import ARCHITECTURES, make_policy
 
+from sr_core import forward
 from sr_core.algorithms import ALGORITHMS, Grpo, Reinforce, make_algorithm
 from sr_core.config import AlgorithmConfig, PenaltyConfig
 from sr_core.forward import completion_scores, nucleus
@@ -48,6 +49,15 @@ def test_micro_batches_equal_one_batch(micro_batch_tokens: int, seed: int) -> No
     whole, _ = gradients(policy, rollout, Reinforce())
     parts, _ = gradients(policy, rollout, Reinforce(), optim=replace(OPTIM, micro_batch_tokens=micro_batch_tokens))
     assert_same(parts, whole, 1e-10)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10_000])
+def test_scores_taken_in_chunks_equal_the_textbook(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    policy = make_policy(dtype=torch.float64)
+    rollout = roll(policy)
+    monkeypatch.setattr(forward, "LOGIT_CHUNK", chunk)
+    ours, _ = gradients(policy, rollout, Reinforce())
+    assert_same(ours, plain_gradients(policy, rollout, Reinforce()), 1e-10)
 
 
 def test_a_step_that_is_not_finite_is_not_taken(policy: Policy) -> None:

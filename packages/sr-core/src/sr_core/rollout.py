@@ -112,16 +112,15 @@ def _decode(
         logits = policy.logits(hidden) / temperature
         if top_p < 1:
             logits = nucleus(logits, top_p)
-        total = logits.logsumexp(1)
-        if not bool(torch.isfinite(total).all()):
-            raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
-        logprobs_V = logits - total[:, None]
+        logprobs_V = logits.log_softmax(1)
         probs_V = logprobs_V.exp()
         drawn = _draw(probs_V, uniform_NT[rows, t])
-        ids_NT[rows, t] = drawn[:, 0]
-        logprobs_NT[rows, t] = logprobs_V.gather(1, drawn)[:, 0]
-        surprise = probs_V * logprobs_V if top_p == 1 else torch.where(probs_V > 0, probs_V * logprobs_V, 0)
-        entropy -= torch.where(alive, surprise.sum(1), 0).sum()
+        chosen = logprobs_V.gather(1, drawn)[:, 0]
+        if not bool(torch.isfinite(chosen).all()):
+            raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
+        ids_NT[rows, t], logprobs_NT[rows, t] = drawn[:, 0], chosen
+        surprise = torch.linalg.vecdot(probs_V, logprobs_V if top_p == 1 else logprobs_V.masked_fill(probs_V == 0, 0))
+        entropy -= torch.where(alive, surprise, 0).sum()
         alive = alive & (drawn[:, 0] != policy.eos_id)
         if t + 1 == max_new_tokens or not bool(alive.any()):
             break
@@ -135,9 +134,10 @@ def _decode(
 def _draw(probs_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """One token per row (N x 1) by inverting the cumulative distribution: one random number a row, not V of them."""
     cumulative = probs_NV.cumsum(-1)
-    reached = uniform_N[:, None].to(cumulative.dtype) * cumulative[:, -1:]
+    total = cumulative[:, -1:]
+    place = torch.minimum(uniform_N[:, None].to(total.dtype) * total, total.nextafter(torch.zeros_like(total)))
     # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
-    return torch.searchsorted(cumulative, reached, right=True).clamp(max=probs_NV.shape[1] - 1)
+    return torch.searchsorted(cumulative, place, right=True).clamp(max=probs_NV.shape[1] - 1)
 
 
 class _SharedReader:
