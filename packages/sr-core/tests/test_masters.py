@@ -22,8 +22,8 @@ def trained(steps: range, trainer: Trainer | None = None, lr: float = 1e-6) -> T
 
 def test_a_step_below_bfloat16s_precision_is_kept() -> None:
     start, trainer = trained(range(1, 1)), trained(range(1, 4))
-    moved = [(weight - start.weights()[name]).abs().max() for name, weight in trainer.weights().items()]
-    assert all(1e-7 < float(change) < 4e-6 for change in moved)
+    moved = max(float((weight - start.weights()[name]).abs().max()) for name, weight in trainer.weights().items())
+    assert 5e-7 < moved < 4e-6
     assert {weight.dtype for weight in trainer.weights().values()} == {torch.float32}
     assert {p.dtype for p in trainer.policy.model.parameters()} == {torch.bfloat16}
 
