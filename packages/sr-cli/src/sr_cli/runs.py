@@ -18,6 +18,7 @@ import transformers
 from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import RunConfig, from_mapping
 from sr_cli.launched import leads
+from sr_cli.tracking import tracker
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.errors import RunError
@@ -69,7 +70,7 @@ def _execute(
         planner = make_planner(config, seed, folder) if ranks.first else None
         judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
         trainer = Trainer(policy, judge, config.training(seed), ranks)
-        with _tracker(config, folder) as track:
+        with tracker(config, folder) as track:
 
             def observe(row: Row) -> None:
                 while store.notices:
@@ -130,32 +131,3 @@ def _interruptible(folder: Path) -> Iterator[None]:
         if leads():
             print(f"sr: state saved, continue with: sr resume {folder}", file=sys.stderr)
         raise
-
-
-@contextmanager
-def _tracker(config: RunConfig, folder: Path) -> Iterator[Callable[[Row], None]]:
-    """Send the numbers of each row to the tracker of ``[tracking]``, if there is one."""
-    name = config.tracking.name
-    if name == "none":
-        yield lambda row: None
-        return
-    from accelerate import Accelerator
-
-    try:
-        accelerator = Accelerator(log_with=name, project_dir=str(folder))
-        flat = {f"{s}.{k}": v for s, section in config.plain().items() for k, v in section.items()}
-        accelerator.init_trackers(config.tracking.project, config=flat)
-    except (ImportError, ValueError) as error:
-        raise RunError(f"tracking.name {name!r} needs its package, and it does not start: {error}") from error
-    step = 0
-
-    def track(row: Row) -> None:
-        nonlocal step
-        numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
-        accelerator.log(numbers, step=step)
-        step += 1
-
-    try:
-        yield track
-    finally:
-        accelerator.end_training()

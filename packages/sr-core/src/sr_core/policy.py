@@ -42,7 +42,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.head_dtype = head_dtype
-        self.eos_id: int = tokenizer.eos_token_id
+        self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
     @classmethod
@@ -68,6 +68,7 @@ class Policy:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), local_files_only=True, dtype=getattr(torch, config.dtype)
             )
+            _freeze_what_text_does_not_pass(model)
             if base is not None:
                 model = lora.load_adapters(model, adapters)
             elif config.lora_rank:
@@ -142,8 +143,30 @@ class Policy:
         else:
             logits = linear(hidden, head.weight, head.bias) if type(head) is nn.Linear else head(hidden)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _end_of_turn(tokenizer: Any) -> int:
+    """The token that ends an answer in the tokenizer's chat template; some models end a text with another.
+
+    It is the last special token of an answered conversation.
+    """
+    if not tokenizer.chat_template:
+        raise PolicyError("policy.prompt 'chat' needs a chat template, this tokenizer has none: use 'completion'")
+    answered = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    ids: list[int] = tokenizer.apply_chat_template(answered, return_dict=False)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    end: int = tokenizer.eos_token_id
+    return next((i for i in reversed(ids) if i in special), end)
+
+
+def _freeze_what_text_does_not_pass(model: Any) -> None:
+    """Vision towers and the like have no gradient, and would only take memory for the optimizer's moments."""
+    used = {id(p) for part in (model.get_decoder(), model.get_output_embeddings()) for p in part.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in used:
+            parameter.requires_grad_(False)
 
 
 def _check_folder(folder: Path, given: str) -> None:

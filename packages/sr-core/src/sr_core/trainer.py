@@ -14,6 +14,7 @@ from sr_core.algorithms import make_algorithm
 from sr_core.config import TrainConfig
 from sr_core.evaluate import Evaluation, evaluate, grade_all
 from sr_core.graded import GradedRollout, joined_rollouts
+from sr_core.masters import Masters
 from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
@@ -40,6 +41,7 @@ class Trainer:
         self.config = config
         self.ranks = ranks
         self.penalty = Penalty(config.penalty, policy)
+        self._masters = Masters(policy.model)
         self._copying: Snapshot | None = None
         self.begin_campaign(lr=config.optim.lr)
 
@@ -65,10 +67,14 @@ class Trainer:
         """Forget the moments of AdamW, and warm up again."""
         optim = self.config.optim
         self.updates = 0
-        parameters = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=self.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay, fused=True
+            self._masters.parameters,
+            lr=self.lr,
+            betas=(optim.beta1, optim.beta2),
+            weight_decay=optim.weight_decay,
+            fused=True,
         )
+        self._masters.serve(self.optimizer)
 
     def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
         """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
@@ -156,7 +162,7 @@ class Trainer:
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the trained weights in host memory, tied ones once."""
+        """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has."""
         return Snapshot.of(self._own_weights(), {}).weights
 
     def _own_weights(self) -> dict[str, Tensor]:
@@ -165,7 +171,7 @@ class Trainer:
         for name, tensor in self.policy.model.state_dict().items():
             if tensor.data_ptr() not in seen:
                 seen.add(tensor.data_ptr())
-                weights[name] = tensor
+                weights[name] = self._masters.of(tensor)
         return weights
 
     def snapshot(self, *, moments: bool) -> Snapshot:
@@ -197,6 +203,8 @@ class Trainer:
         own = self.policy.model.state_dict()
         for name, tensor in weights.items():
             own[name].copy_(tensor)
+            if (master := self._masters.of(own[name])) is not own[name]:
+                master.copy_(tensor)
 
     def roll_back(self, to: Snapshot, *, lr_factor: float, reset_optimizer: bool) -> None:
         """Return to a snapshot of this campaign; from then on the learning rate is ``lr_factor`` times what it was.

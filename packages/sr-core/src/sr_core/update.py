@@ -109,18 +109,19 @@ def update(
     mine = ranks.deal(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:  # the optimizer may step on copies, so it does not know these
+            parameter.grad = None
         loss = kl = 0.0
         for rows in mine:
             part, part_kl = _backward(policy, objective, unique, rows)
             loss, kl = loss + part, kl + part_kl
         loss, kl = ranks.total(loss, kl)
+        for parameter in parameters:  # a process may have nothing to teach; the optimizer's moments move all the same
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         ranks.add_up([p.grad for p in parameters if p.grad is not None])
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
-        for parameter in parameters:  # the optimizer's moments move in a step that has nothing to teach, too
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm))
         result = UpdateResult(
             finite=math.isfinite(loss) and math.isfinite(norm),

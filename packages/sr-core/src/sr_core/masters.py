@@ -1,0 +1,50 @@
+"""Float32 copies of a model's bfloat16 parameters, for the optimizer to step on.
+
+bfloat16 keeps 8 bits, so a step smaller than 1/512 of a weight is rounded away: at a learning rate of 1e-6 that is
+every step of nearly every weight. The optimizer therefore moves float32 copies (its moments are float32, too), and the
+model gets them rounded (mixed precision, Micikevicius et al. 2018, arXiv 1710.03740; bfloat16 needs no loss scaling).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Masters"]
+
+
+class Masters:
+    """A model's trained parameters as an optimizer sees them: themselves where they are float32 or wider."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters: list[Tensor] = []
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                continue
+            narrow = parameter.dtype in (torch.bfloat16, torch.float16)
+            self.parameters.append(parameter.detach().float().requires_grad_() if narrow else parameter)
+            if narrow:
+                self._pairs.append((parameter, self.parameters[-1]))
+        self._of = {parameter.data_ptr(): master for parameter, master in self._pairs}
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The float32 copy of a parameter's ``tensor``, or the tensor itself."""
+        return self._of.get(tensor.data_ptr(), tensor)
+
+    def serve(self, optimizer: torch.optim.Optimizer) -> None:
+        """Have ``optimizer``, made of ``parameters``, step on the model's gradients and the model follow it."""
+        optimizer.register_step_pre_hook(self._take_gradients)
+        optimizer.register_step_post_hook(self._give_weights)
+
+    def _take_gradients(self, *_: Any) -> None:
+        for parameter, master in self._pairs:
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _give_weights(self, *_: Any) -> None:
+        for parameter, master in self._pairs:
+            parameter.copy_(master)
