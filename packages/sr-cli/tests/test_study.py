@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
 from sr_cli.config import load_config
 from sr_cli.study import arms as choices
@@ -68,6 +69,27 @@ def test_a_study_cut_short_has_the_same_seeds_of_all_arms() -> None:
     assert [str(chain) for chain in chains[:4]] == ["rich/naive-0", "rich/ewc-0", "fragile/naive-0", "fragile/ewc-0"]
     assert sum(chain.arm == "ewc" for chain in chains) == 2 * 3  # controls take three seeds
     assert sum(chain.arm == "naive" for chain in chains) == 2 * 4
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_taught_chain_begins_with_what_its_teachers_remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("arms", "chains"):
+        monkeypatch.setattr(f"sr_cli.study.{module}.TEACHERS", (0,))
+    found = Study(tmp_path, quick=True)
+    chains = plan(["rich"], choices.arms_named(["care_v3_taught"]), [0, 1])
+    assert [chain.arm for chain in chains] == ["care_v3", "care_v3", "care_v3_taught"]
+    found.run([chains[0]], workers=1, on_done=lambda _: None)
+    memory = found._taught(chains[2])
+    record = found.record(chains[0])
+    assert record is not None
+    assert len(record["memory"]) == 2
+    with CapabilityMemory(memory, read_only=True) as taught:
+        assert [(entry.run, entry.delta) for entry in taught.entries()] == [
+            (entry.run, entry.delta) for entry in map(Entry.from_dict, record["memory"])
+        ]
+    found.path(chains[0]).unlink()
+    with pytest.raises(RunError, match="needs what rich/care_v3-0 did, which has not been run"):
+        found._taught(chains[2])
 
 
 @pytest.mark.usefixtures("tiny")
@@ -131,7 +153,7 @@ def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -
         "arm": arm,
         "seed": seed,
         "config": {"tasks": {"heldout": 10}, "evaluate": {"samples": 16}},
-        "summary": {"campaigns": campaigns},
+        "summary": {"campaigns": campaigns, "audit": campaigns[-1]["audit"]},
         "campaign": [i for i in range(len(audits)) for _ in range(4)],
         "step": [0, 1, 2, 3] * len(audits),
         "heldout": [40, 80, 100, 10] * len(audits),

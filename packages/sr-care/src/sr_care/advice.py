@@ -39,7 +39,7 @@ def grounds(posterior: Posterior, strategy: Strategy, context: Context, pool: It
     """Ids of the entries of ``pool`` that move the predicted pass@1 most, strongest first. Holding the policy
     (0 steps) has a certain effect, so then the entries nearest in general are named: those of a usual
     campaign."""
-    unique = {entry.id: entry for entry in pool}
+    unique = {entry.id: entry for entry in pool if entry.strategy.steps > 0}  # a held policy is no evidence
     if not unique:
         return ()
     entries = list(unique.values())

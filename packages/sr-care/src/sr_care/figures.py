@@ -40,9 +40,9 @@ def draw_posterior(
     floor, roof = (-1.0, 1.0) if level is None else (-level, 1 - level)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for z, share in ((1.645, "90%"), (0.6745, "50%")):
+    for z, share, alpha in ((1.645, "90%", 0.15), (0.6745, "50%", 0.35)):
         low, high = (np.clip(end[:, place], floor, roof) for end in prediction.interval(z))
-        axes.fill_between(steps, 100 * low, 100 * high, color="C0", alpha=0.2, lw=0, label=f"{share} interval")
+        axes.fill_between(steps, 100 * low, 100 * high, color="C0", alpha=alpha, lw=0, label=f"{share} interval")
     axes.plot(steps, 100 * np.clip(prediction.mean[:, place], floor, roof), color="C0", label="expected")
     seen = [entry for entry in entries if capability in entry.delta.values]
     if seen:

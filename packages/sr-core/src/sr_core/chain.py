@@ -68,10 +68,12 @@ def run_chain(
         checkpoint = None
         if planner is not None:
             summary |= {"plan": plan, "ood": _measure_ood(trainer, tasks, campaign, "ood-kept")}
+            measured = [summary["ood"], ood if _source(campaign, plan) == FIRST else None]
+            summary["ood_samples"] = sum(one["drawn"] for one in measured if one is not None)
             planner.record(campaign, _outcome(trainer, tasks, plan, ood, summary))
         summaries = [*summaries, summary]
         earlier = _hold(trainer, planner, earlier, campaign)
-    return summarize(summaries, _hand_on(trainer, planner, draw, earlier, summaries))
+    return summarize(summaries, _hand_on(trainer, planner, tasks, earlier, summaries))
 
 
 class _FirstsPlanner:
@@ -167,7 +169,7 @@ def _go_to(trainer: Trainer, start_from: str | int, earlier: Handed) -> None:
 def _hand_on(
     trainer: Trainer,
     planner: Planner | None,
-    draw: Callable[[int], CampaignTasks],
+    tasks: CampaignTasks,
     earlier: Handed,
     summaries: Sequence[Mapping[str, Any]],
 ) -> int | None:
@@ -175,7 +177,7 @@ def _hand_on(
     if planner is None:
         return None
     count = len(summaries)
-    start_from = _plan(trainer, planner, draw(count), count, summaries)["start_from"]
+    start_from = _plan(trainer, planner, tasks, count, summaries)["start_from"]
     _go_to(trainer, start_from, earlier)
     return None if start_from == "kept" else int(start_from)
 

@@ -171,13 +171,21 @@ def _show_entry(entry: Entry, as_json: bool) -> None:
         return
     click.echo(f"entry {entry.id}: run {entry.run}, campaign {entry.campaign}, recorded {entry.recorded_at}")
     for part in ("strategy", "context", "boundary"):
-        known = [f"{name} {value}" for name, value in plain[part].items() if value is not None]
-        click.echo(f"  {part:<11}{', '.join(known) or '–'}")
+        known = [f"{name} {_short(value)}" for name, value in plain[part].items() if value is not None]
+        click.echo(f"  {part:<13}{', '.join(known) or '–'}")
     errors = entry.delta.matrix().diagonal()
     for name, value in entry.delta.values.items():
         error = math.sqrt(errors[CAPABILITIES.index(name)])
-        click.echo(f"  {name:<11}{100 * value:+.1f} ± {100 * error:.1f} points")
-    click.echo(f"  confidence {entry.confidence:.2f}")
+        click.echo(f"  {name:<13}{100 * value:+.1f} ± {100 * error:.1f} points")
+    if entry.start_from is not None:
+        click.echo(f"  {'started from':<13}the policy that campaign {entry.start_from} handed on (-1: the first one)")
+    click.echo(f"  {'confidence':<13}{entry.confidence:.2f}")
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if value < 10_000 else f"{value:,.0f}"
 
 
 def _show_decision(strategy: Strategy, context: Context, decision: Decision, grounds: list[Entry], total: int) -> None:

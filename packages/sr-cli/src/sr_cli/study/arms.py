@@ -49,6 +49,8 @@ REGIMES: dict[str, Regime] = {
 }
 MAIN_REGIMES = ("rich", "fragile")
 
+TEACHERS = (0, 1, 2)  # the seeds whose memories another seed is given, to see whether they help it
+
 Kind = Literal["main", "control", "penalty", "asymmetric", "care", "diagnostic"]
 
 
@@ -58,7 +60,8 @@ class Arm:
 
     ``after``: an arm whose measured budgets this one copies; ``copies`` says how: ``mean`` gives every campaign the
     mean number of steps that the other one took, ``shuffled`` the same numbers in another order, ``cost`` spreads as
-    many evaluations over full campaigns.
+    many evaluations over full campaigns. ``taught_by``: an arm whose memories of the ``TEACHERS`` this one begins
+    with, so it runs under the other seeds only.
     """
 
     label: str
@@ -67,6 +70,7 @@ class Arm:
     decides: bool = False
     after: str | None = None
     copies: Literal["mean", "shuffled", "cost"] | None = None
+    taught_by: str | None = None
 
     @property
     def seeds(self) -> int:
@@ -104,6 +108,9 @@ ARMS: dict[str, Arm] = {
     "care_memory_only": Arm(label="CARE, memory only", kind="care", settings=_care("memory_only"), decides=True),
     "care_gate_only": Arm(label="CARE, gate only", kind="care", settings=_care("gate_only"), decides=True),
     "care_no_revision": Arm(label="CARE, no revision", kind="care", settings=_care("no_revision"), decides=True),
+    "care_v3_taught": Arm(
+        label="CARE v3, memory of other seeds", kind="care", settings=_care("v3"), decides=True, taught_by="care_v3"
+    ),
     "grpo_care": Arm(label="GRPO + CARE v2", kind="care", settings=_GRPO | _care("v2"), decides=True),
     "patience_5": Arm(label="ordinary patience, 5", kind="control", settings=_es("patience", 5), decides=True),
     "fixed_budget": Arm(
@@ -140,11 +147,12 @@ QUICK_ARMS = ("naive", "es", "grpo", "guard")
 
 
 def arms_named(names: Sequence[str]) -> list[str]:
-    """The arms of these names, each after the one it copies. Raises ConfigError for an unknown name."""
+    """The arms of these names, each after the one it copies or is taught by. Raises ConfigError for an unknown name."""
     for name in names:
         if name not in ARMS:
             raise ConfigError(f"unknown arm {name!r}: {nearest(name, ARMS)}")
-    wanted = set(names) | {after for name in names if (after := ARMS[name].after) is not None}
+    needed = (other for name in names for other in (ARMS[name].after, ARMS[name].taught_by))
+    wanted = set(names) | {other for other in needed if other is not None}
     return [name for name in ARMS if name in wanted]
 
 

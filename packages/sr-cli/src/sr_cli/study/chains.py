@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_cli.study.arms import ARMS, REGIMES, Settings, copied_settings, settings_of
+from sr_care import CapabilityMemory, Entry
+from sr_cli.study.arms import ARMS, REGIMES, TEACHERS, Settings, copied_settings, settings_of
 from sr_core.errors import RunError
 from sr_core.store import write_json
 
@@ -39,9 +40,15 @@ class Chain:
 
     @property
     def after(self) -> Chain | None:
-        """The chain that must be done before this one."""
+        """The chain whose budgets this one copies."""
         other = ARMS[self.arm].after
         return None if other is None else Chain(regime=self.regime, arm=other, seed=self.seed)
+
+    @property
+    def teachers(self) -> list[Chain]:
+        """The chains whose memories this one begins with."""
+        other = ARMS[self.arm].taught_by
+        return [] if other is None else [Chain(regime=self.regime, arm=other, seed=seed) for seed in TEACHERS]
 
 
 def plan(regimes: Iterable[str], arms: Sequence[str], seeds: Sequence[int]) -> list[Chain]:
@@ -51,7 +58,7 @@ def plan(regimes: Iterable[str], arms: Sequence[str], seeds: Sequence[int]) -> l
         for place, seed in enumerate(seeds)
         for regime in regimes
         for arm in arms
-        if place < ARMS[arm].seeds
+        if place < ARMS[arm].seeds and not (ARMS[arm].taught_by and seed in TEACHERS)
     ]
 
 
@@ -102,8 +109,9 @@ class Study:
             try:
                 for chain in chains:
                     if not self.path(chain).exists():
-                        # submitted after the one it waits for, so never before a free worker has taken that one
-                        before = pending.get(chain.after) if chain.after else None
+                        # submitted after those it waits for, so never before free workers have taken them
+                        needed = (chain.after, *chain.teachers)
+                        before = [pending[other] for other in needed if other in pending]
                         pending[chain] = pool.submit(self._run, chain, before)
                 for chain, future in pending.items():
                     future.result()
@@ -114,9 +122,9 @@ class Study:
                 for process in list(self._going):
                     process.terminate()
 
-    def _run(self, chain: Chain, before: Future[None] | None) -> None:
-        if before is not None:
-            before.result()
+    def _run(self, chain: Chain, before: Sequence[Future[None]]) -> None:
+        for other in before:
+            other.result()
         if self._stopped:
             return
         folder = self.folder / "running" / str(chain)
@@ -133,15 +141,34 @@ class Study:
             return
         write_record(self.path(chain), condense(chain, folder))
         shutil.rmtree(folder)
+        for part in folder.parent.glob(f"{folder.name}.memory*"):
+            part.unlink()
 
     def _copied(self, chain: Chain) -> Settings:
+        if chain.teachers:
+            return {"controller.memory": str(self._taught(chain))}
         if chain.after is None:
             return {}
-        other = self.record(chain.after)
-        if other is None:
-            raise RunError(f"{chain} copies what {chain.after} did, which has not been run: add that arm")
+        other = self._needed(chain, chain.after)
         steps = [campaign["steps"] for campaign in other["summary"]["campaigns"]]
         return copied_settings(chain.arm, steps, sum(other["evaluated"]), chain.seed)
+
+    def _taught(self, chain: Chain) -> Path:
+        """A memory file of its own for ``chain`` that holds what its teachers remember."""
+        path = self.folder / "running" / f"{chain}.memory"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for part in path.parent.glob(f"{path.name}*"):  # of a chain that was killed before it had begun
+            part.unlink()
+        entries = [Entry.from_dict(entry) for other in chain.teachers for entry in self._needed(chain, other)["memory"]]
+        with CapabilityMemory(path) as memory:
+            memory.append_many(entries)
+        return path
+
+    def _needed(self, chain: Chain, other: Chain) -> Record:
+        record = self.record(other)
+        if record is None:
+            raise RunError(f"{chain} needs what {other} did, which has not been run: add that arm and seed")
+        return record
 
     def _call(self, chain: Chain, command: Sequence[str]) -> None:
         # one thread each: policies this small do not fill two, and a sum must not depend on the machine's cores
@@ -163,6 +190,7 @@ class Study:
 def condense(chain: Chain, folder: Path) -> Record:
     """What is kept of a finished run: description, summary, and its rows as columns, signals to four digits."""
     run = json.loads((folder / "run.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     acted = [row for row in rows if row["decision"]["action"] != "continue"]
     training = sum(row["seconds"][phase] for row in rows for phase in ("rollout", "grade", "update"))
@@ -171,13 +199,15 @@ def condense(chain: Chain, folder: Path) -> Record:
         "arm": chain.arm,
         "seed": chain.seed,
         **{key: run[key] for key in ("config", "versions", "device", "threads", "isolation")},
-        "summary": json.loads((folder / "summary.json").read_text()),
+        "summary": summary,
+        "memory": _memory(folder / "memory.sqlite"),
         "campaign": [row["campaign"] for row in rows],
         "step": [row["step"] for row in rows],
         "heldout": [row["heldout_passes"] and sum(row["heldout_passes"]) for row in rows],
         "se": [_short(row["heldout_se"]) for row in rows],
         "evaluated": [int(row["heldout_passes"] is not None) for row in rows],
-        "evaluation_samples": sum(row["evaluation_samples"] for row in rows),
+        "evaluation_samples": sum(row["evaluation_samples"] for row in rows)
+        + sum(campaign.get("ood_samples", 0) for campaign in summary.get("campaigns", [])),
         "training_samples": sum(row["sampled_tokens"] is not None for row in rows)
         * run["config"]["sampling"]["prompts"]
         * run["config"]["sampling"]["group_size"],
@@ -189,6 +219,14 @@ def condense(chain: Chain, folder: Path) -> Record:
             for row in acted
         ],
     }
+
+
+def _memory(path: Path) -> list[dict[str, Any]]:
+    """What a chain with a memory of its own remembers."""
+    if not path.exists():
+        return []
+    with CapabilityMemory(path, read_only=True) as memory:
+        return [entry.to_dict() for entry in memory.entries()]
 
 
 def _short(value: float | None) -> float | None:

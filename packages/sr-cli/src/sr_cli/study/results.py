@@ -36,7 +36,8 @@ def audits(record: Record) -> list[dict[str, float]]:
 
 def end(record: Record) -> float:
     """Audited pass@1 of the policy that the chain hands on."""
-    return audits(record)[-1]["kept"]
+    kept: float = record["summary"]["audit"]["kept"]
+    return kept
 
 
 def hindsight(record: Record) -> float:
