@@ -51,6 +51,24 @@ def test_follow_ends_when_the_run_is_finished(tmp_path: Path) -> None:
     assert "step 0: insufficient" in result.stdout
 
 
+def test_follow_outlives_a_log_that_is_being_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "trainer_state.json"
+    rows = [{"step": step, "eval_pass1": 0.5} for step in range(3)]
+    state.write_text(json.dumps({"log_history": rows}))
+    polls = iter(["", json.dumps({"log_history": [*rows, {"step": 3, "eval_pass1": 0.5}]})])
+
+    def wait(_: float) -> None:
+        text = next(polls, None)
+        if text is None:
+            raise KeyboardInterrupt
+        state.write_text(text)
+
+    monkeypatch.setattr("sr_cli.commands.watch.time.sleep", wait)
+    result = CliRunner().invoke(command, [str(state), "--follow"])
+    assert result.exit_code == 0
+    assert "step 3:" in result.stdout
+
+
 @pytest.mark.parametrize("column", ["step", "=x", "step="])
 def test_a_malformed_column_map_is_a_usage_error(tmp_path: Path, column: str) -> None:
     result = CliRunner().invoke(command, [table(tmp_path / "a.csv", [0.1]), "--column", column])

@@ -84,6 +84,19 @@ def test_a_campaign_writes_one_row_per_step_with_the_contract_keys() -> None:
     assert set(summary["audit"]) >= {"start", "peak", "end", "kept"}
 
 
+def test_a_probe_of_some_tasks_enters_the_row_with_its_noise_but_without_counts() -> None:
+    class Probing(ScriptedGuard):
+        def ask(self, step: int) -> Any:
+            request = super().ask(step)
+            return None if request is None else replace(request, tasks=(0, 2), samples=1)
+
+    rows: list[dict[str, Any]] = []
+    run_campaign(make_trainer(), TASKS, Probing({}), on_row=rows.append)
+    for row in rows:
+        assert row["heldout_passes"] is None
+        assert row["heldout_se"] == pytest.approx((row["heldout_pass1"] * (1 - row["heldout_pass1"]) / 2) ** 0.5)
+
+
 def test_the_kept_policy_is_what_the_guard_kept() -> None:
     trainer = make_trainer()
     at_one: list[dict[str, torch.Tensor]] = []

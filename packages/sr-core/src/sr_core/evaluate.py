@@ -46,8 +46,11 @@ class Evaluation:
 
     @property
     def se(self) -> float:
-        """Standard error of ``pass1`` from drawing samples on *these* tasks (not from drawing tasks)."""
-        rates = [p / self.samples for p in self.passes]
+        """Standard error of ``pass1`` from drawing samples on *these* tasks (not from drawing tasks).
+
+        A single sample says nothing about a task's own spread: then that of equally hard tasks, the largest it can be.
+        """
+        rates = [self.pass1] * len(self.passes) if self.samples == 1 else [p / self.samples for p in self.passes]
         within = sum(r * (1 - r) for r in rates) / max(self.samples - 1, 1)
         return math.sqrt(within) / len(rates)
 

@@ -112,7 +112,7 @@ class Progress:
         return {name: self._row[name] for name in (*SIGNALS, "finite", "lr")}
 
     def evaluate(self) -> None:
-        """Answer every evaluation that the guard asks for; the first full one of this step enters the row.
+        """Answer every evaluation that the guard asks for; the first one of this step enters the row.
 
         A step that was not taken has nothing new to measure, so nothing of it can become a peak.
         """
@@ -124,8 +124,9 @@ class Progress:
             measured = self._measure(request.step, chosen, request.samples, f"heldout-{asked}")
             asked += 1
             self._row["evaluation_samples"] += request.samples * len(chosen)
-            if request.step == self.step and request.tasks is None and self._row["heldout_pass1"] is None:
-                self._row |= {"heldout_passes": measured.passes, "heldout_samples": measured.samples}
+            if request.step == self.step and self._row["heldout_pass1"] is None:
+                if request.tasks is None:  # counts of some of the tasks cannot be compared task by task
+                    self._row |= {"heldout_passes": measured.passes, "heldout_samples": measured.samples}
                 self._row |= {"heldout_pass1": measured.pass1, "heldout_se": measured.se}
                 self._row |= {"heldout_unique": measured.unique, "heldout_well_formed": measured.well_formed}
                 self._examples = measured.examples

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from sr_monitor import Run, Verdict, judge, read_runs
+from sr_monitor import MonitorError, Run, Verdict, judge, read_runs
 from sr_monitor.readers import FORMATS
 from sr_monitor.terminal import view
 
@@ -65,7 +65,11 @@ def _follow(read: Callable[[], list[tuple[Run, Verdict]]], *, show: bool) -> lis
     live = show and sys.stdout.isatty()
     try:
         while True:
-            judged = read()
+            try:
+                judged = read()
+            except MonitorError:  # a log that is being rewritten; one that could never be read is the user's to mend
+                if not judged:
+                    raise
             changed = [(run, verdict) for run, verdict in judged if seen.get(run.path) != len(run.records)]
             seen = {run.path: len(run.records) for run, _ in judged}
             if live and changed:
