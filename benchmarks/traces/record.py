@@ -5,6 +5,7 @@ are drawn (what a rule asks for is later dealt out from them, each sample once),
 sees. A run that has been dead for a while is cut short. Resumable: what is recorded is not recorded again.
 
     uv run python benchmarks/traces/record.py [--seeds 0-7] [--out DIR] [--workers 2]
+    uv run python benchmarks/traces/record.py --out DIR --pack benchmarks/traces/data/traces.json.gz
 """
 
 from __future__ import annotations
@@ -231,6 +232,13 @@ def record(name: str, seed: int, folder: Path) -> None:
     unfinished.rename(target)
 
 
+def pack(folder: Path, target: Path) -> None:
+    """All traces of ``folder`` as one compressed list, ordered by name; the same traces give the same bytes."""
+    traces = [json.loads(gzip.decompress(file.read_bytes())) for file in sorted(folder.glob("*.json.gz"))]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(gzip.compress(json.dumps(traces, separators=(",", ":")).encode(), mtime=0))
+
+
 def missing(seeds: str, folder: Path) -> Iterator[tuple[str, int]]:
     """The runs that are not recorded yet, seed by seed."""
     first, _, last = seeds.partition("-")
@@ -246,7 +254,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/traces"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help="record this run and nothing else")
+    parser.add_argument(
+        "--pack", type=Path, metavar="FILE", help="put what is recorded into one file, and record nothing"
+    )
     options = parser.parse_args()
+    if options.pack:
+        pack(options.out, options.pack)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one:
         record(options.one[0], int(options.one[1]), options.out)
