@@ -55,7 +55,7 @@ def test_list_filters_and_its_json_reads_back_as_entries(db: str) -> None:
 
 def test_show_prints_one_entry_in_full(db: str) -> None:
     result = sr_memory("show", "--db", db, "2")
-    assert "pass1      -15.0 ± 2.0 points" in result.stdout
+    assert "pass1        -15.0 ± 2.0 points" in result.stdout
     assert as_json("show", "--db", db, "2")["strategy"]["steps"] == 20
 
 

@@ -26,6 +26,7 @@ TINY = {
     "tasks.train": 4,
     "tasks.heldout": 3,
     "tasks.audit": 3,
+    "tasks.ood": 3,
     "evaluate.samples": 2,
     "evaluate.audit_samples": 2,
 }
