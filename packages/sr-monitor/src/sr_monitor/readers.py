@@ -171,8 +171,10 @@ def _tensorboard(path: Path, notes: list[str]) -> Iterator[RawRow]:
     if not files:
         raise MonitorError(f"{path}: no event file (events.out.tfevents.*) here or below")
     for file in files:
+        rows: dict[int, dict[str, Any]] = {}  # one a step: what says its campaign must stand beside the rest
         for step, tag, value in scalars(file):
-            yield {"step": step, tag: value}
+            rows.setdefault(step, {"step": step})[tag] = value
+        yield from rows.values()
 
 
 def _event_files(path: Path) -> list[Path]:
