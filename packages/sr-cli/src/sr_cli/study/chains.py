@@ -24,7 +24,10 @@ from sr_core.errors import RunError
 from sr_core.store import write_json
 
 Record = dict[str, Any]
-SIGNALS = ("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr")
+SIGNALS = (
+    *("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm"),
+    *("heldout_unique", "heldout_well_formed", "lr"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +191,7 @@ class Study:
 
 
 def condense(chain: Chain, folder: Path) -> Record:
-    """What is kept of a finished run: description, summary, and its rows as columns, signals to four digits."""
+    """What is kept of a finished run: description, summary, and its rows as columns, signals to three digits."""
     run = json.loads((folder / "run.json").read_text())
     summary = json.loads((folder / "summary.json").read_text())
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -230,7 +233,7 @@ def _memory(path: Path) -> list[dict[str, Any]]:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    return None if value is None else float(f"{value:.3g}")
 
 
 def write_record(path: Path, record: Record) -> None:
