@@ -126,7 +126,8 @@ def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> Non
     chain = Chain(regime="rich", arm="naive", seed=0)
     folder = tmp_path / "running" / str(chain)
     folder.mkdir(parents=True)
-    row = {"campaign": 0, "step": 0, "heldout_passes": [1, 0], "heldout_se": 0.123456, "evaluation_samples": 4}
+    row = {"campaign": 0, "step": 0, "heldout_passes": [1, 0], "heldout_unique": [2, 1], "heldout_well_formed": [2, 2]}
+    row |= {"heldout_se": 0.123456, "evaluation_samples": 4}
     row |= dict.fromkeys(("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups"))
     row |= {"grad_norm": None, "lr": 0.1, "sampled_tokens": None}
     row |= {"seconds": dict.fromkeys(("rollout", "grade", "update", "evaluate"), 1.0)}
@@ -138,7 +139,8 @@ def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> Non
     found.run([chain], workers=1, on_done=lambda _: None)
     record = found.record(chain)
     assert record is not None
-    assert (record["heldout"], record["se"], record["seconds"]) == ([1], [0.1235], {"training": 3.0, "evaluate": 1.0})
+    assert [record[name] for name in ("heldout", "unique", "well_formed", "se")] == [[1], [3], [4], [0.123]]
+    assert record["seconds"] == {"training": 3.0, "evaluate": 1.0}
     assert not folder.exists()
 
 

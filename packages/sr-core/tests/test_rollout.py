@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sr_core.decoding import branch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import completion_scores
 from sr_core.policy import Policy
@@ -75,4 +78,40 @@ def test_scores_that_are_not_finite_are_an_error(policy: Policy) -> None:
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
     probs = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]]).expand(3, -1)
     almost_one = 1 - 2.0**-24  # the largest number that torch.rand gives
-    assert _draw(probs, torch.tensor([0.0, 0.5, almost_one])).flatten().tolist() == [1, 3, 3]
+    assert _draw(probs, torch.arange(3), torch.tensor([0.0, 0.5, almost_one])).tolist() == [1, 3, 3]
+
+
+def test_samples_that_share_their_beginning_are_those_drawn_one_by_one(any_policy: Policy) -> None:
+    together = roll(any_policy)
+    alone = [any_policy.prompt_ids(p) for p in PROMPTS for _ in range(6)]
+    rng = torch.Generator().manual_seed(0)
+    apart = sample(any_policy, alone, 1, temperature=0.9, max_new_tokens=12, rng=rng)
+    assert apart.tokens == together.tokens
+    assert len({tuple(t[:2]) for t in together.tokens}) < len(together.tokens)  # some did share theirs
+    assert apart.entropy == pytest.approx(together.entropy, rel=1e-5)
+
+
+@given(st.data())
+def test_lines_are_the_distinct_histories(data: st.DataObject) -> None:
+    samples = data.draw(st.integers(1, 12))
+    lines = data.draw(st.integers(1, 4))
+    line_S = torch.tensor([data.draw(st.integers(0, lines - 1)) for _ in range(samples)])
+    histories: list[tuple[int, ...]] = [(int(line),) for line in line_S]
+    number = list(range(samples))
+    of_line: dict[int, tuple[int, ...]] = {line: (line,) for line in range(lines)}
+    for _ in range(4):
+        drawn = [data.draw(st.integers(0, 2)) for _ in number]
+        branching = branch(line_S, torch.tensor(drawn), len(of_line), 3)
+        for source, target in zip(branching.sources.tolist(), branching.targets.tolist(), strict=True):
+            assert source not in branching.targets.tolist()
+            of_line[target] = of_line[source]
+        if branching.keep is not None:
+            of_line = {new: of_line[old] for new, old in enumerate(branching.keep.tolist())}
+        assert len(branching.tokens) == len(of_line)
+        of_line = {line: (*past, int(branching.tokens[line])) for line, past in of_line.items()}
+        histories = [(*histories[i], token) for i, token in enumerate(drawn)]
+        assert [of_line[line] for line in branching.line_S.tolist()] == histories
+        assert len(set(branching.line_S.tolist())) == len(set(histories))
+        going = [i for i in range(len(histories)) if data.draw(st.booleans())] or [0]
+        line_S = branching.line_S[going]
+        histories, number = [histories[i] for i in going], going

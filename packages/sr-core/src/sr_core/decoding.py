@@ -1,12 +1,15 @@
-"""Attention for the next token of many samples, with their prompts' keys and values stored once per prompt.
+"""Attention for the next token of many samples, with what they share stored once.
 
-Axes: P prompts, G samples of each, N = P*G lines, L longest prompt, H heads of keys and values, E queries for each of
-them, D their size.
+Samples of a prompt that have drawn the same tokens so far are one *line*: they are computed once, and fork where they
+part. Keys and values of a prompt are stored once for all of its lines.
+
+Axes: P prompts, N lines, W most lines of a prompt, L longest prompt, T tokens drawn so far, H heads of keys and values,
+E queries for each of them, D their size, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,94 +17,148 @@ from torch import Tensor
 
 from sr_core.attention import SharedPrompts, additive
 
-__all__ = ["Decoding"]
+__all__ = ["Branching", "Decoding", "branch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branching:
+    """How the lines go on: ``tokens`` (N) is what each reads next, ``line_S`` the line of each sample.
+
+    Line ``targets[i]`` is a fork of line ``sources[i]``; where ``keep`` is given, only these lines then stay, in this
+    order.
+    """
+
+    tokens: Tensor
+    line_S: Tensor
+    sources: Tensor
+    targets: Tensor
+    keep: Tensor | None
+
+
+def branch(line_S: Tensor, token_S: Tensor, lines: int, vocabulary: int) -> Branching:
+    """Samples on ``lines`` lines, each with the token that it has drawn: those that still agree stay together.
+
+    One of the tokens drawn on a line goes on there; the others fork to lines that no sample is on, or to new ones.
+    """
+    nodes, node_S = (line_S * vocabulary + token_S).unique(return_inverse=True)
+    parents = nodes // vocabulary
+    forks = torch.zeros_like(parents, dtype=torch.bool)
+    forks[1:] = parents[1:] == parents[:-1]  # nodes are sorted, so those of a line stand together
+    idle = torch.ones(lines, dtype=torch.bool, device=line_S.device)
+    idle[parents] = False
+    sources = parents[forks]
+    new = torch.arange(lines, lines + len(sources), device=line_S.device)
+    targets = torch.cat([idle.nonzero()[:, 0], new])[: len(sources)]
+    places = parents.masked_scatter(forks, targets)
+    lines = max(lines, int(places.max()) + 1)
+    keep = None
+    if len(nodes) < 0.8 * lines:  # copying the caches costs as much as a token, so it waits until it frees many lines
+        keep, order = places.sort()
+        places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        lines = len(keep)
+    tokens = line_S.new_zeros(lines).scatter_(0, places, nodes % vocabulary)  # idle lines read anything
+    return Branching(tokens=tokens, line_S=places[node_S], sources=sources, targets=targets, keep=keep)
 
 
 class Decoding:
-    """The next tokens of ``group`` samples for each prompt that ``read`` has kept, at most ``room`` tokens each.
+    """The next tokens of at most ``samples`` lines, ``room`` tokens each, of the prompts that ``read`` has kept.
 
-    Samples stay in a rectangle of P x G lines, prompt by prompt. ``inputs`` go to the decoder for every next token,
-    ``advance`` after it.
+    It begins with one line for each prompt. ``inputs`` go to the decoder for every next token, ``advance`` after it.
     """
 
-    def __init__(self, read: SharedPrompts, group: int, room: int) -> None:
+    def __init__(self, read: SharedPrompts, samples: int, room: int) -> None:
         assert read.kept is not None, "the prompts must have been read with keep=True"
         self.prompts = [read.kept[layer] for layer in sorted(read.kept)]
-        self.group = group
         self.lengths = read.prompts.lengths
-        self.room = room
-        self.length = 0  # tokens of each sample so far
-        self.own: dict[int, tuple[Tensor, Tensor]] = {}
+        self.samples, self.room = samples, room
+        self.length = 0  # tokens of each line so far
+        self.own: dict[int, tuple[Tensor, Tensor]] = {}  # lines x H x room x D, of which the first N lines are used
         self._mask: dict[int | None, Tensor] = {}
+        self._stand(torch.arange(len(self.lengths), device=self.lengths.device))
 
-    def inputs(self, drawn: Tensor) -> dict[str, Any]:
-        """What the decoder reads: the N x 1 tokens last drawn."""
+    def fork(self, branching: Branching) -> None:
+        """Copy lines that fork, then drop those that are not kept."""
+        owners = self.owners
+        if len(branching.targets):
+            owners = torch.cat([owners, owners.new_zeros(max(0, int(branching.targets.max()) + 1 - len(owners)))])
+            owners[branching.targets] = owners[branching.sources]
+            self._copy(branching.sources, branching.targets)
+        if branching.keep is not None:
+            owners = owners[branching.keep]
+            self._copy(branching.keep, torch.arange(len(owners), device=owners.device))
+            needed, owners = owners.unique(return_inverse=True)
+            if len(needed) < len(self.lengths):
+                self.prompts = [(k[needed], v[needed]) for k, v in self.prompts]
+                self.lengths = self.lengths[needed]
+                self._mask.clear()
+        if owners is not self.owners:
+            self._stand(owners)
+
+    def inputs(self, tokens: Tensor) -> dict[str, Any]:
+        """What the decoder reads: the next token of each line."""
         return {
-            "input_ids": drawn,
-            "position_ids": (self.lengths + self.length).repeat_interleave(self.group)[:, None],
+            "input_ids": tokens[:, None],
+            "position_ids": (self.lengths[self.owners] + self.length)[:, None],
             "use_cache": False,
             "plan": self,
         }
 
     def advance(self) -> None:
-        """The tokens read last now belong to their samples."""
+        """The tokens read last now belong to their lines."""
         self.length += 1
-
-    def shrink(self, alive: Tensor) -> Tensor | None:
-        """Drop samples that are not ``alive`` (N, bool); returns the lines that stay, or None if too few would go."""
-        alive_PG = alive.view(-1, self.group)
-        counts = alive_PG.sum(1)
-        prompts = counts.nonzero()[:, 0]
-        group = int(counts.max())
-        # copying the caches costs as much as a token, so it waits until it frees a good part of them
-        if group == 0 or len(prompts) * group > 0.8 * len(alive):
-            return None
-        samples = torch.argsort(alive_PG[prompts], dim=1, descending=True, stable=True)[:, :group]
-        if len(prompts) < len(counts):
-            self.prompts = [(k[prompts], v[prompts]) for k, v in self.prompts]
-            self.lengths = self.lengths[prompts]
-        self.own = {
-            layer: (self._keep(k, prompts, samples), self._keep(v, prompts, samples))
-            for layer, (k, v) in self.own.items()
-        }
-        lines = (prompts[:, None] * self.group + samples).flatten()
-        self.group = group
-        self._mask.clear()
-        return lines
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
         k_p, v_p = self.prompts[layer]  # P x H x D x L and P x H x L x D
         prompts, heads, size, longest = k_p.shape
-        group, now = self.group, self.length + 1
+        lines, now = len(q), self.length + 1
         if layer not in self.own:
-            shape = (prompts, heads, group, self.room, size)
+            shape = (self.samples, heads, self.room, size)
             self.own[layer] = (k.new_empty(shape), v.new_empty(shape))
         for buffer, new in zip(self.own[layer], (k, v), strict=True):
-            buffer[..., self.length, :] = new.view(prompts, group, heads, size).transpose(1, 2)
-        keys, values = (buffer[..., :now, :] for buffer in self.own[layer])
-        q = (q.view(prompts, group, heads, -1, size) * scaling).transpose(1, 2)  # P x H x G x E x D
-        each = q.shape[3]
-        scores_p = (q.reshape(prompts, heads, group * each, size) @ k_p).view(prompts, heads, group, each, longest)
-        scores_p += self._masked(window, q)
-        scores = q @ keys.transpose(3, 4)
+            buffer[:lines, :, self.length] = new.view(lines, heads, size)
+        keys, values = (buffer[:lines, :, :now] for buffer in self.own[layer])
+        q = q.view(lines, heads, -1, size) * scaling  # N x H x E x D
+        each = q.shape[2]
+        scores_p = (self._to_grid(q) @ k_p).view(prompts, heads, self.width, each, longest)
+        scores_p = self._from_grid(scores_p + self._masked(window, q))
+        scores = q @ keys.transpose(2, 3)
         if window is not None and now > window:
             scores[..., : now - window] = -torch.inf
         weights = (
-            torch.cat([scores_p, scores], dim=4)
-            .softmax(dim=4, dtype=torch.promote_types(q.dtype, torch.float32))
+            torch.cat([scores_p, scores], dim=3)
+            .softmax(dim=3, dtype=torch.promote_types(q.dtype, torch.float32))
             .to(q.dtype)
         )
-        out = (weights[..., :longest].reshape(prompts, heads, group * each, longest) @ v_p).view_as(q)
-        out = out + weights[..., longest:] @ values
-        return out.transpose(1, 2).reshape(prompts * group, 1, heads * each, size)
+        out = (self._to_grid(weights[..., :longest]) @ v_p).view(prompts, heads, self.width, each, size)
+        out = self._from_grid(out) + weights[..., longest:] @ values
+        return out.reshape(lines, 1, heads * each, size)
 
-    def _keep(self, buffer: Tensor, prompts: Tensor, samples: Tensor) -> Tensor:
-        """A buffer of only these samples, in the memory of the old one: fresh pages cost more than the copy."""
-        kept = buffer[prompts[:, None], :, samples, : self.length].transpose(1, 2)
-        smaller = (*kept.shape[:3], *buffer.shape[3:])
-        new = buffer.view(-1)[: math.prod(smaller)].view(smaller)
-        new[..., : self.length, :] = kept
-        return new
+    def _stand(self, owners: Tensor) -> None:
+        """Lines of these prompts, and where each stands in a grid of P x W."""
+        self.owners = owners
+        counts = owners.bincount(minlength=len(self.lengths))
+        self.width = int(counts.max())
+        order = owners.argsort(stable=True)
+        rank = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners[order]]
+        self.cells = torch.empty_like(order).scatter_(0, order, owners[order] * self.width + rank)
+
+    def _to_grid(self, x: Tensor) -> Tensor:
+        """N x H x E x .. to P x H x W * E x ..; cells without a line are 0."""
+        heads, each, size = x.shape[1:]
+        prompts = len(self.lengths)
+        grid = x.new_zeros((prompts * self.width, heads, each, size)).index_copy_(0, self.cells, x)
+        grid = grid.view(prompts, self.width, heads, each, size).transpose(1, 2)
+        return grid.reshape(prompts, heads, self.width * each, size)
+
+    def _from_grid(self, grid: Tensor) -> Tensor:
+        """P x H x W x E x .. to N x H x E x .."""
+        return grid.transpose(1, 2).flatten(0, 1).index_select(0, self.cells)
+
+    def _copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Copy what lines have so far, in the memory that there is: fresh pages cost more than the copy."""
+        for buffers in self.own.values():
+            for buffer in buffers:
+                buffer[targets, :, : self.length] = buffer[sources, :, : self.length]
 
     def _masked(self, window: int | None, like: Tensor) -> Tensor:
         """0 or -inf for each place of a prompt: P x 1 x 1 x 1 x L."""

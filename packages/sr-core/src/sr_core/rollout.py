@@ -1,4 +1,4 @@
-"""Sampling completions: every prompt is read once, its cache shared by its samples, finished ones leave the batch.
+"""Sampling completions: a prompt is read once, samples that agree so far are computed once, finished ones leave.
 
 Axes: P prompts, G samples per prompt, N = P*G sequences, T tokens, V vocabulary.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from sr_core.attention import SharedPrompts
-from sr_core.decoding import Decoding
+from sr_core.decoding import Branching, Decoding, branch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
@@ -98,46 +98,49 @@ def _decode(
     top_p: float,
     uniform_NT: Tensor,
 ) -> tuple[Tensor, Tensor, float]:
-    """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies."""
+    """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies.
+
+    Samples that have drawn the same so far are one line of the batch, see ``sr_core.decoding``.
+    """
     device = policy.device
     max_new_tokens = uniform_NT.shape[1]
     reader = (_SharedReader if policy.shares_prompts else _PlainReader)(policy, prompts, group_size, max_new_tokens)
     hidden = reader.first()
-    rows = torch.arange(len(hidden), device=device)  # which sequence each line of the shrinking batch is
-    ids_NT = torch.full((len(rows), max_new_tokens), policy.eos_id, device=device)
+    line_S = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
+    number_S = torch.arange(len(line_S), device=device)  # which of the N each sample is that has not ended
+    ids_NT = torch.full((len(line_S), max_new_tokens), policy.eos_id, device=device)
     logprobs_NT = torch.zeros_like(uniform_NT, dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
-    alive = torch.ones(len(rows), dtype=torch.bool, device=device)
     for t in range(max_new_tokens):
         logits = policy.logits(hidden) / temperature
         if top_p < 1:
             logits = nucleus(logits, top_p)
         logprobs_V = logits.log_softmax(1)
         probs_V = logprobs_V.exp()
-        drawn = _draw(probs_V, uniform_NT[rows, t])
-        chosen = logprobs_V.gather(1, drawn)[:, 0]
-        if not bool(torch.isfinite(chosen).all()):
+        drawn_S = _draw(probs_V, line_S, uniform_NT[number_S, t])
+        chosen_S = logprobs_V[line_S, drawn_S]
+        if not bool(torch.isfinite(chosen_S).all()):
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
-        ids_NT[rows, t], logprobs_NT[rows, t] = drawn[:, 0], chosen
+        ids_NT[number_S, t], logprobs_NT[number_S, t] = drawn_S, chosen_S
         surprise = torch.linalg.vecdot(probs_V, logprobs_V if top_p == 1 else logprobs_V.masked_fill(probs_V == 0, 0))
-        entropy -= torch.where(alive, surprise, 0).sum()
-        alive = alive & (drawn[:, 0] != policy.eos_id)
-        if t + 1 == max_new_tokens or not bool(alive.any()):
+        entropy -= surprise[line_S].sum()
+        going = drawn_S != policy.eos_id
+        if t + 1 == max_new_tokens or not bool(going.any()):
             break
-        lines = reader.shrink(alive)
-        if lines is not None:
-            rows, drawn, alive = rows[lines], drawn[lines], alive[lines]
-        hidden = reader.next(drawn)
+        number_S = number_S[going]
+        branching = branch(line_S[going], drawn_S[going], len(hidden), logits.shape[1])
+        line_S = branching.line_S
+        hidden = reader.next(branching)
     return ids_NT, logprobs_NT, float(entropy)
 
 
-def _draw(probs_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """One token per row (N x 1) by inverting the cumulative distribution: one random number a row, not V of them."""
-    cumulative = probs_NV.cumsum(-1)
+def _draw(probs_V: Tensor, line_S: Tensor, uniform_S: Tensor) -> Tensor:
+    """One token per sample by inverting the cumulative distribution of its line: one random number each, not V."""
+    cumulative = probs_V.cumsum(-1)[line_S]
     total = cumulative[:, -1:]
-    place = torch.minimum(uniform_N[:, None].to(total.dtype) * total, total.nextafter(torch.zeros_like(total)))
+    place = torch.minimum(uniform_S[:, None].to(total.dtype) * total, total.nextafter(torch.zeros_like(total)))
     # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
-    return torch.searchsorted(cumulative, place, right=True).clamp(max=probs_NV.shape[1] - 1)
+    return torch.searchsorted(cumulative, place, right=True)[:, 0].clamp(max=probs_V.shape[1] - 1)
 
 
 class _SharedReader:
@@ -146,30 +149,27 @@ class _SharedReader:
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
         self.decoder = policy.decoder
         self.prompts = SharedPrompts(prompts, device=policy.device, keep=True)
-        self.group_size, self.room = group_size, room
+        self.samples, self.room = len(prompts) * group_size, room
 
     def first(self) -> Tensor:
-        """Hidden states (N x hidden) that predict each sample's first token."""
+        """Hidden states (P x hidden) that predict the first token after each prompt."""
         hidden = self.decoder(**self.prompts.inputs).last_hidden_state
-        self.decoding = Decoding(self.prompts, self.group_size, self.room)
-        return self.prompts.last_states(hidden).repeat_interleave(self.group_size, dim=0)
+        self.decoding = Decoding(self.prompts, self.samples, self.room)
+        return self.prompts.last_states(hidden)
 
-    def next(self, drawn: Tensor) -> Tensor:
-        """Hidden states that predict the token after ``drawn`` (N x 1)."""
-        hidden: Tensor = self.decoder(**self.decoding.inputs(drawn)).last_hidden_state
+    def next(self, branching: Branching) -> Tensor:
+        """Hidden states that predict the token after those of ``branching``, line by line."""
+        self.decoding.fork(branching)
+        hidden: Tensor = self.decoder(**self.decoding.inputs(branching.tokens)).last_hidden_state
         self.decoding.advance()
         return hidden[:, 0]
-
-    def shrink(self, alive: Tensor) -> Tensor | None:
-        """Drop samples that are not ``alive``; the lines that stay, or None where nothing was dropped."""
-        return self.decoding.shrink(alive)
 
 
 class _PlainReader:
     """The same through transformers' own cache, for architectures whose attention cannot be replaced."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
-        del room
+        del group_size, room
         self.decoder = policy.decoder
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), policy.pad_id)
@@ -177,24 +177,25 @@ class _PlainReader:
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        self.ids, self.mask = (x.to(policy.device).repeat_interleave(group_size, dim=0) for x in (ids, mask))
+        self.ids, self.mask = ids.to(policy.device), mask.to(policy.device)
         self.cache = DynamicCache(config=policy.model.config.get_text_config())
 
     def first(self) -> Tensor:
         return self._read(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
 
-    def next(self, drawn: Tensor) -> Tensor:
+    def next(self, branching: Branching) -> Tensor:
+        lines = torch.arange(len(self.mask), device=self.mask.device)
+        if len(branching.targets):
+            lines = torch.cat([lines, lines.new_zeros(max(0, int(branching.targets.max()) + 1 - len(lines)))])
+            lines[branching.targets] = branching.sources
+        if branching.keep is not None:
+            lines = lines[branching.keep]
+        if len(branching.targets) or branching.keep is not None:
+            self.cache.batch_select_indices(lines)
+            self.mask = self.mask[lines]
         position = self.mask.sum(1)[:, None]
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(drawn), 1))], dim=1)
-        return self._read(drawn, position)
-
-    def shrink(self, alive: Tensor) -> Tensor | None:
-        if int(alive.sum()) > 0.8 * len(alive):
-            return None
-        lines = alive.nonzero()[:, 0]
-        self.cache.batch_select_indices(lines)
-        self.mask = self.mask[lines]
-        return lines
+        self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.mask), 1))], dim=1)
+        return self._read(branching.tokens[:, None], position)
 
     def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
         out = self.decoder(

@@ -24,10 +24,8 @@ from sr_core.errors import RunError
 from sr_core.store import write_json
 
 Record = dict[str, Any]
-SIGNALS = (
-    *("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm"),
-    *("heldout_unique", "heldout_well_formed", "lr"),
-)
+SIGNALS = (*("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),)
+COUNTS = {"heldout": "heldout_passes", "unique": "heldout_unique", "well_formed": "heldout_well_formed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +204,7 @@ def condense(chain: Chain, folder: Path) -> Record:
         "memory": _memory(folder / "memory.sqlite"),
         "campaign": [row["campaign"] for row in rows],
         "step": [row["step"] for row in rows],
-        "heldout": [row["heldout_passes"] and sum(row["heldout_passes"]) for row in rows],
+        **{name: [row[key] and sum(row[key]) for row in rows] for name, key in COUNTS.items()},
         "se": [_short(row["heldout_se"]) for row in rows],
         "evaluated": [int(row["heldout_passes"] is not None) for row in rows],
         "evaluation_samples": sum(row["evaluation_samples"] for row in rows)
