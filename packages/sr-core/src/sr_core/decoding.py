@@ -40,7 +40,7 @@ def branch(line_S: Tensor, token_S: Tensor, lines: int, vocabulary: int) -> Bran
 
     One of the tokens drawn on a line goes on there; the others fork to lines that no sample is on, or to new ones.
     """
-    nodes, node_S = (line_S * vocabulary + token_S).unique(return_inverse=True)
+    nodes, node_S = torch.unique(line_S * vocabulary + token_S, return_inverse=True)
     parents = nodes // vocabulary
     forks = torch.zeros_like(parents, dtype=torch.bool)
     forks[1:] = parents[1:] == parents[:-1]  # nodes are sorted, so those of a line stand together
@@ -86,7 +86,7 @@ class Decoding:
         if branching.keep is not None:
             owners = owners[branching.keep]
             self._copy(branching.keep, torch.arange(len(owners), device=owners.device))
-            needed, owners = owners.unique(return_inverse=True)
+            needed, owners = torch.unique(owners, return_inverse=True)
             if len(needed) < len(self.lengths):
                 self.prompts = [(k[needed], v[needed]) for k, v in self.prompts]
                 self.lengths = self.lengths[needed]
