@@ -149,7 +149,11 @@ def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
         if not isinstance(values, Mapping):
             raise ConfigError(f"[{name}] must be a section of keys, got {values!r}")
         made[name] = build(types[name], values, name)  # type: ignore[arg-type]
-    return RunConfig(**made)
+    config = RunConfig(**made)
+    if config.optim.average is None:
+        optim = dataclasses.replace(config.optim, average=config.controller.name == "guard")
+        config = dataclasses.replace(config, optim=optim)
+    return config
 
 
 def presets() -> list[str]:

@@ -177,7 +177,8 @@ class OptimConfig:
     """AdamW. The rate rises linearly over ``warmup_steps`` updates, from a fresh optimizer on, then stays.
 
     ``micro_batch_tokens`` bounds the tokens of one backward pass, ``merge_duplicates`` computes equal samples once;
-    neither changes a gradient.
+    neither changes a gradient. ``average``: the policy that is measured, kept and handed on is the mean of the
+    campaign's iterates, while the training goes on from the last one; left out, no (with the ``guard``: yes).
     """
 
     lr: float = 1e-6
@@ -189,6 +190,7 @@ class OptimConfig:
     epochs: int = 1
     micro_batch_tokens: int = 4096
     merge_duplicates: bool = True
+    average: bool | None = None
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)

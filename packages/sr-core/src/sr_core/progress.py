@@ -134,20 +134,28 @@ class Progress:
 
     def _measure(self, step: int, tasks: Sequence[Task], samples: int, purpose: str) -> Evaluation:
         """Evaluate the policy of ``step``, the current one or a held one."""
-        current = None
-        if step != self.step:
-            current = self.trainer.weights()
-            self.trainer.load_weights(self.held[step].weights)
+        with self._policy_of(step):
+            try:
+                return self.trainer.evaluate(
+                    tasks, samples, campaign=self.campaign, step=self.step, purpose=f"{purpose}-of-{step}"
+                )
+            except NonFiniteError:  # a policy that cannot be sampled from passes nothing
+                self._row["finite"] = 0.0
+                return Evaluation.of_nothing(len(tasks), samples)
+
+    @contextmanager
+    def _policy_of(self, step: int) -> Iterator[None]:
+        """The trainer with the policy of ``step``, and then again with what it had."""
+        if step == self.step:
+            with self.trainer.averaged():
+                yield
+            return
+        current = self.trainer.weights()
+        self.trainer.load_weights(self.held[step].weights)
         try:
-            return self.trainer.evaluate(
-                tasks, samples, campaign=self.campaign, step=self.step, purpose=f"{purpose}-of-{step}"
-            )
-        except NonFiniteError:  # a policy that cannot be sampled from passes nothing
-            self._row["finite"] = 0.0
-            return Evaluation.of_nothing(len(tasks), samples)
+            yield
         finally:
-            if current is not None:
-                self.trainer.load_weights(current)
+            self.trainer.load_weights(current)
 
     def act(self, decision: Decision) -> None:
         """Hold what must be held, then roll back if the guard says so. Happens before anything is saved."""
@@ -161,7 +169,8 @@ class Progress:
         self.done = decision.action == "stop" or self.step >= self.budget
         if self.step in wanted:
             # moments are most of a snapshot, and few guards go back to them
-            self.held[self.step] = self.trainer.snapshot(moments=not getattr(self.guard, "reset_optimizer", True))
+            with self.trainer.averaged():
+                self.held[self.step] = self.trainer.snapshot(moments=not getattr(self.guard, "reset_optimizer", True))
         self.held = {step: snapshot for step, snapshot in self.held.items() if step in wanted}
         if decision.action == "roll_back" and not self.done:
             if decision.to_step is None or decision.to_step not in self.held:
@@ -239,6 +248,7 @@ class Progress:
                 name: audited[step] for name, step in (("start", 0), ("peak", peak), ("end", end), ("kept", kept))
             }
             summary["audit"] |= {"tasks": len(self.tasks.audit), "samples": samples}
+        self.trainer.settle()
         if kept != self.step:
             self.trainer.load_weights(self.held[kept].weights)
         return summary

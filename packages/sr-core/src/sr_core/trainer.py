@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sr_core.algorithms import make_algorithm
+from sr_core.averaging import Mean
 from sr_core.config import TrainConfig
 from sr_core.evaluate import Evaluation, evaluate, grade_all
 from sr_core.graded import GradedRollout, joined_rollouts
@@ -43,6 +45,7 @@ class Trainer:
         self.penalty = Penalty(config.penalty, policy)
         self._masters = Masters(policy.model)
         self._copying: Snapshot | None = None
+        self._mean: Mean | None = None
         self.begin_campaign(lr=config.optim.lr)
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
@@ -51,6 +54,7 @@ class Trainer:
         self.penalty.begin_campaign(self.policy, penalty)
         self.entropy_bonus = self.config.algorithm.entropy_bonus
         self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
+        self._mean = None
         self.reset_optimizer()
 
     def prepare(self, tasks: Sequence[Task], *, campaign: int) -> None:
@@ -111,6 +115,8 @@ class Trainer:
     def update(self, graded: GradedRollout) -> UpdateResult:
         """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
         self._await_copy()
+        if self.config.optim.average and self._mean is None:
+            self._mean = Mean(self._own_weights())
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
@@ -133,6 +139,8 @@ class Trainer:
         )
         if result.finite:
             self._adapt(graded, result)
+            if self._mean is not None:
+                self._mean.add(self._own_weights())
         return result
 
     def _adapt(self, graded: GradedRollout, result: UpdateResult) -> None:
@@ -160,6 +168,26 @@ class Trainer:
             max_infra_share=self.config.campaign.max_infra_share,
             ranks=self.ranks,
         )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the policy is the one to measure and to keep: with ``optim.average`` the mean of the iterates
+        since the campaign's start or the last roll-back, else the policy as it is."""
+        if self._mean is None:
+            yield
+            return
+        last = {name: tensor.clone() for name, tensor in self._own_weights().items()}
+        self.load_weights(self._mean.weights)
+        try:
+            yield
+        finally:
+            self.load_weights(last)
+
+    def settle(self) -> None:
+        """Put that policy in the place of the last iterate, for good."""
+        if self._mean is not None:
+            self.load_weights(self._mean.weights)
+            self._mean = None
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has."""
@@ -214,6 +242,7 @@ class Trainer:
         """
         position = to.position
         self.load_weights(to.weights)
+        self._mean = None
         self.penalty.coefficient, self.entropy_bonus = position["coefficient"], position["entropy_bonus"]
         self.algorithm.load_state_dict(position["algorithm"])
         self.lr *= lr_factor
@@ -235,6 +264,7 @@ class Trainer:
             "penalty": self.penalty.state_dict(),
             "entropy_bonus": self.entropy_bonus,
             "algorithm": self.algorithm.state_dict(),
+            "mean": None if self._mean is None else self._mean.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -245,3 +275,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.algorithm.load_state_dict(state["algorithm"])
+        if state.get("mean") is not None:  # runs from before there were means have none
+            self._mean = Mean.of(state["mean"], self.policy.device)

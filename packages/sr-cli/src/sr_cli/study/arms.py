@@ -87,6 +87,7 @@ def _care(version: str) -> Settings:
 
 
 _GUARD: Settings = {"controller.name": "guard", "evaluate.every": 2}
+_AVERAGE: Settings = {"optim.average": "true"}  # the mean of a campaign's iterates is handed on
 _GRPO: Settings = {"algorithm.name": "grpo"}
 _LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
@@ -139,6 +140,10 @@ ARMS: dict[str, Arm] = {
     "asymre": Arm(label="AsymRE", kind="asymmetric", settings={"algorithm.name": "asymre"}),
     "guard_wapo": Arm(
         label="guard, WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"} | _GUARD, decides=True
+    ),
+    "average": Arm(label="weight averaging", kind="main", settings=_AVERAGE),
+    "guard_last": Arm(
+        label="guard without averaging", kind="main", settings=_GUARD | {"optim.average": "false"}, decides=True
     ),
     "long_naive": Arm(label="naive, 200 steps at once", kind="diagnostic", settings=_LONG),
     "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | _GUARD, decides=True),
