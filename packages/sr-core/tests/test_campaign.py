@@ -352,6 +352,13 @@ def test_a_killed_chain_goes_back_to_the_same_moments(tmp_path: Path, kill_at: t
     killed_and_whole_agree(tmp_path, sections, kill_at, forgets=False)
 
 
+@pytest.mark.parametrize("kill_at", [("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)])
+def test_a_killed_chain_goes_back_to_the_same_mean(tmp_path: Path, kill_at: tuple[str, int]) -> None:
+    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections |= {"optim": OptimConfig(lr=0.05, average=True)}
+    killed_and_whole_agree(tmp_path, sections, kill_at)
+
+
 def killed_and_whole_agree(
     tmp_path: Path,
     sections: dict[str, Any],
@@ -442,3 +449,38 @@ def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, k
     killed_and_whole_agree(tmp_path, sections, kill_at, starts={1: -1, 2: 0, 3: 0, 4: 0})
     kept = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*-kept"))
     assert kept == ["c0000-kept"]  # what is not wanted any more is gone
+
+
+def averaging(**sections: Any) -> Trainer:
+    return make_trainer(optim=OptimConfig(lr=0.05, average=True), **sections)
+
+
+def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_on_from_the_last() -> None:
+    plain, averaged = make_trainer(optim=OptimConfig(lr=0.05)), averaging()
+    iterates: list[dict[str, torch.Tensor]] = []
+    run_campaign(plain, TASKS, on_row=lambda _: iterates.append(plain.weights()))
+    seen: list[dict[str, torch.Tensor]] = []
+    run_campaign(averaged, TASKS, on_row=lambda _: seen.append(averaged.weights()))
+    assert len(seen) == len(iterates) > 3
+    assert all(weights_equal(a, b) for a, b in zip(seen, iterates, strict=True))
+    for name, mean in averaged.weights().items():
+        torch.testing.assert_close(mean, torch.stack([w[name] for w in iterates]).mean(0), atol=1e-6, rtol=1e-5)
+
+
+def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
+    trainer = averaging()
+    rows: list[dict[str, Any]] = []
+    iterates: list[dict[str, torch.Tensor]] = []
+
+    def watch(row: dict[str, Any]) -> None:
+        rows.append(row)
+        iterates.append(trainer.weights())
+
+    run_campaign(trainer, TASKS, ScriptedGuard({}, keep=2), on_row=watch)
+    held = trainer.weights()
+    for name, mean in held.items():
+        torch.testing.assert_close(mean, torch.stack([w[name] for w in iterates[:3]]).mean(0), atol=1e-6, rtol=1e-5)
+    again = make_trainer()
+    again.load_weights(held)
+    measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=2, purpose="heldout-0-of-2")
+    assert measured.passes == rows[2]["heldout_passes"]
