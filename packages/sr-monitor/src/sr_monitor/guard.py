@@ -31,6 +31,8 @@ DRIFT_MEMORY = 0.8
 UNCONFIRMED_SHARE = 0.1
 # A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
 RUN_OFF_Z = 2.0
+# So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
+EARNED_Z = 0.5
 
 
 class CollapseGuard:
@@ -260,8 +262,11 @@ class CollapseGuard:
         """
         c = self._c
         floor = {c.start: c.scores[c.start]} if self.floor else {}
-        c.scores = floor | {step: c.counts[step].pass1 for step in c.fresh}
-        c.scores = {s: score for s, score in c.scores.items() if s in (c.start, c.best())}
+        first = c.counts[c.start] if self.floor and c.start in c.fresh else None
+        earned = [s for s in c.fresh if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
+        c.scores = floor | {step: c.counts[step].pass1 for step in earned}
+        kept = c.start if earned == [c.start] else c.best()
+        c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
         best, last = c.fresh.get(c.best()), self._lately() if c.since else c.fresh.get(step)
         if best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z:
             c.lr_scale *= self.lr_factor

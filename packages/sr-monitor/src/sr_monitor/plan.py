@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 # Of the samples a campaign may spend on evaluations: this part for the probes ...
-PROBE_PART = 0.6
+PROBE_PART = 0.4
 # ... and this part for one closer look at one policy; a suspicion takes two of them, the end two or three.
-LOOK_PART = 0.12
+LOOK_PART = 0.17
 FEWEST_PROBED = 8
 
 
