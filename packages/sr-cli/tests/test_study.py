@@ -160,6 +160,7 @@ def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -
         "campaign": [i for i in range(len(audits)) for _ in range(4)],
         "step": [0, 1, 2, 3] * len(audits),
         "heldout": [40, 80, 100, 10] * len(audits),
+        "well_formed": [160, 160, 150, 90] * len(audits),
         "se": [0.03] * rows,
         "signals": {name: [None, 0.4, 0.5, 0.6] * len(audits) for name in SIGNALS},
         "evaluated": [1] * rows,

@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Compare arms over seeds, on an audit set that no decision sees; killed, it goes on where it was.
 
-    Writes results.json, RESULTS.md and figures into the directory, after every chain.
+    Writes results.json, RESULTS.md and figures into the directory, after every chain; RESULTS.md begins with what
+    stands in a READING.md there.
     """
     from sr_cli.study import arms as choices
     from sr_cli.study.chains import Chain, Study, plan
@@ -67,7 +68,9 @@ def write(study: Any) -> dict[str, Any]:
     results = judge(records)
     write_json(study.folder / "results.json", results)
     pictures = pages.figures(results, records, study.folder)
-    text = "\n".join([pages.tables(results), *(f"![{name[:-4]}]({name})" for name in pictures)])
+    reading = study.folder / "READING.md"
+    words = [reading.read_text()] if reading.exists() else []
+    text = "\n".join([*words, pages.tables(results), *(f"![{name[:-4]}]({name})" for name in pictures)])
     (study.folder / "RESULTS.md").write_text(text + "\n")
     return results
 

@@ -33,6 +33,7 @@ MECHANISM = {
     "length": "length (tokens)",
     "truncated": "truncated (share)",
     "train_reward": "training reward",
+    "well_formed": "held-out programs that parse",
 }
 
 
@@ -131,7 +132,7 @@ def figures(results: Mapping[str, Any], records: Records, folder: Path) -> list[
             _draw_long(axes, records[regime])
         aligned = list(_falls(records[regime].get("naive", {})))
         if aligned:
-            drawn[f"mechanism-{regime}"], panels = new_panels(11.0, 2.6, len(MECHANISM))
+            drawn[f"mechanism-{regime}"], panels = new_panels(12.5, 2.6, len(MECHANISM))
             _draw_mechanism(panels, aligned)
     if sum("naive" in found["arms"] for found in results["regimes"].values()) > 1:
         drawn["gap-by-rate"], axes = new_figure(6.0, 3.6)
@@ -160,7 +161,7 @@ def _draw_ends(axes: Axes, arms: Arms) -> None:
 
 def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> None:
     """Held-out pass@1 by step of a campaign, mean over campaigns and seeds."""
-    shown = [name for name in ("naive", "grpo", "es", "guard") if arms.get(name)]
+    shown = [name for name in ("naive", "grpo", "es", "average", "guard") if arms.get(name)]
     for name, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
         by_step: dict[int, list[float]] = {}
         for record in arms[name].values():
@@ -195,11 +196,12 @@ def _falls(chains: Mapping[int, Record]) -> Iterator[dict[str, dict[int, float]]
             if curve.onset is None:
                 continue
             places = [i for i, campaign in enumerate(record["campaign"]) if campaign == number]
+            drawn = record["config"]["tasks"]["heldout"] * record["config"]["evaluate"]["samples"]
+            shares = [count if count is None else count / drawn for count in record["well_formed"]]
+            signals = {**record["signals"], "well_formed": shares}
             yield {
                 name: {
-                    record["step"][i] - curve.onset: record["signals"][name][i]
-                    for i in places
-                    if record["signals"][name][i] is not None
+                    record["step"][i] - curve.onset: signals[name][i] for i in places if signals[name][i] is not None
                 }
                 for name in MECHANISM
             }
