@@ -99,10 +99,11 @@ def campaign(config: RunConfig, seed: int, guard: Any) -> dict[str, float]:
 def measure(seed: int) -> dict[str, Any]:
     """The same campaign free and guarded."""
     config = load_config(None, "testbed", list(SETTINGS))
+    averaging = load_config(None, "testbed", [*SETTINGS, "optim.average=true"])  # as sr run does under a guard
     samples = config.sampling.prompts * config.sampling.group_size
     free = campaign(config, seed, Unguarded(samples=0))
     guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples))
-    guarded = campaign(config, seed, guard)
+    guarded = campaign(averaging, seed, guard)
     return {
         "seed": seed,
         "free": free,

@@ -57,7 +57,7 @@ class Shape:
 
 SHAPES = {
     "testbed": Shape(prompts=8, samples=16, new_tokens=48, required=3, aimed=5),
-    "long prompts": Shape(
+    "long_prompts": Shape(
         prompts=4, samples=16, new_tokens=64, required=5, aimed=8, wide=256, layers=6, prompt_tokens=320
     ),
 }
@@ -116,11 +116,14 @@ def compare(name: str, speed: tuple[float, float], options: argparse.Namespace) 
                 command = [sys.executable, __file__, "--one", side, name, folder, "--steps", str(options.steps)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))
-    return {
-        "required": SHAPES[name].required,
-        "aimed": SHAPES[name].aimed,
-        "sides": {side: summary(results, speed) for side, results in rounds.items()},
-    }
+    sides = {side: summary(results, speed) for side, results in rounds.items()}
+    return headline(sides) | {"required": SHAPES[name].required, "aimed": SHAPES[name].aimed, "sides": sides}
+
+
+def headline(sides: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Seconds per step, and TRL's over ours; None for a side that was not run."""
+    ours_s, trl_s = (sides[side]["step_s"] if side in sides else None for side in ("ours", "trl"))
+    return {"ours_s": ours_s, "trl_s": trl_s, "ratio": trl_s / ours_s if ours_s and trl_s else None}
 
 
 def summary(rounds: list[dict[str, Any]], speed: tuple[float, float]) -> dict[str, Any]:
