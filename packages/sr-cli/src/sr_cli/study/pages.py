@@ -33,7 +33,7 @@ MECHANISM = {
     "length": "length (tokens)",
     "truncated": "truncated (share)",
     "train_reward": "training reward",
-    "well_formed": "held-out programs that parse",
+    "well_formed": "programs that parse",
 }
 
 
@@ -57,7 +57,8 @@ def _ends(regime: str, arms: Arms) -> Iterator[str]:
         paper = PAPER.get(name, ("", ""))[regime.startswith("rich")] if regime in MAIN_REGIMES else ""
         cells = [
             ARMS[name].label,
-            f"{percent(arm['end'])} [{percent(arm['ci'][0])}, {percent(arm['ci'][1])}]",
+            percent(arm["end"])
+            + (f" [{percent(arm['ci'][0])}, {percent(arm['ci'][1])}]" if len(arm["per_seed"]) > 1 else ""),
             *(_difference(arm.get(f"over_{other}")) if other != name else "" for other in ("naive", "es", "grpo")),
             str(len(arm["per_seed"])),
             f"{percent(arm['share_of_hindsight'])} of {percent(arm['hindsight'])}",
@@ -112,6 +113,8 @@ def percent(value: float | None) -> str:
 def _difference(interval: Sequence[float] | None) -> str:
     if interval is None:
         return "–"
+    if interval[3] == 1:  # one seed has no interval
+        return f"{100 * interval[0]:+.1f}"
     return f"{100 * interval[0]:+.1f} [{100 * interval[1]:+.1f}, {100 * interval[2]:+.1f}]"
 
 
@@ -154,9 +157,7 @@ def _draw_ends(axes: Axes, arms: Arms) -> None:
         axes.plot([100 * arm["hindsight"]], [y], marker="|", markersize=12, color=INK)
     axes.set_yticks(range(len(ranked)), [ARMS[name].label for name, _ in ranked])
     axes.set_xlim(left=0)
-    axes.set_xlabel(
-        "audited pass@1 at the end of the chain (%); | best checkpoint of the same chain, chosen afterwards"
-    )
+    axes.set_xlabel("audited pass@1 at the end of the chain (%)   | best checkpoint of the chain")
 
 
 def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> None:
