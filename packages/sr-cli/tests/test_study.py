@@ -14,6 +14,7 @@ from sr_cli.commands.study import command
 from sr_cli.config import load_config
 from sr_cli.study import arms as choices
 from sr_cli.study.chains import SIGNALS, Chain, Record, Study, plan, read_record, write_record
+from sr_cli.study.forks import WAYS, fork
 from sr_cli.study.pages import figures, tables
 from sr_cli.study.results import end, hindsight, judge
 from sr_core.errors import ConfigError, RunError
@@ -194,7 +195,7 @@ def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
     assert arms["naive"]["real_falls"] == 1.0
     assert arms["naive"]["onset"] == 3
     assert 0 < arms["naive"]["null_gap"] < 0.2
-    text = tables({"regimes": {"rich": {"arms": arms}}})
+    text = tables({"regimes": {"rich": {"arms": arms}}, "forks": {}})
     assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
     assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == [
         "arms-rich.png",
@@ -225,3 +226,33 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"record\.json\.gz.*is damaged"):
         read_record(path)
+
+
+def test_an_oracle_is_chosen_by_one_half_of_the_samples_and_measured_by_the_other() -> None:
+    record = made("guard", 0, [(0.3, 0.5, 0.5, 0.5), (0.5, 0.7, 0.6, 0.68)])
+    first, second = (campaign["audit"] for campaign in record["summary"]["campaigns"])
+    first["halves"] = {"start": [0.3, 0.3], "peak": [0.5, 0.5], "end": [0.5, 0.5], "kept": [0.5, 0.5]}
+    second["halves"] = {"start": [0.5, 0.5], "peak": [0.8, 0.6], "end": [0.55, 0.65], "kept": [0.66, 0.7]}
+    # the first half says peak, which the second has at 0.6; the second says kept, which the first has at 0.66
+    assert hindsight(record) == pytest.approx((0.6 + 0.66) / 2)
+    assert judge({"rich": {"guard": {0: record}}})["regimes"]["rich"]["arms"]["guard"]["flattered_oracle"] is False
+
+
+def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sr_cli.study.forks.FIRST_STEPS", 4)
+    made = fork("rich", 0, TINY | {"optim.lr": 0.05})
+    assert len(made["curve"]) == 3
+    assert made["step"] in (0, 2)
+    ways = made["ways"]
+    assert set(ways) == set(WAYS)
+    assert ways["continue"]["start"] == ways["lr_half"]["start"] == ways["reset"]["start"]
+    assert fork("rich", 0, TINY | {"optim.lr": 0.05}) == made
+    path = tmp_path / "forks" / "rich" / "0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(made))
+    shown = study("--rebuild", "--forks", "1", "--out", tmp_path, "--json")
+    assert shown.exit_code == 0, shown.output
+    judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]
+    assert judged["ways"]["continue"]["over_continue"] == [0, 0, 0]
+    assert judged["ways"]["guard"]["audit"] == ways["guard"]["audit"]
+    assert "| guard without averaging |" in (tmp_path / "RESULTS.md").read_text()

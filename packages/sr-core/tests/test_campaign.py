@@ -4,7 +4,7 @@ import json
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -484,3 +484,32 @@ def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
     again.load_weights(held)
     measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=2, purpose="heldout-0-of-2")
     assert measured.passes == rows[2]["heldout_passes"]
+
+
+def test_policies_looked_at_again_share_their_random_numbers_but_not_those_of_the_look_before() -> None:
+    class Again(ScriptedGuard):
+        """After the look at step 2, asks for the start and for step 2, twice."""
+
+        def ask(self, step: int) -> Any:
+            first = super().ask(step)
+            if first is not None:
+                self.first, self.more = first, [0, 2, 0, 2] if step == 2 else []
+                return first
+            return replace(self.first, step=self.more.pop(0)) if self.more else None
+
+        def tell(self, step: int, passes: Any, samples: int, tasks: Any = None) -> None:
+            super().tell(max(step, self._told), passes, samples, tasks)
+
+    class Watched(Trainer):
+        asked: ClassVar[list[tuple[int, int]]] = []  # step, seed of the random stream
+
+        def evaluate(self, tasks: Any, samples: int, *, campaign: int, step: int, purpose: str) -> Any:
+            self.asked.append((step, seed_for(self.config.seed, campaign, step, purpose)))
+            return super().evaluate(tasks, samples, campaign=campaign, step=step, purpose=purpose)
+
+    tasks = replace(TASKS, audit=())
+    trainer = Watched(make_policy(), LetterGrader(), make_config())
+    run_campaign(trainer, tasks, Again({2: Answer("stop")}, keep=0))
+    first, *again = [seed for step, seed in trainer.asked if step == 2]
+    assert again[0] == again[1] != again[2] == again[3]
+    assert first not in again

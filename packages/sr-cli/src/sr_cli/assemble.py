@@ -100,7 +100,7 @@ def make_guard(config: RunConfig) -> Guard | None:
     controller, evaluate = config.controller, config.evaluate
     if controller.name == "es":
         return EarlyStop(
-            mode=controller.mode, patience=controller.patience, samples=evaluate.samples, every=evaluate.every
+            mode=controller.mode, patience=controller.patience, samples=evaluate.samples, every=evaluate.every or 1
         )
     if controller.name == "guard":
         return CollapseGuard(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sr_core.campaign_tasks import CampaignTasks
 from sr_core.dynamic_sampling import replace_equal_groups
-from sr_core.progress import Progress, Row
+from sr_core.progress import Audit, Progress, Row
 from sr_core.protocols import Guard
 from sr_core.store import Checkpoint, RunStore
 from sr_core.trainer import Trainer
@@ -28,7 +28,7 @@ def run_campaign(
     store: RunStore | None = None,
     checkpoint: Checkpoint | None = None,
     notes: Mapping[str, Any] | None = None,
-    start_audit: float | None = None,
+    start_audit: Audit | None = None,
     earlier: Mapping[int, Mapping[str, Tensor]] | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> dict[str, Any]:
@@ -36,10 +36,10 @@ def run_campaign(
 
     ``store`` makes it resumable: give the ``checkpoint`` it loads to go on from there. ``notes`` are plain values that
     every checkpoint carries for the caller, as it does the weights in ``earlier``; ``start_audit`` is the audit of the
-    policy as it came, where it is known; ``on_row`` sees every row as it is written. Returns the campaign's summary
-    (keys as in ``summary.json``).
+    policy as it came (pass@1, and on either half of the samples), where it is known; ``on_row`` sees every row as it is
+    written. Returns the campaign's summary (keys as in ``summary.json``).
     """
-    guard = guard or Unguarded(every=trainer.config.evaluate.every, samples=trainer.config.evaluate.samples)
+    guard = guard or Unguarded(every=trainer.config.evaluate.every or 1, samples=trainer.config.evaluate.samples)
     progress = Progress(trainer, tasks, guard, campaign, store, notes or {}, on_row, start_audit, earlier or {})
     progress.begin(trainer.config.campaign.steps if steps is None else steps, checkpoint)
     while not progress.done:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sr_core.campaign import CampaignTasks, Row, run_campaign
 from sr_core.capabilities import capability_change
 from sr_core.errors import ConfigError, NonFiniteError
+from sr_core.progress import Audit
 from sr_core.protocols import Guard, Plan, Planner
 from sr_core.ranks import Ranks
 from sr_core.store import RunStore
@@ -128,7 +129,7 @@ def summarize(summaries: Sequence[Mapping[str, Any]], handed_on: int | None = No
             "start": audits[0]["start"],
             "peak": max(a["peak"] for a in audits),
             "end": audits[-1]["end"],
-            "kept": _audit_of(whole["kept_campaign"], summaries),
+            "kept": audits[max(whole["kept_campaign"], 0)]["start" if whole["kept_campaign"] == FIRST else "kept"],
             "tasks": audits[-1]["tasks"],
             "samples": audits[-1]["samples"],
         }
@@ -187,12 +188,13 @@ def _source(campaign: int, plan: Mapping[str, Any]) -> int:
     return campaign - 1 if plan["start_from"] == "kept" else int(plan["start_from"])
 
 
-def _audit_of(number: int, summaries: Sequence[Mapping[str, Any]]) -> float | None:
-    """Pass@1 on the audit set of the policy that campaign ``number`` handed on, where it is known."""
-    if not summaries or "audit" not in summaries[0]:
+def _audit_of(number: int, summaries: Sequence[Mapping[str, Any]]) -> Audit | None:
+    """The audit of the policy that campaign ``number`` handed on, where it is known; older runs have no halves."""
+    if not summaries or "halves" not in summaries[0].get("audit", {}):
         return None
     audit = summaries[max(number, 0)]["audit"]
-    return float(audit["start" if number == FIRST else "kept"])
+    key = "start" if number == FIRST else "kept"
+    return audit[key], audit["halves"][key]
 
 
 def _measure_ood(trainer: Trainer, tasks: CampaignTasks, campaign: int, purpose: str) -> dict[str, Any] | None:

@@ -278,19 +278,20 @@ class CampaignConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Held-out evaluation: ``samples`` per task at the training temperature, after every ``every`` steps.
+    """Held-out evaluation: ``samples`` per task at the training temperature, after every ``every`` steps (left out,
+    every step, or what a guard on a budget takes).
 
     ``audit_samples``: per audit task, at start, peak, end and kept of each campaign; 0 leaves the audit out.
     No decision sees the audit.
     """
 
     samples: int = 16
-    every: int = 1
+    every: int | None = None
     audit_samples: int = 16
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, "evaluate.samples", "must be at least 1", self.samples)
-        require(self.every >= 1, "evaluate.every", "must be at least 1", self.every)
+        require(self.every is None or self.every >= 1, "evaluate.every", "must be at least 1", self.every)
         require(self.audit_samples >= 0, "evaluate.audit_samples", "must not be negative", self.audit_samples)
 
 

@@ -24,7 +24,8 @@ class Evaluation:
     """``passes[i]`` of ``samples`` completions of task i passed; ``examples`` shows the first completion of each.
 
     ``unique[i]`` of them are different texts, and ``well_formed[i]`` hold a program that Python can parse, as far as
-    the verdicts tell: one without code, or with a ``detail`` that names a syntax error, says no.
+    the verdicts tell: one without code, or with a ``detail`` that names a syntax error, says no. ``halves``: pass@1 on
+    every other sample of each task and on the rest, so that a policy can be chosen by one and measured by the other.
     """
 
     passes: list[int]
@@ -32,12 +33,13 @@ class Evaluation:
     well_formed: list[int]
     samples: int
     examples: list[dict[str, Any]]
+    halves: tuple[float, float]
 
     @classmethod
     def of_nothing(cls, tasks: int, samples: int) -> Evaluation:
         """What a policy that cannot be sampled from has to show."""
         none = [0] * tasks
-        return cls(passes=none, unique=none, well_formed=none, samples=samples, examples=[])
+        return cls(passes=none, unique=none, well_formed=none, samples=samples, examples=[], halves=(0.0, 0.0))
 
     @property
     def pass1(self) -> float:
@@ -104,7 +106,21 @@ def evaluate(
         }
         for i, task in enumerate(tasks)
     ]
-    return Evaluation(passes=passes, unique=unique, well_formed=well_formed, samples=samples, examples=examples)
+    return Evaluation(
+        passes=passes,
+        unique=unique,
+        well_formed=well_formed,
+        samples=samples,
+        examples=examples,
+        halves=(_rate(grades, samples, 0), _rate(grades, samples, 1)),
+    )
+
+
+def _rate(grades: Sequence[Grade], samples: int, half: int) -> float:
+    """Share that passed of every other judged sample of each task, from ``half`` on; a single sample is both halves."""
+    rewards = [g.reward for i, g in enumerate(grades) if samples == 1 or i % samples % 2 == half]
+    judged = [reward for reward in rewards if reward is not None]
+    return sum(judged) / max(len(judged), 1)
 
 
 def _is_well_formed(grade: Grade) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ from sr_core.store import Checkpoint, RunStore
 from sr_core.trainer import Trainer
 from sr_core.update import UpdateResult
 
-__all__ = ["Progress", "Row"]
+__all__ = ["Audit", "Progress", "Row"]
 
 Row = dict[str, Any]
+Audit = tuple[float, Sequence[float]]  # audited pass@1, and the same on either half of the samples
 SIGNALS = (
     *("train_reward", "entropy", "grad_norm", "kl", "length", "truncated"),
     *("zero_std_groups", "unique_share", "loss", "infra_errors", "sampled_tokens"),
@@ -42,7 +44,7 @@ class Progress:
     store: RunStore | None
     notes: Mapping[str, Any]
     on_row: Callable[[Row], None] | None
-    start_audit: float | None
+    start_audit: Audit | None
     earlier: Mapping[int, Mapping[str, Tensor]]
     step: int = -1
     budget: int = 0
@@ -118,11 +120,14 @@ class Progress:
         """
         if not self._row["finite"]:
             return
-        asked = 0
+        asked: Counter[int] = Counter()
         while (request := self.guard.ask(self.step)) is not None:
             chosen = self.tasks.heldout if request.tasks is None else [self.tasks.heldout[i] for i in request.tasks]
-            measured = self._measure(request.step, chosen, request.samples, f"heldout-{asked}")
-            asked += 1
+            turn = asked[request.step] + (request.step != self.step)
+            asked[request.step] += 1
+            # Looked at again, policies are drawn with the same random numbers, so that less of a difference is luck.
+            purpose = f"heldout-{turn}" if turn else f"heldout-0-of-{self.step}"
+            measured = self._measure(request.step, chosen, request.samples, purpose)
             self._row["evaluation_samples"] += request.samples * len(chosen)
             if request.step == self.step and self._row["heldout_pass1"] is None:
                 if request.tasks is None:  # counts of some of the tasks cannot be compared task by task
@@ -136,9 +141,7 @@ class Progress:
         """Evaluate the policy of ``step``, the current one or a held one."""
         with self._policy_of(step):
             try:
-                return self.trainer.evaluate(
-                    tasks, samples, campaign=self.campaign, step=self.step, purpose=f"{purpose}-of-{step}"
-                )
+                return self.trainer.evaluate(tasks, samples, campaign=self.campaign, step=self.step, purpose=purpose)
             except NonFiniteError:  # a policy that cannot be sampled from passes nothing
                 self._row["finite"] = 0.0
                 return Evaluation.of_nothing(len(tasks), samples)
@@ -244,9 +247,9 @@ class Progress:
         samples = self.trainer.config.evaluate.audit_samples
         if self.tasks.audit and samples:
             audited = {step: self._audit(step, samples) for step in dict.fromkeys((0, peak, end, kept))}
-            summary["audit"] = {
-                name: audited[step] for name, step in (("start", 0), ("peak", peak), ("end", end), ("kept", kept))
-            }
+            named = {name: audited[step] for name, step in (("start", 0), ("peak", peak), ("end", end), ("kept", kept))}
+            summary["audit"] = {name: pass1 for name, (pass1, _) in named.items()}
+            summary["audit"] |= {"halves": {name: list(halves) for name, (_, halves) in named.items()}}
             summary["audit"] |= {"tasks": len(self.tasks.audit), "samples": samples}
         self.trainer.settle()
         if kept != self.step:
@@ -266,7 +269,8 @@ class Progress:
         errors = [row["heldout_se"] for row in self.rows if row["heldout_se"] is not None]
         return math.hypot(errors[0], errors[-1]) if errors else None
 
-    def _audit(self, step: int, samples: int) -> float:
+    def _audit(self, step: int, samples: int) -> Audit:
         if step == 0 and self.start_audit is not None:
             return self.start_audit
-        return self._measure(step, self.tasks.audit, samples, "audit").pass1
+        measured = self._measure(step, self.tasks.audit, samples, f"audit-of-{step}")
+        return measured.pass1, measured.halves

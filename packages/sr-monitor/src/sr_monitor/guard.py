@@ -33,6 +33,8 @@ UNCONFIRMED_SHARE = 0.1
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
 EARNED_Z = 0.5
+# Steps between looks on a budget.
+BUDGET_EVERY = 4
 
 
 class CollapseGuard:
@@ -45,8 +47,8 @@ class CollapseGuard:
     checkpoint. max_rollbacks: after that many, a further alarm stops the campaign.
     lr_factor: what a roll-back multiplies the learning rate by. reset_optimizer: whether it forgets the
     optimizer's moments. samples: per held-out task in one look; at least 16 for 30 tasks, or noise hides falls
-    of less than 20 points. every: steps between looks; left out, 1, or 2 on a budget, where a pass of generation
-    costs its time however few its samples are.
+    of less than 20 points. every: steps between looks; left out, 1, or 4 on a budget, where few precise looks tell
+    more than many coarse ones, and a pass of generation costs its time however few its samples are.
     evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
     time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
     most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
@@ -92,7 +94,7 @@ class CollapseGuard:
                 raise MonitorError(f"guard: {name} must be at least {least}, got {value}")
         self.false_alarm, self.margin, self.floor = false_alarm, margin, floor
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
-        self.samples, self.every = samples, every or (1 if evaluation == "full" else 2)
+        self.samples, self.every = samples, every or (1 if evaluation == "full" else BUDGET_EVERY)
         self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
         self._c = CampaignState()
 
@@ -109,8 +111,8 @@ class CollapseGuard:
     def lr_scale(self) -> float:
         """What the learning rate of the next campaign is to be multiplied by.
 
-        It takes the factor of every alarm, and of every campaign that ended below its best policy: a rate that made one
-        campaign fall would make the next one fall, too.
+        It takes the factor of every alarm, and of every campaign that ended below its best policy or handed on the one
+        it began with: a rate that made one campaign fall, or gain nothing, would do the same to the next one.
         """
         return self._c.lr_scale
 
@@ -257,8 +259,8 @@ class CollapseGuard:
     def _run_off(self, step: int) -> None:
         """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them.
 
-        Where the last policy turns out below the one that is kept, be it by less than raises an alarm, the rate was too
-        high to stay there.
+        Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
+        has earned the start's place, the rate was too high to get on from there.
         """
         c = self._c
         floor = {c.start: c.scores[c.start]} if self.floor else {}
@@ -268,7 +270,8 @@ class CollapseGuard:
         kept = c.start if earned == [c.start] else c.best()
         c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
         best, last = c.fresh.get(c.best()), self._lately() if c.since else c.fresh.get(step)
-        if best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z:
+        fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
+        if fell or (self.floor and kept == c.start):
             c.lr_scale *= self.lr_factor
 
     def _plan(self) -> Plan:

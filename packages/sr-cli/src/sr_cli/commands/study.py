@@ -9,11 +9,14 @@ from typing import Any
 
 import click
 
+FORKS = "So many checkpoints of each regime just before a peak, and all ways to go on from there; no chains but --arms."
+
 
 @click.command(epilog="Example:  sr study --quick --out studies/quick")
 @click.option("--arms", metavar="A,B,…", help="Only these (with those they copy from).  [default: all; quick: four]")
 @click.option("--regimes", metavar="A,B,…", help="Only these policies and learning rates.  [default: rich,fragile]")
 @click.option("--seeds", default="0-4", show_default=True, metavar="FIRST-LAST", help="Seeds; controls take three.")
+@click.option("--forks", default=0, show_default=True, metavar="N", type=click.IntRange(min=0), help=FORKS)
 @click.option("--quick", is_flag=True, help="Four arms, short chains, one regime: under 15 minutes on two cores.")
 @click.option("--workers", type=click.IntRange(min=1), help="Chains at a time, a thread each.  [default: one per core]")
 @click.option("--rebuild", is_flag=True, help="Run nothing: tables and figures from what is there.")
@@ -23,6 +26,7 @@ def command(
     arms: str | None,
     regimes: str | None,
     seeds: str,
+    forks: int,
     quick: bool,
     workers: int | None,
     rebuild: bool,
@@ -36,8 +40,9 @@ def command(
     """
     from sr_cli.study import arms as choices
     from sr_cli.study.chains import Chain, Study, plan
+    from sr_cli.study.forks import run_forks
 
-    default = choices.QUICK_ARMS if quick else tuple(choices.ARMS)
+    default = () if forks else choices.QUICK_ARMS if quick else tuple(choices.ARMS)
     chosen = choices.arms_named(_names(arms) or default)
     where = choices.regimes_named(_names(regimes) or (choices.MAIN_REGIMES[:1] if quick else choices.MAIN_REGIMES))
     numbers = _seeds("0-1" if quick and seeds == "0-4" else seeds)
@@ -53,7 +58,10 @@ def command(
         write(study)
 
     if not rebuild:
-        study.run(chains, workers=workers or os.cpu_count() or 1, on_done=report)
+        at_once = workers or os.cpu_count() or 1
+        study.run(chains, workers=at_once, on_done=report)
+        for regime in where:
+            run_forks(out, regime, range(forks), workers=at_once, on_done=lambda name: click.echo(name, err=True))
     results = write(study)
     click.echo(json.dumps(results) if as_json else (out / "RESULTS.md").read_text())
 
@@ -61,11 +69,15 @@ def command(
 def write(study: Any) -> dict[str, Any]:
     """Results, tables and figures of all the chains that the study has."""
     from sr_cli.study import pages
+    from sr_cli.study.arms import REGIMES
+    from sr_cli.study.forks import judge_forks, read_forks
     from sr_cli.study.results import judge
     from sr_core.store import write_json
 
     records = study.records()
     results = judge(records)
+    forks = {regime: found for regime in REGIMES if (found := read_forks(study.folder, regime))}
+    results["forks"] = {regime: judge_forks(found) for regime, found in forks.items()}
     write_json(study.folder / "results.json", results)
     pictures = pages.figures(results, records, study.folder)
     reading = study.folder / "READING.md"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sr_core.config import nearest
 from sr_core.errors import ConfigError
 from sr_core.seeds import rng_for
+from sr_monitor.guard import BUDGET_EVERY
 
 Settings = dict[str, Any]
 
@@ -86,7 +87,7 @@ def _care(version: str) -> Settings:
     return {"controller.name": "care", "controller.version": version}
 
 
-_GUARD: Settings = {"controller.name": "guard", "evaluate.every": 2}
+GUARD: Settings = {"controller.name": "guard", "evaluate.every": BUDGET_EVERY}
 _AVERAGE: Settings = {"optim.average": "true"}  # the mean of a campaign's iterates is handed on
 _GRPO: Settings = {"algorithm.name": "grpo"}
 _LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
@@ -99,10 +100,10 @@ ARMS: dict[str, Arm] = {
     "naive": Arm(label="naive REINFORCE", kind="main"),
     "es": Arm(label="ES, next budget", kind="main", settings=_es("next_budget"), decides=True),
     "grpo": Arm(label="GRPO", kind="main", settings=_GRPO),
-    "guard": Arm(label="guard", kind="main", settings=_GUARD, decides=True),
+    "guard": Arm(label="guard", kind="main", settings=GUARD, decides=True),
     "es_patience": Arm(label="ES, stop after the peak", kind="main", settings=_es("patience"), decides=True),
     "grpo_es": Arm(label="GRPO + ES", kind="main", settings=_GRPO | _es("next_budget"), decides=True),
-    "guard_grpo": Arm(label="guard, GRPO", kind="main", settings=_GRPO | _GUARD, decides=True),
+    "guard_grpo": Arm(label="guard, GRPO", kind="main", settings=_GRPO | GUARD, decides=True),
     "care_v1": Arm(label="CARE v1", kind="care", settings=_care("v1"), decides=True),
     "care_v2": Arm(label="CARE v2", kind="care", settings=_care("v2"), decides=True),
     "care_v3": Arm(label="CARE v3", kind="care", settings=_care("v3"), decides=True),
@@ -139,14 +140,14 @@ ARMS: dict[str, Arm] = {
     "topr": Arm(label="TOPR", kind="asymmetric", settings={"algorithm.name": "topr"}),
     "asymre": Arm(label="AsymRE", kind="asymmetric", settings={"algorithm.name": "asymre"}),
     "guard_wapo": Arm(
-        label="guard, WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"} | _GUARD, decides=True
+        label="guard, WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"} | GUARD, decides=True
     ),
     "average": Arm(label="weight averaging", kind="main", settings=_AVERAGE),
     "guard_last": Arm(
-        label="guard without averaging", kind="main", settings=_GUARD | {"optim.average": "false"}, decides=True
+        label="guard without averaging", kind="main", settings=GUARD | {"optim.average": "false"}, decides=True
     ),
     "long_naive": Arm(label="naive, 200 steps at once", kind="diagnostic", settings=_LONG),
-    "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | _GUARD, decides=True),
+    "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | GUARD, decides=True),
 }
 QUICK_ARMS = ("naive", "es", "grpo", "guard")
 

@@ -172,10 +172,9 @@ class Study:
         return record
 
     def _call(self, chain: Chain, command: Sequence[str]) -> None:
-        # one thread each: policies this small do not fill two, and a sum must not depend on the machine's cores
         process = subprocess.Popen(
             [sys.executable, "-m", "sr_cli", *command],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=one_thread(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -186,6 +185,12 @@ class Study:
         if process.returncode and not self._stopped:
             last = [text for text in errors.splitlines() if text.strip()][-1:]
             raise RunError(f"the chain {chain} failed ({' '.join(last).removeprefix('sr: ')}); run the study again")
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of a process with one thread: policies this small do not fill two, and a sum must not depend on
+    the machine's cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def condense(chain: Chain, folder: Path) -> Record:

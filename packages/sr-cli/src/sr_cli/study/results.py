@@ -16,6 +16,7 @@ from sr_monitor.trajectory import COLLAPSE_GAP
 Records = Mapping[str, Mapping[str, Mapping[int, Record]]]
 COMPARED = ("naive", "es", "grpo")  # what every arm is set against, pair by pair
 DRAWS = 2000
+CHECKPOINTS = ("start", "peak", "end", "kept")
 
 
 def judge(records: Records) -> dict[str, Any]:
@@ -29,8 +30,8 @@ def judge(records: Records) -> dict[str, Any]:
     }
 
 
-def audits(record: Record) -> list[dict[str, float]]:
-    """Of each campaign its audited start, peak, end and kept."""
+def audits(record: Record) -> list[dict[str, Any]]:
+    """Of each campaign its audited start, peak, end and kept, and the same on either half of the samples."""
     return [campaign["audit"] for campaign in record["summary"]["campaigns"]]
 
 
@@ -42,12 +43,29 @@ def end(record: Record) -> float:
 
 def hindsight(record: Record) -> float:
     """The best audited checkpoint of the whole chain (of its campaigns' starts, peaks, ends and kept ones)."""
-    return max(max(audit[key] for key in ("start", "peak", "end", "kept")) for audit in audits(record))
+    return _best(audits(record))
 
 
 def trace_oracle(record: Record) -> float:
     """Mean over campaigns of the best audited checkpoint of each."""
-    return float(np.mean([max(a["start"], a["peak"], a["end"], a["kept"]) for a in audits(record)]))
+    return float(np.mean([_best([audit]) for audit in audits(record)]))
+
+
+def has_halves(record: Record) -> bool:
+    """Whether the record says what either half of the audit samples measured; records of older engines do not."""
+    return all("halves" in audit for audit in audits(record))
+
+
+def _best(audited: Sequence[Mapping[str, Any]]) -> float:
+    """The best checkpoint: chosen by one half of the samples, measured by the other, both ways.
+
+    The highest of many measurements is a lucky one. Without halves it has to do, and flatters the oracle.
+    """
+    if not all("halves" in audit for audit in audited):
+        return max(float(audit[key]) for audit in audited for key in CHECKPOINTS)
+    halves = np.array([audit["halves"][key] for audit in audited for key in CHECKPOINTS])
+    first, second = halves.argmax(axis=0)
+    return float(halves[first, 1] + halves[second, 0]) / 2
 
 
 def trajectories(record: Record) -> dict[int, Trajectory]:
@@ -83,6 +101,7 @@ def _arm(chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]])
         "gap": float(np.mean([a["peak"] - a["end"] for a in campaigns])),
         "collapse_rate": float(np.mean([a["peak"] - a["end"] > COLLAPSE_GAP for a in campaigns])),
         "hindsight": float(np.mean([hindsight(record) for record in of])),
+        "flattered_oracle": not all(map(has_halves, of)),
         "trace_oracle": float(np.mean([trace_oracle(record) for record in of])),
         "share_of_hindsight": sum(ends) / sum(hindsight(record) for record in of),
         "worst_campaign": min(a["kept"] - a["start"] for a in campaigns),

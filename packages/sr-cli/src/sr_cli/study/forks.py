@@ -1,0 +1,155 @@
+"""Forks: what to do just before a peak, from one identical checkpoint.
+
+A fork trains the shipped policy without a guard, ``FIRST_STEPS`` steps of the regime, looks at it every second step,
+and takes the checkpoint one look before the best of them, moments of the optimizer included. From there every way goes
+on for a campaign's length, on the same tasks with the same random numbers. What each hands on is audited.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_cli.assemble import make_grader, make_guard, make_tasks
+from sr_cli.config import load_config
+from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
+from sr_cli.study.chains import one_thread
+from sr_core import Policy, Trainer, run_campaign
+from sr_core.errors import RunError
+from sr_core.store import write_json
+from sr_core.unguarded import Unguarded
+from sr_monitor import paired_bootstrap
+from sr_monitor.statistics import bootstrap
+
+FIRST_STEPS = 30
+EVERY = 2
+FIRST, AFTER = 0, 1  # campaign numbers: their tasks and random numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How to go on from the checkpoint."""
+
+    label: str
+    settings: Settings = field(default_factory=dict)
+    lr_factor: float = 1.0
+    reset_optimizer: bool = False
+
+
+WAYS: Mapping[str, Way] = {
+    "continue": Way(label="go on"),
+    "es": Way(
+        label="ES, stop 3 steps after the peak",
+        settings={"controller.name": "es", "controller.mode": "patience", "controller.patience": 3},
+    ),
+    "lr_half": Way(label="half the learning rate", lr_factor=0.5),
+    "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
+    "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
+    "average": Way(label="weight averaging", settings={"optim.average": "true"}),
+    "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
+    "guard": Way(label="guard", settings=GUARD),
+}
+
+
+def run_forks(folder: Path, regime: str, seeds: Sequence[int], *, workers: int, on_done: Callable[[str], None]) -> None:
+    """Run the forks of these seeds that ``folder`` lacks, ``workers`` at a time. Raises RunError if one fails."""
+    with ThreadPoolExecutor(workers) as pool:
+        for done in pool.map(lambda seed: _run(folder, regime, seed), seeds):
+            on_done(done)
+
+
+def _run(folder: Path, regime: str, seed: int) -> str:
+    path = folder / "forks" / regime / f"{seed}.json"
+    if not path.exists():
+        command = [sys.executable, "-m", __name__, regime, str(seed), str(path)]
+        done = subprocess.run(command, env=one_thread(), capture_output=True, text=True)
+        if done.returncode:
+            last = [text for text in done.stderr.splitlines() if text.strip()][-1:]
+            raise RunError(f"the fork {regime}/{seed} failed ({' '.join(last)}); run the study again")
+    return f"fork {regime}/{seed}"
+
+
+def fork(regime: str, seed: int, changed: Settings | None = None) -> dict[str, Any]:
+    """One fork: the first curve, where it was cut, and the audit of the checkpoint and of what each way handed on.
+
+    ``changed``: settings of a smaller one.
+    """
+
+    def configured(settings: Settings) -> Any:
+        named = {**SHAPE, "optim.lr": where.lr, **settings, **(changed or {})}
+        return load_config(None, where.preset, [f"{key}={value}" for key, value in named.items()])
+
+    where = REGIMES[regime]
+    config = configured({})
+    draw = make_tasks(config.tasks, seed)
+    with make_grader(config) as grader:
+        policy = Policy.load(config.policy)
+        trainer = Trainer(policy, grader, config.training(seed))
+        tasks = draw(FIRST)
+        curve, snapshots = [], []
+        for step in range(FIRST_STEPS + 1):
+            if step:
+                batch = tasks.batch(trainer.config, FIRST, step)
+                trainer.update(trainer.grade(batch, trainer.roll_out(batch, campaign=FIRST, step=step)))
+            if step % EVERY == 0:
+                samples = config.evaluate.samples
+                look = trainer.evaluate(tasks.heldout, samples, campaign=FIRST, step=step, purpose="heldout-0")
+                curve.append(look.pass1)
+                snapshots.append(trainer.snapshot(moments=True))
+        cut = max(int(np.argmax(curve)) - 1, 0)
+        result: dict[str, Any] = {"regime": regime, "seed": seed, "curve": curve, "step": EVERY * cut, "ways": {}}
+        tasks = draw(AFTER)
+        for name, way in WAYS.items():
+            chosen = configured(way.settings)
+            trainer = Trainer(policy, grader, chosen.training(seed))
+            trainer.roll_back(snapshots[cut], lr_factor=way.lr_factor, reset_optimizer=way.reset_optimizer)
+            guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.evaluate.samples)
+            summary = run_campaign(trainer, tasks, guard, campaign=AFTER)
+            result["ways"][name] = {key: summary[key] for key in ("start", "peak", "end", "kept_step", "steps")}
+            result["ways"][name] |= {"audit": summary["audit"]["kept"]}
+            result["start"] = summary["audit"]["start"]
+    return result
+
+
+def read_forks(folder: Path, regime: str) -> list[dict[str, Any]]:
+    """The forks that the study has, by seed."""
+    paths = (folder / "forks" / regime).glob("*.json")
+    return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: int(path.stem))]
+
+
+def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each way the audited pass@1 that it handed on, its difference to the checkpoint and to going on."""
+    start = [fork["start"] for fork in forks]
+    on = [fork["ways"]["continue"]["audit"] for fork in forks]
+    judged: dict[str, Any] = {"forks": len(forks), "start": float(np.mean(start)), "ways": {}}
+    for name in WAYS:
+        handed = [fork["ways"][name]["audit"] for fork in forks]
+        whole = bootstrap(handed)
+        judged["ways"][name] = {
+            "audit": whole.estimate,
+            "ci": [whole.low, whole.high],
+            **{
+                key: [difference.estimate, difference.low, difference.high]
+                for key, difference in (
+                    ("over_start", paired_bootstrap(handed, start)),
+                    ("over_continue", paired_bootstrap(handed, on)),
+                )
+            },
+            "worst": min(a - b for a, b in zip(handed, start, strict=True)),
+            "steps": float(np.mean([fork["ways"][name]["steps"] for fork in forks])),
+        }
+    return judged
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[3])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, fork(sys.argv[1], int(sys.argv[2])))
