@@ -195,7 +195,7 @@ def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
     assert arms["naive"]["real_falls"] == 1.0
     assert arms["naive"]["onset"] == 3
     assert 0 < arms["naive"]["null_gap"] < 0.2
-    text = tables({"regimes": {"rich": {"arms": arms}}, "forks": {}})
+    text = tables({"regimes": {"rich": {"arms": arms}}})
     assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
     assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == [
         "arms-rich.png",
@@ -241,7 +241,9 @@ def test_an_oracle_is_chosen_by_one_half_of_the_samples_and_measured_by_the_othe
 def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sr_cli.study.forks.FIRST_STEPS", 4)
     made = fork("rich", 0, TINY | {"optim.lr": 0.05})
-    assert len(made["curve"]) == 3
+    assert [look["step"] for look in made["looks"]] == [0, 2, 4]
+    assert all(look["reference_logprob"] < 0 for look in made["looks"])
+    assert made["looks"][0]["samples"][0]["prompt"].startswith("def ")
     assert made["step"] in (0, 2)
     ways = made["ways"]
     assert set(ways) == set(WAYS)
@@ -255,4 +257,7 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]
     assert judged["ways"]["continue"]["over_continue"] == [0, 0, 0]
     assert judged["ways"]["guard"]["audit"] == ways["guard"]["audit"]
-    assert "| guard without averaging |" in (tmp_path / "RESULTS.md").read_text()
+    assert judged["around"]["last look"]["pass1"] == made["looks"][-1]["pass1"]
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "| guard without averaging |" in written
+    assert made["looks"][0]["samples"][0]["completion"].strip() in written

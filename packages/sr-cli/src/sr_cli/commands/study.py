@@ -68,7 +68,7 @@ def command(
 
 def write(study: Any) -> dict[str, Any]:
     """Results, tables and figures of all the chains that the study has."""
-    from sr_cli.study import pages
+    from sr_cli.study import fork_pages, pages
     from sr_cli.study.arms import REGIMES
     from sr_cli.study.forks import judge_forks, read_forks
     from sr_cli.study.results import judge
@@ -82,7 +82,8 @@ def write(study: Any) -> dict[str, Any]:
     pictures = pages.figures(results, records, study.folder)
     reading = study.folder / "READING.md"
     words = [reading.read_text()] if reading.exists() else []
-    text = "\n".join([*words, pages.tables(results), *(f"![{name[:-4]}]({name})" for name in pictures)])
+    around = [fork_pages.tables(regime, results["forks"][regime], found) for regime, found in forks.items()]
+    text = "\n".join([*words, pages.tables(results), *around, *(f"![{name[:-4]}]({name})" for name in pictures)])
     (study.folder / "RESULTS.md").write_text(text + "\n")
     return results
 

@@ -3,6 +3,9 @@
 A fork trains the shipped policy without a guard, ``FIRST_STEPS`` steps of the regime, looks at it every second step,
 and takes the checkpoint one look before the best of them, moments of the optimizer included. From there every way goes
 on for a campaign's length, on the same tasks with the same random numbers. What each hands on is audited.
+
+The first part also says what changes around a peak: how likely the tasks' reference solutions are to the policy, how
+sure and how various its samples are, and what a few of them look like.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sr_cli.assemble import make_grader, make_guard, make_tasks
 from sr_cli.config import load_config
 from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
-from sr_core import Policy, Trainer, run_campaign
+from sr_core import CampaignTasks, Policy, Trainer, run_campaign
 from sr_core.errors import RunError
+from sr_core.forward import completion_scores
+from sr_core.snapshot import Snapshot
 from sr_core.store import write_json
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
@@ -31,6 +37,8 @@ from sr_monitor.statistics import bootstrap
 
 FIRST_STEPS = 30
 EVERY = 2
+AROUND = ("step", "pass1", "reference_logprob", "entropy", "unique_share", "well_formed")
+SHOWN = 3  # held-out tasks whose first sample is kept
 FIRST, AFTER = 0, 1  # campaign numbers: their tasks and random numbers
 
 
@@ -93,30 +101,60 @@ def fork(regime: str, seed: int, changed: Settings | None = None) -> dict[str, A
     with make_grader(config) as grader:
         policy = Policy.load(config.policy)
         trainer = Trainer(policy, grader, config.training(seed))
-        tasks = draw(FIRST)
-        curve, snapshots = [], []
-        for step in range(FIRST_STEPS + 1):
-            if step:
-                batch = tasks.batch(trainer.config, FIRST, step)
-                trainer.update(trainer.grade(batch, trainer.roll_out(batch, campaign=FIRST, step=step)))
-            if step % EVERY == 0:
-                samples = config.evaluate.samples
-                look = trainer.evaluate(tasks.heldout, samples, campaign=FIRST, step=step, purpose="heldout-0")
-                curve.append(look.pass1)
-                snapshots.append(trainer.snapshot(moments=True))
-        cut = max(int(np.argmax(curve)) - 1, 0)
-        result: dict[str, Any] = {"regime": regime, "seed": seed, "curve": curve, "step": EVERY * cut, "ways": {}}
-        tasks = draw(AFTER)
+        looks, snapshots = _first(trainer, draw(FIRST))
+        best = max(range(len(looks)), key=lambda i: (looks[i]["pass1"], -i))
+        cut = max(best - 1, 0)
+        for place in set(range(len(looks))) - {0, best, len(looks) - 1}:
+            del looks[place]["samples"]
+        result: dict[str, Any] = {"regime": regime, "seed": seed, "step": EVERY * cut, "looks": looks, "ways": {}}
+        tasks, known = draw(AFTER), None
         for name, way in WAYS.items():
             chosen = configured(way.settings)
             trainer = Trainer(policy, grader, chosen.training(seed))
             trainer.roll_back(snapshots[cut], lr_factor=way.lr_factor, reset_optimizer=way.reset_optimizer)
             guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.evaluate.samples)
-            summary = run_campaign(trainer, tasks, guard, campaign=AFTER)
+            summary = run_campaign(trainer, tasks, guard, campaign=AFTER, start_audit=known)
+            known = summary["audit"]["start"], summary["audit"]["halves"]["start"]
             result["ways"][name] = {key: summary[key] for key in ("start", "peak", "end", "kept_step", "steps")}
             result["ways"][name] |= {"audit": summary["audit"]["kept"]}
-            result["start"] = summary["audit"]["start"]
+        result["start"] = known[0] if known else None
     return result
+
+
+def _first(trainer: Trainer, tasks: CampaignTasks) -> tuple[list[dict[str, Any]], list[Snapshot]]:
+    """The training before the fork: what was seen every second step, and the checkpoints."""
+    looks, snapshots, entropy = [], [], None
+    for step in range(FIRST_STEPS + 1):
+        if step:
+            batch = tasks.batch(trainer.config, FIRST, step)
+            graded = trainer.grade(batch, trainer.roll_out(batch, campaign=FIRST, step=step))
+            trainer.update(graded)
+            entropy = graded.rollout.entropy
+        if step % EVERY == 0:
+            looks.append({"step": step, "entropy": entropy} | _look(trainer, tasks.heldout, step))
+            snapshots.append(trainer.snapshot(moments=True))
+    return looks, snapshots
+
+
+def _look(trainer: Trainer, tasks: Sequence[Any], step: int) -> dict[str, Any]:
+    """The policy on held-out tasks; ``reference_logprob``: of their reference solutions, per token, in nats."""
+    policy, config = trainer.policy, trainer.config
+    look = trainer.evaluate(tasks, config.evaluate.samples, campaign=FIRST, step=step, purpose="heldout-0")
+    answers = [task.reference.removeprefix(task.prompt) for task in tasks]
+    tokens = [policy.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
+    with torch.no_grad():
+        prompts = [policy.prompt_ids(task.prompt) for task in tasks]
+        scores = completion_scores(policy, prompts, tokens, temperature=config.sampling.temperature)
+    drawn = len(tasks) * look.samples
+    return {
+        "pass1": look.pass1,
+        "reference_logprob": round(float((scores.logprobs_NT * scores.mask_NT).sum() / scores.mask_NT.sum()), 4),
+        "unique_share": sum(look.unique) / drawn,
+        "well_formed": sum(look.well_formed) / drawn,
+        "samples": [
+            {key: example[key] for key in ("prompt", "completion", "outcome")} for example in look.examples[:SHOWN]
+        ],
+    }
 
 
 def read_forks(folder: Path, regime: str) -> list[dict[str, Any]]:
@@ -125,11 +163,25 @@ def read_forks(folder: Path, regime: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: int(path.stem))]
 
 
+def _best(fork: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The best look after step 0, of which no entropy is known."""
+    best: Mapping[str, Any] = max(fork["looks"][1:], key=lambda look: look["pass1"])
+    return best
+
+
 def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of each way the audited pass@1 that it handed on, its difference to the checkpoint and to going on."""
     start = [fork["start"] for fork in forks]
     on = [fork["ways"]["continue"]["audit"] for fork in forks]
     judged: dict[str, Any] = {"forks": len(forks), "start": float(np.mean(start)), "ways": {}}
+    judged["around"] = {
+        name: {key: float(np.mean([look[key] for look in looks])) for key in AROUND}
+        for name, looks in (
+            ("after two steps", [fork["looks"][1] for fork in forks]),
+            ("best look", [_best(fork) for fork in forks]),
+            ("last look", [fork["looks"][-1] for fork in forks]),
+        )
+    }
     for name in WAYS:
         handed = [fork["ways"][name]["audit"] for fork in forks]
         whole = bootstrap(handed)

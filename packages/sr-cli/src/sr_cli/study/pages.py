@@ -10,7 +10,6 @@ import numpy as np
 
 from sr_cli.study.arms import ARMS, MAIN_REGIMES, REGIMES
 from sr_cli.study.chains import Record
-from sr_cli.study.forks import WAYS
 from sr_cli.study.results import Records, trajectories
 from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
 
@@ -39,7 +38,7 @@ MECHANISM = {
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """All tables of a study, in Markdown."""
+    """All tables of a study's chains, in Markdown."""
     parts = []
     for regime, found in results["regimes"].items():
         where = REGIMES[regime]
@@ -47,9 +46,6 @@ def tables(results: Mapping[str, Any]) -> str:
         parts.append("\n".join(_ends(regime, found["arms"])) + "\n")
         parts.append("\n".join(_campaigns(found["arms"])) + "\n")
         parts.append("\n".join(_costs(found["arms"])) + "\n")
-    for regime, judged in results["forks"].items():
-        parts.append(f"## Forks of regime `{regime}`\n")
-        parts.append("\n".join(_forks(judged)) + "\n")
     return "\n".join(parts)
 
 
@@ -65,7 +61,7 @@ def _ends(regime: str, arms: Arms) -> Iterator[str]:
             ARMS[name].label,
             percent(arm["end"])
             + (f" [{percent(arm['ci'][0])}, {percent(arm['ci'][1])}]" if len(arm["per_seed"]) > 1 else ""),
-            *(_difference(arm.get(f"over_{other}")) if other != name else "" for other in ("naive", "es", "grpo")),
+            *(difference(arm.get(f"over_{other}")) if other != name else "" for other in ("naive", "es", "grpo")),
             str(len(arm["per_seed"])),
             f"{percent(arm['share_of_hindsight'])} of {percent(arm['hindsight'])}{'*' * arm['flattered_oracle']}",
             f"{100 * arm['worst_campaign']:+.1f}",
@@ -111,30 +107,13 @@ def _costs(arms: Arms) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _forks(judged: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{judged['forks']} times the shipped policy was trained without a guard; from the checkpoint one look before"
-    yield f"its best one, at {percent(judged['start'])}% audited, every way went on for a campaign, on the same tasks"
-    yield "with the same random numbers. Audited pass@1 of what each handed on, with paired 95% intervals over forks\n"
-    yield "| way | handed on | over the checkpoint | over going on | worst fork | steps |"
-    yield "|---|---|---|---|---|---|"
-    for name, way in sorted(judged["ways"].items(), key=lambda item: -item[1]["audit"]):
-        cells = [
-            WAYS[name].label,
-            f"{percent(way['audit'])} [{percent(way['ci'][0])}, {percent(way['ci'][1])}]",
-            _difference([*way["over_start"], judged["forks"]]),
-            "" if name == "continue" else _difference([*way["over_continue"], judged["forks"]]),
-            f"{100 * way['worst']:+.1f}",
-            f"{way['steps']:.0f}",
-        ]
-        yield f"| {' | '.join(cells)} |"
-
-
 def percent(value: float | None) -> str:
     """A share in percent with one digit, a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _difference(interval: Sequence[float] | None) -> str:
+def difference(interval: Sequence[float] | None) -> str:
+    """A difference in points with its interval; ``interval`` is estimate, low, high and the number of pairs."""
     if interval is None:
         return "–"
     if interval[3] == 1:  # one seed has no interval
