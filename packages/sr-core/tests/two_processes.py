@@ -21,12 +21,14 @@ from typing import Any
 import torch
 from gradients import NO_PENALTY, OPTIM, Catcher, roll, verdicts
 from tiny import LetterGrader, make_config, make_policy, make_tasks
+from torch.distributed.tensor import DTensor
 
 from sr_core import CampaignTasks, Policy, RunStore, Trainer, lora, run_chain
 from sr_core.algorithms import Reinforce
-from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, SamplingConfig
+from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, PolicyConfig, SamplingConfig, TrainConfig
 from sr_core.errors import CoreError, NonFiniteError
 from sr_core.ranks import Ranks, joined
+from sr_core.sharding import divide
 from sr_core.unguarded import Unguarded
 from sr_core.update import update
 
@@ -37,8 +39,9 @@ CONFIG = make_config(
     penalty=PenaltyConfig(name="ewc", coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
+DIVIDED = replace(CONFIG, penalty=PenaltyConfig(), policy=PolicyConfig(divided=True))
 # tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
-KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2} | (
+KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "divided": 1e-5, "divided, one sample": 1e-5} | (
     {"lora": 1e-5} if importlib.util.find_spec("peft") else {}
 )
 
@@ -87,10 +90,12 @@ def policy_of(kind: str) -> Policy:
 def gradients(ranks: Ranks, kind: str) -> dict[int, torch.Tensor]:
     """Of one global batch, in micro-batches of a few tokens."""
     policy = policy_of(kind)
+    if kind.startswith("divided") and ranks.count > 1:
+        divide(policy, ranks)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
     optim = replace(OPTIM, micro_batch_tokens=30)
     rewards, valid = verdicts()
-    if kind == "one sample":  # so that one of two processes has nothing to compute
+    if kind.endswith("one sample"):  # so that one of two processes has nothing to compute
         rewards, valid = torch.ones_like(rewards), torch.zeros_like(valid)
         valid[0, 0] = True
     update(
@@ -100,10 +105,12 @@ def gradients(ranks: Ranks, kind: str) -> dict[int, torch.Tensor]:
         penalty=NO_PENALTY,
         ranks=ranks,
     )
-    return optimizer.seen
+    return {i: g.full_tensor() if isinstance(g, DTensor) else g for i, g in optimizer.seen.items()}
 
 
-def chain(ranks: Ranks, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
+def chain(
+    ranks: Ranks, folder: Path, killed_at: int | None = None, config: TrainConfig = CONFIG, dtype: Any = torch.float32
+) -> dict[str, Any]:
     """A chain with a roll-back, dynamic sampling and a Fisher penalty; the last process dies after so many grades."""
     grader = LetterGrader()
     plain = grader.grade
@@ -114,14 +121,28 @@ def chain(ranks: Ranks, folder: Path, killed_at: int | None = None) -> dict[str,
         return plain(tasks, texts)
 
     grader.grade = grade  # type: ignore[method-assign]
-    trainer = Trainer(make_policy(), grader, CONFIG, ranks)
+    trainer = Trainer(make_policy(dtype=dtype), grader, config, ranks)
     run = folder / "run"
     there = ranks.from_first(run.exists())
     store = RunStore.open(run, ranks) if there else RunStore.create(run, {"processes": ranks.count}, ranks)
     with store.lock():
         planner = BackToTheFirst() if ranks.first else None
         summary = run_chain(trainer, lambda _: TASKS, RollsBack(samples=4), planner, store=store)
+    trainer.policy.save(folder / "kept")
     return {"summary": summary, "weights": trainer.weights(), "graded": grader.calls}
+
+
+def divided(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The chain without the penalty, whose second policy would not be divided, and with means of the iterates."""
+    return chain(ranks, folder, config=replace(DIVIDED, optim=replace(DIVIDED.optim, average=True)))
+
+
+def divided_killed(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return chain(ranks, folder, killed_at=100, config=replace(DIVIDED, optim=replace(DIVIDED.optim, average=True)))
+
+
+def divided_narrow(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return chain(ranks, folder, config=DIVIDED, dtype=torch.bfloat16)
 
 
 def failures(ranks: Ranks) -> dict[str, str]:

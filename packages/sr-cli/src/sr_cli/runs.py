@@ -79,8 +79,9 @@ def _execute(
                 on_row(row)
 
             summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe if ranks.first else None)
-        if ranks.first:
+        if ranks.first or policy.divided:
             policy.save(folder / "checkpoints" / "kept")
+        if ranks.first:
             store.write_json("summary.json", summary)
     return summary
 

@@ -42,7 +42,9 @@ def run_chain(
     checkpoint = store.load() if store is not None else None
     first = 0 if checkpoint is None else checkpoint.campaign
     summaries: list[dict[str, Any]] = [] if checkpoint is None else list(checkpoint.state["notes"]["summaries"])
-    earlier: Handed = dict(checkpoint.earlier) if checkpoint is not None else _hold(trainer, planner, {}, FIRST)
+    earlier: Handed = (
+        dict(trainer.own_part(checkpoint).earlier) if checkpoint is not None else _hold(trainer, planner, {}, FIRST)
+    )
     for campaign in range(first, trainer.config.campaign.count):
         tasks = draw(campaign)
         if checkpoint is None:

@@ -72,7 +72,7 @@ def _shared_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Seq
     unique: dict[tuple[int, ...], int] = {}
     owners = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
     batch = SharedPrompts(list(unique), tokens, owners, device=policy.device)
-    return batch.states(policy.decoder(**batch.inputs).last_hidden_state)
+    return batch.states(policy.read(**batch.inputs).last_hidden_state)
 
 
 def _plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
@@ -87,7 +87,7 @@ def _plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequ
         attention[i, :end] = 1
         places.append(i * width + torch.arange(len(prompt) - 1, end - 1))
     inputs = {"input_ids": ids.to(policy.device), "attention_mask": attention.to(policy.device), "use_cache": False}
-    hidden = policy.decoder(**inputs).last_hidden_state
+    hidden = policy.read(**inputs).last_hidden_state
     states: Tensor = hidden.flatten(0, 1).index_select(0, torch.cat(places).to(policy.device))
     return states
 

@@ -1,4 +1,4 @@
-"""Float32 copies of a model's bfloat16 parameters, for the optimizer to step on.
+"""What the optimizer steps on: float32 copies of bfloat16 parameters, and of divided ones the rows that are here.
 
 bfloat16 keeps 8 bits, so a step smaller than 1/512 of a weight is rounded away: at a learning rate of 1e-6 that is
 every step of nearly every weight. The optimizer therefore moves float32 copies (its moments are float32, too), and the
@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sr_core.sharding import own
+
 __all__ = ["Masters"]
 
 
 class Masters:
-    """A model's trained parameters as an optimizer sees them: themselves where they are float32 or wider."""
+    """A model's trained parameters as an optimizer sees them: themselves where they are whole, and float32 or wider."""
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters: list[Tensor] = []
@@ -24,15 +26,18 @@ class Masters:
         for parameter in model.parameters():
             if not parameter.requires_grad:
                 continue
-            narrow = parameter.dtype in (torch.bfloat16, torch.float16)
-            self.parameters.append(parameter.detach().float().requires_grad_() if narrow else parameter)
-            if narrow:
-                self._pairs.append((parameter, self.parameters[-1]))
-        self._of = {parameter.data_ptr(): master for parameter, master in self._pairs}
+            rows = own(parameter)
+            if rows is parameter and parameter.dtype not in (torch.bfloat16, torch.float16):
+                self.parameters.append(parameter)
+                continue
+            master = rows.detach().float().requires_grad_()  # of float32 rows it is these rows, not a copy
+            self.parameters.append(master)
+            self._pairs.append((parameter, master))
+        self._of = {own(parameter).data_ptr(): master for parameter, master in self._pairs}
 
     def of(self, tensor: Tensor) -> Tensor:
         """The float32 copy of a parameter's ``tensor``, or the tensor itself."""
-        return self._of.get(tensor.data_ptr(), tensor)
+        return self._of.get(tensor.data_ptr(), tensor) if tensor.numel() else tensor
 
     def serve(self, optimizer: torch.optim.Optimizer) -> None:
         """Have ``optimizer``, made of ``parameters``, step on the model's gradients and the model follow it."""
@@ -41,10 +46,10 @@ class Masters:
 
     def _take_gradients(self, *_: Any) -> None:
         for parameter, master in self._pairs:
-            master.grad = None if parameter.grad is None else parameter.grad.float()
+            master.grad = None if parameter.grad is None else own(parameter.grad).float()
             parameter.grad = None
 
     @torch.no_grad()
     def _give_weights(self, *_: Any) -> None:
         for parameter, master in self._pairs:
-            parameter.copy_(master)
+            own(parameter).copy_(master)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,8 @@ from sr_core import lora
 from sr_core.config import PolicyConfig
 from sr_core.errors import PolicyError
 from sr_core.linear import linear
+from sr_core.ranks import ALONE
+from sr_core.sharding import joined, own
 
 __all__ = ["Policy", "shipped_policies"]
 
@@ -32,7 +34,8 @@ class Policy:
     """A decoder-only transformers model and its tokenizer.
 
     ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. Sampling and the update go through
-    ``prompt_ids``, ``hidden``, ``logits``, so they work for every architecture that transformers loads.
+    ``prompt_ids``, ``read``, ``logits``, so they work for every architecture that transformers loads. ``ranks``: the
+    processes that the weights are divided among (``sr_core.sharding``), one as a rule.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, prompt: str = "completion", head_dtype: str = "same") -> None:
@@ -42,6 +45,8 @@ class Policy:
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.head_dtype = head_dtype
+        self.ranks = ALONE
+        self.read: Callable[..., Any] = lambda **inputs: self.decoder(**inputs)
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
@@ -96,9 +101,16 @@ class Policy:
         return Policy(model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype)
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer in Hugging Face format; of a model with adapters, the adapters alone."""
-        self.model.save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
+        """Write model and tokenizer in Hugging Face format; of a model with adapters, the adapters alone.
+
+        Where the weights are divided all processes call it, and the first one writes.
+        """
+        weights = None
+        if self.divided:
+            weights = joined({name: own(tensor) for name, tensor in self.model.state_dict().items()}, self.ranks)
+        if self.ranks.first:
+            self.model.save_pretrained(str(folder), state_dict=weights)
+            self.tokenizer.save_pretrained(str(folder))
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens the policy continues for a task's ``prompt``."""
@@ -112,6 +124,11 @@ class Policy:
         """Texts of completions given as token ids, end-of-sequence and padding left out."""
         texts: list[str] = self.tokenizer.batch_decode([list(c) for c in completions], skip_special_tokens=True)
         return texts
+
+    @property
+    def divided(self) -> bool:
+        """Whether this process has only its part of the weights."""
+        return self.ranks.count > 1
 
     @property
     def decoder(self) -> Any:

@@ -58,6 +58,7 @@ class Progress:
             self.budget = self.guard.begin(self.campaign, steps)
             self.trainer.prepare(self.tasks.train, campaign=self.campaign)
             return
+        checkpoint = self.trainer.own_part(checkpoint)
         self.step = checkpoint.step
         self.held = {
             step: Snapshot.of(weights, checkpoint.positions[step], copied=True)
@@ -195,7 +196,7 @@ class Progress:
             place = {"campaign": self.campaign, "step": self.step}
             self.store.append("samples.jsonl", [place | example for example in self._examples[:6]])
             if self.done or self.step % self.trainer.config.campaign.checkpoint_every == 0:
-                self.store.save(self._checkpoint())
+                self.store.save(self.trainer.joined(self._checkpoint()))
         if self.on_row is not None:
             self.on_row(self._row)
 

@@ -95,6 +95,14 @@ class Ranks:
                 tensor.copy_(part.view_as(tensor))
 
     @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """What torch says inside when a process is lost becomes a RankError."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            raise _lost(error) from error
+
+    @contextmanager
     def together(self) -> Iterator[None]:
         """What fails inside for one process fails for all, so that none waits for one that has gone another way.
 
@@ -140,12 +148,16 @@ def _exchange(collective: Callable[[], object]) -> None:
     try:
         collective()
     except (RuntimeError, ValueError) as error:
-        place = f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
-        why = str(error).split(". ")[0].splitlines()[0]
-        raise RankError(
-            f"every process of a run must stay until its end, and {place} has lost the others ({why}): "
-            "see what they said, then continue from the last checkpoint with sr resume"
-        ) from error
+        raise _lost(error) from error
+
+
+def _lost(error: Exception) -> RankError:
+    place = f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
+    why = str(error).split(". ")[0].splitlines()[0]
+    return RankError(
+        f"every process of a run must stay until its end, and {place} has lost the others ({why}): "
+        "see what they said, then continue from the last checkpoint with sr resume"
+    )
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

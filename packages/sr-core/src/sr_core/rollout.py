@@ -17,6 +17,7 @@ from sr_core.decoding import Branching, Decoding, branch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
+from sr_core.sharding import gathered
 
 __all__ = ["Rollout", "sample"]
 
@@ -42,7 +43,6 @@ class Rollout:
         return [len(t) for t in self.tokens]
 
 
-@torch.inference_mode()
 def sample(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
@@ -59,13 +59,28 @@ def sample(
 
     A completion ends with the policy's end-of-sequence token or after ``max_new_tokens`` (then it is ``truncated``).
     ``only``: the places of the prompts that are sampled here, where other processes sample the rest. Every token of
-    every completion has a random number of its own, so neither ``only`` nor ``batch_size`` changes what it is.
+    every completion has a random number of its own, so neither ``only`` nor ``batch_size`` changes what it is. Of a
+    divided policy all processes sample at the same time, each what it likes.
     """
     uniform_NT = torch.rand((len(prompts) * group_size, max_new_tokens), generator=rng, device=rng.device)
     only = range(len(prompts)) if only is None else only
     prompts = prompts[only.start : only.stop]
     uniform_NT = uniform_NT[only.start * group_size : only.stop * group_size].to(policy.device)
     per_chunk = max(1, batch_size // group_size)
+    with gathered(policy), torch.inference_mode():
+        return _sample(policy, prompts, group_size, temperature, top_p, uniform_NT, per_chunk)
+
+
+def _sample(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    temperature: float,
+    top_p: float,
+    uniform_NT: Tensor,
+    per_chunk: int,
+) -> Rollout:
+    """The same with a given random number for every token, ``per_chunk`` prompts at a time."""
     tokens: list[list[int]] = []
     logprobs: list[Tensor] = []
     entropy_sum = 0.0
@@ -147,20 +162,20 @@ class _SharedReader:
     """Reads every prompt once and stores it once for its ``group_size`` samples."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
-        self.decoder = policy.decoder
+        self.read = policy.read
         self.prompts = SharedPrompts(prompts, device=policy.device, keep=True)
         self.samples, self.room = len(prompts) * group_size, room
 
     def first(self) -> Tensor:
         """Hidden states (P x hidden) that predict the first token after each prompt."""
-        hidden = self.decoder(**self.prompts.inputs).last_hidden_state
+        hidden = self.read(**self.prompts.inputs).last_hidden_state
         self.decoding = Decoding(self.prompts, self.samples, self.room)
         return self.prompts.last_states(hidden)
 
     def next(self, branching: Branching) -> Tensor:
         """Hidden states that predict the token after those of ``branching``, line by line."""
         self.decoding.fork(branching)
-        hidden: Tensor = self.decoder(**self.decoding.inputs(branching.tokens)).last_hidden_state
+        hidden: Tensor = self.read(**self.decoding.inputs(branching.tokens)).last_hidden_state
         self.decoding.advance()
         return hidden[:, 0]
 
@@ -170,7 +185,7 @@ class _PlainReader:
 
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
         del group_size, room
-        self.decoder = policy.decoder
+        self.read = policy.read
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), policy.pad_id)
         mask = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -181,7 +196,7 @@ class _PlainReader:
         self.cache = DynamicCache(config=policy.model.config.get_text_config())
 
     def first(self) -> Tensor:
-        return self._read(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
+        return self._states(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
 
     def next(self, branching: Branching) -> Tensor:
         lines = torch.arange(len(self.mask), device=self.mask.device)
@@ -195,10 +210,10 @@ class _PlainReader:
             self.mask = self.mask[lines]
         position = self.mask.sum(1)[:, None]
         self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.mask), 1))], dim=1)
-        return self._read(branching.tokens[:, None], position)
+        return self._states(branching.tokens[:, None], position)
 
-    def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.decoder(
+    def _states(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out = self.read(
             input_ids=ids,
             attention_mask=self.mask,
             position_ids=positions,

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from sr_core.algorithms import make_algorithm
 from sr_core.averaging import Mean
 from sr_core.config import TrainConfig
+from sr_core.errors import ConfigError
 from sr_core.evaluate import Evaluation, evaluate, grade_all
 from sr_core.graded import GradedRollout, joined_rollouts
 from sr_core.masters import Masters
@@ -23,7 +25,9 @@ from sr_core.protocols import Grader, Task
 from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
+from sr_core.sharding import divide, exchanged, joined, own, own_part
 from sr_core.snapshot import Snapshot
+from sr_core.store import Checkpoint
 from sr_core.update import UpdateResult, update
 
 __all__ = ["Trainer"]
@@ -42,11 +46,22 @@ class Trainer:
         self.grader = grader
         self.config = config
         self.ranks = ranks
+        if config.policy.divided and ranks.count > 1 and not policy.divided:
+            self._check_divisible()
+            divide(policy, ranks)
         self.penalty = Penalty(config.penalty, policy)
         self._masters = Masters(policy.model)
         self._copying: Snapshot | None = None
         self._mean: Mean | None = None
         self.begin_campaign(lr=config.optim.lr)
+
+    def _check_divisible(self) -> None:
+        config = self.config
+        if config.penalty.name != "none" or config.policy.lora_rank:
+            key = "penalty.name" if config.penalty.name != "none" else "policy.lora_rank"
+            raise ConfigError(
+                f"policy.divided trains all weights of one policy, and {key} adds others: leave one of the two out"
+            )
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
         """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start."""
@@ -196,11 +211,14 @@ class Trainer:
     def _own_weights(self) -> dict[str, Tensor]:
         seen = {p.data_ptr() for p in self.policy.model.parameters() if not p.requires_grad}
         weights: dict[str, Tensor] = {}
-        for name, tensor in self.policy.model.state_dict().items():
-            if tensor.data_ptr() not in seen:
+        for name, tensor in self._own_state().items():
+            if tensor.data_ptr() not in seen or not tensor.numel():
                 seen.add(tensor.data_ptr())
                 weights[name] = self._masters.of(tensor)
         return weights
+
+    def _own_state(self) -> dict[str, Tensor]:
+        return {name: own(tensor) for name, tensor in self.policy.model.state_dict().items()}
 
     def snapshot(self, *, moments: bool) -> Snapshot:
         """What ``roll_back`` returns to, on its way to host memory; the optimizer's ``moments`` where wanted.
@@ -228,10 +246,10 @@ class Trainer:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Put ``weights`` (from ``weights()``) into the policy, in place."""
         self._await_copy()
-        own = self.policy.model.state_dict()
+        mine = self._own_state()
         for name, tensor in weights.items():
-            own[name].copy_(tensor)
-            if (master := self._masters.of(own[name])) is not own[name]:
+            mine[name].copy_(tensor)
+            if (master := self._masters.of(mine[name])) is not mine[name]:
                 master.copy_(tensor)
 
     def roll_back(self, to: Snapshot, *, lr_factor: float, reset_optimizer: bool) -> None:
@@ -254,6 +272,14 @@ class Trainer:
             # a copy: loaded as they are, the optimizer would go on in the snapshot's own tensors
             state = copy.deepcopy(position["optimizer"])
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def joined(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with whole tensors, on the first process, where the policy is divided; collective."""
+        return exchanged(checkpoint, partial(joined, ranks=self.ranks)) if self.policy.divided else checkpoint
+
+    def own_part(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Of a checkpoint with whole tensors what this process has, where the policy is divided."""
+        return exchanged(checkpoint, partial(own_part, ranks=self.ranks)) if self.policy.divided else checkpoint
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights: optimizer, rate, updates so far, coefficients, baseline."""

@@ -6,7 +6,7 @@ Axes: P prompts, G samples per prompt, N = P*G sequences, U unique ones among th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -107,22 +107,27 @@ def update(
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     batches = list(_micro_batches(unique, min(optim.micro_batch_tokens, math.ceil(_cost(unique) / ranks.count))))
     mine = ranks.deal(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
+    shares = [1.0] * len(mine)
+    if policy.divided and batches:  # the weights come together for all at once, so all need as many passes
+        idle = max(ranks.gather([len(mine)])) - len(mine)
+        mine, shares = mine + [batches[0][:1]] * idle, shares + [0.0] * idle
     result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
     for _ in range(optim.epochs):
         for parameter in parameters:  # the optimizer may step on copies, so it does not know these
             parameter.grad = None
         loss = kl = 0.0
-        for rows in mine:
-            part, part_kl = _backward(policy, objective, unique, rows)
+        for rows, share in zip(mine, shares, strict=True):
+            part, part_kl = _backward(policy, objective, unique, rows, share)
             loss, kl = loss + part, kl + part_kl
         loss, kl = ranks.total(loss, kl)
         for parameter in parameters:  # a process may have nothing to teach; the optimizer's moments move all the same
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        ranks.add_up([p.grad for p in parameters if p.grad is not None])
+        if not policy.divided:  # else they were added up as they came
+            ranks.add_up([p.grad for p in parameters if p.grad is not None])
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, optim.max_grad_norm))
+        norm = _clip([p.grad for p in parameters if p.grad is not None], optim.max_grad_norm)
         result = UpdateResult(
             finite=math.isfinite(loss) and math.isfinite(norm),
             loss=loss,
@@ -189,10 +194,20 @@ def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def _backward(policy: Policy, objective: _Objective, sequences: _Sequences, rows: list[int]) -> tuple[float, float]:
-    """Add the gradient of ``rows``; return their share of the loss, and the sum of their tokens' KL."""
+def _clip(gradients: Sequence[Tensor], most: float) -> float:
+    """Shorten the gradient, all of it together, to a norm of ``most``; return the norm that it had."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    torch.nn.utils.clip_grads_with_norm_(gradients, most, norm)
+    return float(norm)
+
+
+def _backward(
+    policy: Policy, objective: _Objective, sequences: _Sequences, rows: list[int], share: float
+) -> tuple[float, float]:
+    """Add ``share`` of the gradient of ``rows``; return as much of their part of the loss and of their tokens' KL."""
     prompts, tokens = [sequences.prompts[r] for r in rows], [sequences.tokens[r] for r in rows]
-    weights_N = sequences.weights[rows].to(policy.device)
+    weights_N = share * sequences.weights[rows].to(policy.device)
     advantages_N = sequences.advantages[rows].to(policy.device)
     bonus, counts = objective.entropy_bonus, objective.counts
     score = partial(completion_scores, temperature=objective.temperature, top_p=objective.top_p)
