@@ -49,6 +49,8 @@ def test_a_divided_run_is_the_run_of_one_process(both: Path, alone: tuple[Path, 
 def test_the_kept_policy_is_saved_whole(both: Path, alone: tuple[Path, dict[str, Any]]) -> None:
     ours, theirs = (AutoModelForCausalLM.from_pretrained(str(folder / "kept")) for folder in (both, alone[0]))
     assert type(ours) is type(theirs)
+    sizes = [(folder / "kept" / "model.safetensors").stat().st_size for folder in (both, alone[0])]
+    assert sizes[0] == sizes[1]  # tied weights once
     for name, weight in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
 

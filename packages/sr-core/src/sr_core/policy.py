@@ -107,7 +107,7 @@ class Policy:
         """
         weights = None
         if self.divided:
-            weights = joined({name: own(tensor) for name, tensor in self.model.state_dict().items()}, self.ranks)
+            weights = joined({name: own(p.detach()) for name, p in self.model.named_parameters()}, self.ranks)
         if self.ranks.first:
             self.model.save_pretrained(str(folder), state_dict=weights)
             self.tokenizer.save_pretrained(str(folder))
