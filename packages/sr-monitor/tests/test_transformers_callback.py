@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -112,6 +113,47 @@ def test_a_resumed_trainer_decides_as_the_uninterrupted_one(tmp_path: Path) -> N
     resumed.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-14"))
     assert first.decisions + second.decisions == whole.decisions
     assert resumed.model.level.item() == uninterrupted.model.level.item()
+
+
+def test_with_averages_the_mean_is_measured_held_and_handed_on(tmp_path: Path) -> None:
+    levels: list[float] = []
+    measured: list[float] = []
+
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            levels.append(given["model"].level.item())
+
+    def seen(model: Overshooter, samples: int, tasks: Sequence[int]) -> list[int]:
+        measured.append(model.level.item())
+        return evaluate(model, samples, tasks)
+
+    callback = CollapseGuardCallback(evaluate=seen, tasks=TASKS, average=True, guard=CollapseGuard(max_rollbacks=0))
+    run = trainer(tmp_path, Watch(), steps=6)
+    run.add_callback(callback)
+    run.train()
+    means = [sum([0.0, *levels[:step]]) / (step + 1) for step in range(7)]
+    assert set(np.round(measured, 5)) == set(np.round(means, 5))  # of every step, looked at once or again
+    assert levels == sorted(levels)  # training went on from the last weights, not from the means
+    assert run.model.level.item() == pytest.approx(means[callback.guard.kept()], abs=1e-6)
+
+
+def test_with_averages_a_roll_back_begins_a_new_mean_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
+    whole = guarded(average=True)
+    uninterrupted = trainer(tmp_path / "whole", whole, steps=40, save_strategy="steps", save_steps=10)
+    uninterrupted.train()
+    assert uninterrupted.model.pass_rate > 0.88
+    back = [decision.to_step for _, decision in whole.decisions if decision.action == "roll_back"]
+    assert back
+    again = guarded(average=True)
+    resumed = trainer(tmp_path / "whole", again, steps=40)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-20"))
+    assert again.decisions == [found for found in whole.decisions if found[0] > 20]
+    assert resumed.model.level.item() == uninterrupted.model.level.item()
+    plain = tmp_path / "plain"
+    trainer(plain, guarded(), steps=4, save_strategy="steps", save_steps=2).train()
+    averaging = trainer(plain, guarded(average=True), steps=6)
+    with pytest.raises(MonitorError, match="without means"):
+        averaging.train(resume_from_checkpoint=str(plain / "checkpoint-2"))
 
 
 def test_evaluations_do_not_touch_the_random_numbers_of_training(tmp_path: Path) -> None:
@@ -251,7 +293,8 @@ def test_two_processes_with_lora_decide_alike_and_end_with_the_same_policy(tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_process, args=(2, str(tmp_path), port), nprocs=2)
+    # forked, because a child that is spawned would have to find this file by its name as a module
+    torch.multiprocessing.start_processes(_one_process, args=(2, str(tmp_path), port), nprocs=2, start_method="fork")
     one, other = ((tmp_path / f"rank-{rank}").read_text() for rank in (0, 1))
     assert one == other
     assert "roll_back" in one

@@ -11,7 +11,9 @@ guard rolls back are still trained on.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +24,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sr_monitor.decision import Decision, Guard
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard import CollapseGuard
+from sr_monitor.integrations.generation import GenerationEvaluator
+from sr_monitor.integrations.weights import Mean, Weights, copied, paste, trainable
 
 __all__ = ["CollapseGuardCallback", "GenerationEvaluator"]
 
 Evaluate = Callable[[Any, int, Sequence[int]], Sequence[int]]
-Weights = dict[str, torch.Tensor]
 
 STATE_FILE = "collapse_guard.pt"
 _LOGGED_SIGNALS = ("loss", "grad_norm")
@@ -39,7 +42,9 @@ class CollapseGuardCallback(TrainerCallback):
     completions of each passed (see ``GenerationEvaluator``). It runs under random numbers of its own, so that asking
     does not change the training. tasks: number of held-out tasks. guard: default ``CollapseGuard()``.
     hold: where the few checkpoints the guard may return to live, ``memory`` (of the host) or ``disk`` (under
-    ``output_dir``). seed: of the evaluations. decisions: list of (step, Decision), for the caller.
+    ``output_dir``). average: measure, hold and end with the mean of the weights since the start or the last roll-back,
+    while training goes on from the last ones; it costs a copy of them to host memory per step, and it lags behind a
+    long steady rise. seed: of the evaluations. decisions: list of (step, Decision), for the caller.
 
     The guard's state and the held weights are written into every checkpoint, and found again when training resumes
     from ``output_dir/checkpoint-N``; a checkpoint that lies elsewhere is named by ``resume_from``.
@@ -52,6 +57,7 @@ class CollapseGuardCallback(TrainerCallback):
         tasks: int,
         guard: Guard | None = None,
         hold: Literal["memory", "disk"] = "memory",
+        average: bool = False,
         seed: int = 0,
         resume_from: Path | str | None = None,
     ) -> None:
@@ -62,6 +68,7 @@ class CollapseGuardCallback(TrainerCallback):
         self.guard: Any = CollapseGuard() if guard is None else guard
         self.evaluate, self.tasks, self.seed = evaluate, tasks, seed
         self.hold, self.resume_from = hold, resume_from
+        self.mean = Mean() if average else None
         self.decisions: list[tuple[int, Decision]] = []
         self.evaluated_samples = 0
         self._held: dict[int, Weights | Path] = {}
@@ -98,7 +105,8 @@ class CollapseGuardCallback(TrainerCallback):
         if state.is_world_process_zero:
             target = _output(args) / f"checkpoint-{state.global_step}" / STATE_FILE
             held = {step: self._weights(step) for step in self._held}
-            torch.save({"guard": self.guard.state_dict(), "held": held, "budget": self._budget}, target)
+            saved = {"guard": self.guard.state_dict(), "held": held, "budget": self._budget}
+            torch.save(saved if self.mean is None else saved | {"mean": self.mean.state_dict()}, target)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -111,16 +119,21 @@ class CollapseGuardCallback(TrainerCallback):
 
     def _after_step(self, args: TrainingArguments, step: int, control: TrainerControl, given: dict[str, Any]) -> None:
         model = given["model"]
-        finite = all(bool(torch.isfinite(p).all()) for p in _trainable(model).values())
+        finite = all(bool(torch.isfinite(p).all()) for p in trainable(model).values())
         if finite:  # what cannot be sampled from needs no evaluation to be judged
+            if self.mean is not None:
+                self.mean.add(model) if self.mean.count else self.mean.begin(model)
             self._answer(model, step)
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
         self.decisions.append((step, decision))
         wanted = self.guard.holds() | {self.guard.kept()}
         if step in wanted and step not in self._held:
-            self._hold(model, step)
+            with self._averaged(model):
+                self._hold(model, step)
         if decision.action == "roll_back":
             self._load(model, decision.to_step)
+            if self.mean is not None:
+                self.mean.begin(model)
             _soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
             self._logged = {}
         if decision.action == "stop" or (0 < self._budget <= step):
@@ -129,18 +142,16 @@ class CollapseGuardCallback(TrainerCallback):
             self._drop(old)
 
     def _answer(self, model: Any, step: int) -> None:
-        asked = 0
+        asked: Counter[int] = Counter()
         while (request := self.guard.ask(step)) is not None:
-            current = None if request.step == step else _copy(model)
-            if current is not None:
-                self._load(model, request.step)
             tasks = tuple(range(self.tasks)) if request.tasks is None else tuple(request.tasks)
-            passes = self._measure(model, request.samples, tasks, (self.seed, step, asked))
-            if current is not None:
-                _paste(model, current)
+            # looked at again, policies are drawn with the same random numbers, so that less of a difference is luck
+            turn = asked[request.step] + (request.step != step)
+            asked[request.step] += 1
+            with self._averaged(model) if request.step == step else self._of(model, request.step):
+                passes = self._measure(model, request.samples, tasks, (self.seed, step, turn))
             self.guard.tell(request.step, passes, request.samples, request.tasks)
             self.evaluated_samples += request.samples * len(tasks)
-            asked += 1
 
     def _measure(self, model: Any, samples: int, tasks: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
         """Passing counts in the order of ``tasks``; every process evaluates its share."""
@@ -161,17 +172,33 @@ class CollapseGuardCallback(TrainerCallback):
             torch.distributed.all_gather_object(shares, counts)
         return [shares[place % world][place // world] for place in range(len(tasks))]
 
+    @contextmanager
+    def _averaged(self, model: Any) -> Iterator[None]:
+        """The model with the weights that are measured and held: the mean, where there is one."""
+        if self.mean is None:
+            yield
+            return
+        with _instead(model, self.mean.weights):
+            yield
+
+    @contextmanager
+    def _of(self, model: Any, step: int) -> Iterator[None]:
+        """The model with the weights held of ``step``."""
+        self._check_held(step)
+        with _instead(model, self._weights(step)):
+            yield
+
     # -- weights -----------------------------------------------------------------------------------------------
 
     def _hold(self, model: Any, step: int) -> None:
         if self.hold == "memory":
-            self._held[step] = _copy(model)
+            self._held[step] = copied(model)
             return
         path = self._folder / f"step-{step}.pt"
         if _rank_and_world()[0] == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".tmp")
-            torch.save(_copy(model), unfinished)
+            torch.save(copied(model), unfinished)
             os.replace(unfinished, path)
         _wait_for_all()
         self._held[step] = path
@@ -183,10 +210,13 @@ class CollapseGuardCallback(TrainerCallback):
             return loaded
         return held
 
-    def _load(self, model: Any, step: int | None) -> None:
-        if step is None or step not in self._held:
+    def _load(self, model: Any, step: int) -> None:
+        self._check_held(step)
+        paste(model, self._weights(step))
+
+    def _check_held(self, step: int) -> None:
+        if step not in self._held:
             raise MonitorError(f"callback: step {step} is not held; a guard may name steps in {sorted(self._held)}")
-        _paste(model, self._weights(step))
 
     def _drop(self, step: int) -> None:
         held = self._held.pop(step)
@@ -201,77 +231,26 @@ class CollapseGuardCallback(TrainerCallback):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         self.guard.load_state_dict(saved["guard"])
         self._budget = saved["budget"]
+        if self.mean is not None:
+            if "mean" not in saved:
+                raise MonitorError(f"callback: {path} is of a run without means, resume it with average=False")
+            self.mean.load_state_dict(saved["mean"])
         self._held = dict(saved["held"])
 
 
-class GenerationEvaluator:
-    """``evaluate`` for the callback: samples from the model and counts what passes.
-
-    tokenizer: the model's. prompts: one text per held-out task. passed: called as ``passed(task, completions)``,
-    returns one bool per completion. batch: sequences generated at once.
-    """
-
-    def __init__(
-        self,
-        *,
-        tokenizer: Any,
-        prompts: Sequence[str],
-        passed: Callable[[int, Sequence[str]], Sequence[bool]],
-        max_new_tokens: int,
-        temperature: float = 0.7,
-        batch: int = 64,
-    ) -> None:
-        self.tokenizer, self.prompts, self.passed = tokenizer, list(prompts), passed
-        self.max_new_tokens, self.temperature, self.batch = max_new_tokens, temperature, batch
-
-    def __call__(self, model: Any, samples: int, tasks: Sequence[int]) -> list[int]:
-        counts = []
-        at_once = max(1, self.batch // samples)
-        for begin in range(0, len(tasks), at_once):
-            part = tasks[begin : begin + at_once]
-            texts = self._sample(model, [self.prompts[task] for task in part], samples)
-            for place, task in enumerate(part):
-                verdicts = self.passed(task, texts[place * samples : (place + 1) * samples])
-                counts.append(sum(bool(verdict) for verdict in verdicts))
-        return counts
-
-    def _sample(self, model: Any, prompts: list[str], samples: int) -> list[str]:
-        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
-        inputs.pop("token_type_ids", None)
-        output = model.generate(
-            **inputs,
-            do_sample=True,
-            temperature=self.temperature,
-            top_k=0,
-            top_p=1.0,
-            num_return_sequences=samples,
-            max_new_tokens=self.max_new_tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-            use_cache=True,
-        )
-        texts: list[str] = self.tokenizer.batch_decode(
-            output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        return texts
+@contextmanager
+def _instead(model: Any, weights: Weights) -> Iterator[None]:
+    """The model with other ``weights`` for a while."""
+    current = copied(model)
+    paste(model, weights)
+    try:
+        yield
+    finally:
+        paste(model, current)
 
 
 def _output(args: TrainingArguments) -> Path:
     return Path(str(args.output_dir))
-
-
-def _trainable(model: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _copy(model: Any) -> Weights:
-    """Trainable parameters in host memory."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in _trainable(model).items()}
-
-
-def _paste(model: Any, weights: Weights) -> None:
-    with torch.no_grad():
-        for name, parameter in _trainable(model).items():
-            parameter.copy_(weights[name])
 
 
 def _soften(optimizer: Any, scheduler: Any, decision: Decision) -> None:
