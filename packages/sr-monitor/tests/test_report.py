@@ -194,3 +194,13 @@ def test_it_is_readable_in_light_and_in_dark(report: Path, tmp_path: Path) -> No
 def test_it_prints_to_pdf(report: Path, tmp_path: Path) -> None:
     browse(report, f"--print-to-pdf={tmp_path / 'report.pdf'}")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_of_means_of_iterates_the_story_says_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "mean", RISE)
+    run = json.loads((folder / "run.json").read_text())
+    run["config"]["optim"] = {"average": True}
+    (folder / "run.json").write_text(json.dumps(run))
+    runs = read_runs(folder)
+    said = summarize(runs, [judge(run) for run in runs])[0]
+    assert "“mean” started at 37.5% held-out pass@1 (of the mean of its iterates), reached 93.8%" in said

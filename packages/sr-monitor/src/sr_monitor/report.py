@@ -104,10 +104,12 @@ def _story(run: Run) -> str:
     where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {curves.index(best)}, step {best.peak_step}"
     end = curves[-1].end
     course = "and ended there" if end >= best.peak else f"and ended at {_percent(end)} (step {curves[-1].steps[-1]})"
+    optim = (run.config.get("config") or {}).get("optim") or {}
+    measured = "held-out pass@1" + (" (of the mean of its iterates)" if optim.get("average") else "")
     if best is curves[0] and best.peak_step == best.steps[0]:
-        rise = f"“{run.name}” started at its highest held-out pass@1, {_percent(best.peak)},"
+        rise = f"“{run.name}” started at its highest {measured}, {_percent(best.peak)},"
     else:
-        begin = f"“{run.name}” started at {_percent(curves[0].start)} held-out pass@1"
+        begin = f"“{run.name}” started at {_percent(curves[0].start)} {measured}"
         rise = f"{begin}, reached {_percent(best.peak)} ({where})"
     return f"{rise} {course}."
 
