@@ -17,22 +17,15 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Literal
 
-from sr_monitor.counts import Counts, Fall, fall
+from sr_monitor.counts import Counts, fall
 from sr_monitor.decision import Decision, Request, first_non_finite
 from sr_monitor.errors import MonitorError
+from sr_monitor.evidence import Aim, lately, run_off, take_look
 from sr_monitor.plan import Plan
 from sr_monitor.state import CampaignState
 
-# One-sided 5%: a look below this is no news. It costs evaluations, not false alarms.
-SUSPICION_Z = 1.645
-# Weight of the past in the estimate of how much pass@1 moves from look to look.
-DRIFT_MEMORY = 0.8
 # Part of the false-alarm rate left, where fresh samples can be had, to falls so large that they need none.
 UNCONFIRMED_SHARE = 0.1
-# A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
-RUN_OFF_Z = 2.0
-# So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
-EARNED_Z = 0.5
 # Steps between looks on a budget.
 BUDGET_EVERY = 4
 
@@ -135,7 +128,7 @@ class CollapseGuard:
         c.tasks = len(counts.samples_M)
         c.spent += int(counts.samples_M.sum())
         if step > c.looked:
-            self._look(step, counts)
+            take_look(c, step, counts, self._aim())
             return
         if step not in c.counts:
             raise MonitorError(
@@ -160,7 +153,7 @@ class CollapseGuard:
         decision = self._judge(step)
         if decision.action == "continue":
             if step == c.steps and (c.since or len(c.fresh) > 1):
-                self._run_off(step)
+                run_off(c, step, self._aim())
             c.keep_only({*c.scores, step})
         return decision
 
@@ -179,100 +172,8 @@ class CollapseGuard:
 
     # -- evidence --------------------------------------------------------------------------------------
 
-    def _look(self, step: int, counts: Counts) -> None:
-        """The first samples of a new step: score the step before it, and say what is wanted afresh."""
-        c = self._c
-        c.counts[step] = counts
-        rate, variance = counts.pass1_on(self._plan().probe), counts.variance_on(self._plan().probe)
-        if not c.scores:
-            c.start = step
-            c.scores[step] = rate
-        else:
-            c.looks += 1
-            self._score_previous(rate, variance)
-            self._suspect(rate, counts)
-        c.rates[step] = (rate, variance)
-        c.rates = dict(list(c.rates.items())[-2:])
-        c.looked = step
-        self._want_fresh(step)
-
-    def _suspect(self, rate: float, counts: Counts) -> None:
-        """Keep up a suspicion that this look (pass@1 ``rate``) does not speak against, else see whether it raises one.
-
-        What is seen while a suspicion lasts had no part in raising it, so it is evidence.
-        """
-        c, best = self._c, self._c.best()
-        # fresh samples of the reference stay fresh for later tests against it, whatever they said before
-        c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
-        if c.suspected == best and c.fresh:
-            c.since.append(counts)
-            if fall(c.fresh[best], self._lately()).z(self.margin) > 0:
-                return
-        seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
-        c.suspected = best if seen.z(self.margin) > SUSPICION_Z else None
-        c.since = []
-
-    def _lately(self) -> Counts:
-        """The evidence since the suspicion: the last looks that together have the samples of a closer one."""
-        c, plan = self._c, self._plan()
-        enough = plan.look_samples * (c.tasks or 1)
-        pooled = c.since[-1]
-        for counts in c.since[-2::-1]:
-            if pooled.samples_M.sum() >= enough:
-                break
-            pooled = pooled + counts
-        return pooled
-
-    def _score_previous(self, rate: float, variance: float) -> None:
-        """Smooth the look before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
-
-        A local-level model: pass@1 wanders by ``drift`` (variance per look, estimated from the looks themselves),
-        so a neighbour tells of it with variance drift + noise. Precise looks of a policy that moves are left as
-        they are, noisy looks of one that hardly moves are averaged: one lucky evaluation makes no peak.
-        """
-        c = self._c
-        *before, (previous, (value, noise)) = c.rates.items()
-        moved = max(0.0, (rate - value) ** 2 - noise - variance)
-        c.drift = moved if c.drift is None else DRIFT_MEMORY * c.drift + (1 - DRIFT_MEMORY) * moved
-        if previous in c.scores:
-            return
-        seen = [(value, noise), *((r, v + c.drift) for r, v in [(rate, variance), *(rv for _, rv in before)])]
-        score = sum(r / v for r, v in seen) / sum(1 / v for _, v in seen)
-        if score >= c.scores[c.best()]:
-            floor = {c.start: c.scores[c.start]} if self.floor else {}
-            c.scores = {**floor, previous: score}
-
-    def _want_fresh(self, step: int) -> None:
-        """Fresh samples of both sides of a suspicion; at the last step, of every step that may be the best."""
-        c, plan = self._c, self._plan()
-        c.wanted = (c.suspected, step) if c.suspected is not None and not c.since else ()
-        if step == c.steps and c.suspected is None:
-            best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
-            close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
-            c.wanted = tuple(sorted({*close, step})) if {*close} != {step} else ()
-        c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
-        if c.wanted:
-            ahead = 0 if c.steps is None else c.steps - step
-            c.wanted_samples = plan.affordable(c.spent, ahead // self.every, len(c.wanted))
-            c.wanted = c.wanted if c.wanted_samples else ()
-
-    def _run_off(self, step: int) -> None:
-        """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them.
-
-        Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
-        has earned the start's place, the rate was too high to get on from there.
-        """
-        c = self._c
-        floor = {c.start: c.scores[c.start]} if self.floor else {}
-        first = c.counts[c.start] if self.floor and c.start in c.fresh else None
-        earned = [s for s in c.fresh if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
-        c.scores = floor | {step: c.counts[step].pass1 for step in earned}
-        kept = c.start if earned == [c.start] else c.best()
-        c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
-        best, last = c.fresh.get(c.best()), self._lately() if c.since else c.fresh.get(step)
-        fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
-        if fell or (self.floor and kept == c.start):
-            c.lr_scale *= self.lr_factor
+    def _aim(self) -> Aim:
+        return Aim(self._plan(), self.margin, self.floor, self.every, self.lr_factor)
 
     def _plan(self) -> Plan:
         c = self._c
@@ -292,7 +193,7 @@ class CollapseGuard:
         if confirmed:
             c.tests += 1
             level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
-            seen, source = fall(c.fresh[reference], self._lately()), "on samples drawn since it was suspected"
+            seen, source = fall(c.fresh[reference], lately(c, self._plan())), "on samples drawn since it was suspected"
         else:
             # Any of the looks so far may have become the reference, hence the division by their number.
             share = UNCONFIRMED_SHARE if c.asked else 1.0

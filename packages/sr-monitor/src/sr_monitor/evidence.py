@@ -1,0 +1,129 @@
+"""What a campaign's evaluations say so far: which policy is best, whether it seems to fall, what to draw next.
+
+Functions on a ``CampaignState``; ``CollapseGuard`` calls them and decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sr_monitor.counts import Counts, Fall, fall
+from sr_monitor.plan import Plan
+from sr_monitor.state import CampaignState
+
+# One-sided 5%: a look below this is no news. It costs evaluations, not false alarms.
+SUSPICION_Z = 1.645
+# Weight of the past in the estimate of how much pass@1 moves from look to look.
+DRIFT_MEMORY = 0.8
+# A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
+RUN_OFF_Z = 2.0
+# So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
+EARNED_Z = 0.5
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the guard is set to; names as in ``CollapseGuard``, and the plan of the campaign."""
+
+    plan: Plan
+    margin: float
+    floor: bool
+    every: int
+    lr_factor: float
+
+
+def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
+    """The first samples of a new step: score the step before it, and say what is wanted afresh."""
+    c.counts[step] = counts
+    rate, variance = counts.pass1_on(aim.plan.probe), counts.variance_on(aim.plan.probe)
+    if not c.scores:
+        c.start = step
+        c.scores[step] = rate
+    else:
+        c.looks += 1
+        _score_previous(c, rate, variance, aim)
+        _suspect(c, rate, counts, aim)
+    c.rates[step] = (rate, variance)
+    c.rates = dict(list(c.rates.items())[-2:])
+    c.looked = step
+    _want_fresh(c, step, aim)
+
+
+def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
+    """Keep up a suspicion that this look (pass@1 ``rate``) does not speak against, else see whether it raises one.
+
+    What is seen while a suspicion lasts had no part in raising it, so it is evidence.
+    """
+    best = c.best()
+    # fresh samples of the reference stay fresh for later tests against it, whatever they said before
+    c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
+    if c.suspected == best and c.fresh:
+        c.since.append(counts)
+        if fall(c.fresh[best], lately(c, aim.plan)).z(aim.margin) > 0:
+            return
+    seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
+    c.suspected = best if seen.z(aim.margin) > SUSPICION_Z else None
+    c.since = []
+
+
+def lately(c: CampaignState, plan: Plan) -> Counts:
+    """The evidence since the suspicion: the last looks that together have the samples of a closer one."""
+    enough = plan.look_samples * (c.tasks or 1)
+    pooled = c.since[-1]
+    for counts in c.since[-2::-1]:
+        if pooled.samples_M.sum() >= enough:
+            break
+        pooled = pooled + counts
+    return pooled
+
+
+def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) -> None:
+    """Smooth the look before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
+
+    A local-level model: pass@1 wanders by ``drift`` (variance per look, estimated from the looks themselves),
+    so a neighbour tells of it with variance drift + noise. Precise looks of a policy that moves are left as
+    they are, noisy looks of one that hardly moves are averaged: one lucky evaluation makes no peak.
+    """
+    *before, (previous, (value, noise)) = c.rates.items()
+    moved = max(0.0, (rate - value) ** 2 - noise - variance)
+    c.drift = moved if c.drift is None else DRIFT_MEMORY * c.drift + (1 - DRIFT_MEMORY) * moved
+    if previous in c.scores:
+        return
+    seen = [(value, noise), *((r, v + c.drift) for r, v in [(rate, variance), *(rv for _, rv in before)])]
+    score = sum(r / v for r, v in seen) / sum(1 / v for _, v in seen)
+    if score >= c.scores[c.best()]:
+        floor = {c.start: c.scores[c.start]} if aim.floor else {}
+        c.scores = {**floor, previous: score}
+
+
+def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
+    """Fresh samples of both sides of a suspicion; at the last step, of every step that may be the best."""
+    plan = aim.plan
+    c.wanted = (c.suspected, step) if c.suspected is not None and not c.since else ()
+    if step == c.steps and c.suspected is None:
+        best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
+        close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
+        c.wanted = tuple(sorted({*close, step})) if {*close} != {step} else ()
+    c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
+    if c.wanted:
+        ahead = 0 if c.steps is None else c.steps - step
+        c.wanted_samples = plan.affordable(c.spent, ahead // aim.every, len(c.wanted))
+        c.wanted = c.wanted if c.wanted_samples else ()
+
+
+def run_off(c: CampaignState, step: int, aim: Aim) -> None:
+    """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them.
+
+    Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
+    has earned the start's place, the rate was too high to get on from there.
+    """
+    floor = {c.start: c.scores[c.start]} if aim.floor else {}
+    first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
+    earned = [s for s in c.fresh if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
+    c.scores = floor | {step: c.counts[step].pass1 for step in earned}
+    kept = c.start if earned == [c.start] else c.best()
+    c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
+    best, last = c.fresh.get(c.best()), lately(c, aim.plan) if c.since else c.fresh.get(step)
+    fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
+    if fell or (aim.floor and kept == c.start):
+        c.lr_scale *= aim.lr_factor
