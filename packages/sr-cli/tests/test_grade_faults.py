@@ -68,6 +68,9 @@ def test_stopped_in_the_middle_nothing_is_left_and_it_goes_on_where_it_was(comma
     out = tmp_path / "out.jsonl"
     found, errors = stop_in_the_middle(command, out, number)
     assert found == code
+    if number == signal.SIGINT:
+        kept = out.read_bytes().count(b"\n")
+        assert f"sr grade: {kept} of {COUNT} rows are in {out}; the same command continues" in errors
     assert "Traceback" not in errors
     rows = out.read_bytes().count(b"\n")
     assert 0 < rows < COUNT
