@@ -19,14 +19,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sr_core.errors import PolicyError
+from sr_core.config import TrainConfig
+from sr_core.errors import ConfigError, PolicyError
 from sr_core.ranks import Ranks
 
 if TYPE_CHECKING:
     from sr_core.policy import Policy
     from sr_core.store import Checkpoint
 
-__all__ = ["divide", "exchanged", "gathered", "joined", "own", "own_part"]
+__all__ = ["check_divisible", "divide", "exchanged", "gathered", "joined", "own", "own_part"]
+
+
+def check_divisible(config: TrainConfig) -> None:
+    """Raise ConfigError where more is trained or referred to than the weights of one policy."""
+    if config.penalty.name != "none" or config.policy.lora_rank:
+        key = "penalty.name" if config.penalty.name != "none" else "policy.lora_rank"
+        raise ConfigError(
+            f"policy.divided trains all weights of one policy, and {key} adds others: leave one of the two out"
+        )
 
 
 def divide(policy: Policy, ranks: Ranks) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sr_core.durable import reporting, verify, write_file, write_folder, write_json
 from sr_core.errors import RunError
 from sr_core.ranks import ALONE, Ranks
 
-__all__ = ["Checkpoint", "RunStore", "write_json"]
+__all__ = ["Checkpoint", "RunStore"]
 
 Weights = dict[str, Tensor]
 RUN = "run.json"
@@ -75,10 +75,10 @@ class RunStore:
 
     def _create(self, run: Mapping[str, Any]) -> None:
         self.check_new(self.folder)
-        with _reporting(self.folder):
+        with reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # first, so that a run killed here is either none at all or one that can be resumed
-            _write(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+            write_file(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
             self._furnish()
 
     def _furnish(self) -> None:
@@ -100,7 +100,7 @@ class RunStore:
             raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")
         store = cls(folder, ranks)
         if store.ranks.first:
-            with _reporting(folder):
+            with reporting(folder):
                 store._furnish()
         return store
 
@@ -130,7 +130,7 @@ class RunStore:
         data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         if not data or not self.ranks.first:
             return
-        with _reporting(self.folder), (self.folder / name).open("ab") as file:
+        with reporting(self.folder), (self.folder / name).open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -149,13 +149,13 @@ class RunStore:
         """Write a checkpoint, and delete those that neither this nor the previous one needs."""
         if not self.ranks.first:
             return
-        with _reporting(self.folder):
+        with reporting(self.folder):
             for step, weights in checkpoint.held.items():
                 position = checkpoint.positions.get(step, {})
                 fill_held = functools.partial(_save_held, weights=weights, position=position)
-                self._write_folder(_held(checkpoint.campaign, step), fill_held)
+                write_folder(self.checkpoints / _held(checkpoint.campaign, step), fill_held)
             for campaign, policy in checkpoint.earlier.items():
-                self._write_folder(_kept(campaign), functools.partial(_save_weights, weights=policy))
+                write_folder(self.checkpoints / _kept(campaign), functools.partial(_save_weights, weights=policy))
             appended = {name: (self.folder / name).stat().st_size for name in APPENDED}
             state = {
                 "state": checkpoint.state,
@@ -169,7 +169,7 @@ class RunStore:
                 torch.save(checkpoint.trainer, folder / "trainer.pt")
                 (folder / "state.json").write_text(json.dumps(state, allow_nan=False))
 
-            self._write_folder(_name(checkpoint.campaign, checkpoint.step), fill)
+            write_folder(self.checkpoints / _name(checkpoint.campaign, checkpoint.step), fill)
             self._prune()
 
     def load(self) -> Checkpoint | None:
@@ -202,12 +202,12 @@ class RunStore:
     def _read(self, path: Path) -> tuple[Checkpoint, dict[str, int]]:
         """A checkpoint, and how long the append-only files were."""
         campaign, step = (int(part[1:] if part[0] == "c" else part) for part in path.name.split("-step-"))
-        _verify(path)
+        verify(path)
         saved = json.loads((path / "state.json").read_text())
         held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
         earlier = {c: self.checkpoints / _kept(c) for c in saved["earlier"]}
         for folder in (*held.values(), *earlier.values()):
-            _verify(folder)
+            verify(folder)
         checkpoint = Checkpoint(
             campaign=campaign,
             step=step,
@@ -221,7 +221,7 @@ class RunStore:
         return checkpoint, saved["appended"]
 
     def _cut(self, sizes: Mapping[str, int]) -> None:
-        with _reporting(self.folder):
+        with reporting(self.folder):
             for name, size in sizes.items():
                 path = self.folder / name
                 if not path.exists() or path.stat().st_size < size:
@@ -244,28 +244,6 @@ class RunStore:
             if path not in needed:
                 shutil.rmtree(path)
 
-    def _write_folder(self, name: str, fill: Callable[[Path], None]) -> None:
-        target = self.checkpoints / name
-        if (target / "manifest.json").exists():
-            return  # written by the run before it was killed, or held for longer: the contents are the same
-        temporary = target.with_suffix(".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.mkdir()
-        fill(temporary)
-        manifest = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(temporary.iterdir())}
-        for path in temporary.iterdir():
-            _sync(path)
-        _write(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
-        temporary.rename(target)
-        _sync(self.checkpoints)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a JSON file, whole or not at all. Raises RunError when it cannot be written."""
-    with _reporting(path.parent):
-        _write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
 
 def _name(campaign: int, step: int) -> str:
     return f"c{campaign:04d}-step-{step:06d}"
@@ -286,45 +264,3 @@ def _save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
 def _save_held(folder: Path, weights: Weights, position: dict[str, Any]) -> None:
     _save_weights(folder, weights)
     torch.save(position, folder / "position.pt")
-
-
-def _verify(folder: Path) -> None:
-    for name, noted in json.loads((folder / "manifest.json").read_text()).items():
-        if (folder / name).stat().st_size != noted["bytes"] or _digest(folder / name) != noted["sha256"]:
-            raise ValueError(f"{name} is not what its manifest says")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _reporting(folder: Path) -> Iterator[None]:
-    """Turn a failed write into a RunError that says what to do."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(
-            f"cannot write to {str(folder)!r} ({error}): make room or mend the folder, then: sr resume {folder}"
-        ) from error

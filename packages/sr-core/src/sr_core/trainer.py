@@ -15,7 +15,6 @@ from torch import Tensor
 from sr_core.algorithms import make_algorithm
 from sr_core.averaging import Mean
 from sr_core.config import TrainConfig
-from sr_core.errors import ConfigError
 from sr_core.evaluate import Evaluation, evaluate, grade_all
 from sr_core.graded import GradedRollout, joined_rollouts
 from sr_core.masters import Masters
@@ -25,7 +24,7 @@ from sr_core.protocols import Grader, Task
 from sr_core.ranks import ALONE, Ranks
 from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
-from sr_core.sharding import divide, exchanged, joined, own, own_part
+from sr_core.sharding import check_divisible, divide, exchanged, joined, own, own_part
 from sr_core.snapshot import Snapshot
 from sr_core.store import Checkpoint
 from sr_core.update import UpdateResult, update
@@ -47,21 +46,13 @@ class Trainer:
         self.config = config
         self.ranks = ranks
         if config.policy.divided and ranks.count > 1 and not policy.divided:
-            self._check_divisible()
+            check_divisible(config)
             divide(policy, ranks)
         self.penalty = Penalty(config.penalty, policy)
         self._masters = Masters(policy.model)
         self._copying: Snapshot | None = None
         self._mean: Mean | None = None
         self.begin_campaign(lr=config.optim.lr)
-
-    def _check_divisible(self) -> None:
-        config = self.config
-        if config.penalty.name != "none" or config.policy.lora_rank:
-            key = "penalty.name" if config.penalty.name != "none" else "policy.lora_rank"
-            raise ConfigError(
-                f"policy.divided trains all weights of one policy, and {key} adds others: leave one of the two out"
-            )
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
         """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start."""

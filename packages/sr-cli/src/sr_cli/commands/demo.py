@@ -31,7 +31,8 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
     Takes about three minutes on two cores. Nothing is simulated: every number is measured on this machine, now.
     """
-    from sr_core.store import RunStore, write_json
+    from sr_core.durable import write_json
+    from sr_core.store import RunStore
     from sr_monitor.figures import write_figure
     from sr_monitor.report import write_report
 

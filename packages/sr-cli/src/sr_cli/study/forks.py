@@ -27,10 +27,10 @@ from sr_cli.config import load_config
 from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
+from sr_core.durable import write_json
 from sr_core.errors import RunError
 from sr_core.forward import completion_scores
 from sr_core.snapshot import Snapshot
-from sr_core.store import write_json
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
 from sr_monitor.statistics import bootstrap
