@@ -16,7 +16,7 @@ from sr_cli.study import arms as choices
 from sr_cli.study.chains import SIGNALS, Chain, Record, Study, plan, read_record, write_record
 from sr_cli.study.forks import WAYS, fork
 from sr_cli.study.pages import figures, tables
-from sr_cli.study.results import end, hindsight, judge
+from sr_cli.study.results import end, hindsight, judge, trajectories
 from sr_core.errors import ConfigError, RunError
 
 TINY = {
@@ -128,7 +128,7 @@ def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> Non
     folder = tmp_path / "running" / str(chain)
     folder.mkdir(parents=True)
     row = {"campaign": 0, "step": 0, "heldout_passes": [1, 0], "heldout_unique": [2, 1], "heldout_well_formed": [2, 2]}
-    row |= {"heldout_se": 0.123456, "evaluation_samples": 4}
+    row |= {"heldout_se": 0.123456, "evaluation_samples": 4, "heldout_samples": 2}
     row |= dict.fromkeys(("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups"))
     row |= {"grad_norm": None, "lr": 0.1, "sampled_tokens": None}
     row |= {"seconds": dict.fromkeys(("rollout", "grade", "update", "evaluate"), 1.0)}
@@ -141,6 +141,7 @@ def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> Non
     record = found.record(chain)
     assert record is not None
     assert [record[name] for name in ("heldout", "unique", "well_formed", "se")] == [[1], [3], [4], [0.123]]
+    assert record["samples"] == [2]
     assert record["seconds"] == {"training": 3.0, "evaluate": 1.0}
     assert not folder.exists()
 
@@ -162,6 +163,7 @@ def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -
         "step": [0, 1, 2, 3] * len(audits),
         "heldout": [40, 80, 100, 10] * len(audits),
         "well_formed": [160, 160, 150, 90] * len(audits),
+        "samples": [16] * rows,
         "se": [0.03] * rows,
         "signals": {name: [None, 0.4, 0.5, 0.6] * len(audits) for name in SIGNALS},
         "evaluated": [1] * rows,
@@ -226,6 +228,12 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"record\.json\.gz.*is damaged"):
         read_record(path)
+
+
+def test_a_curve_seen_with_few_samples_is_read_as_what_it_is() -> None:
+    record = made("guard", 0, [(0.3, 0.5, 0.5, 0.5)])
+    record |= {"samples": [1] * 4, "heldout": [3, 5, 9, 8]}
+    assert trajectories(record)[0].pass1_E == pytest.approx([0.3, 0.5, 0.9, 0.8])
 
 
 def test_an_oracle_is_chosen_by_one_half_of_the_samples_and_measured_by_the_other() -> None:

@@ -210,6 +210,7 @@ def condense(chain: Chain, folder: Path) -> Record:
         "campaign": [row["campaign"] for row in rows],
         "step": [row["step"] for row in rows],
         **{name: [row[key] and sum(row[key]) for row in rows] for name, key in COUNTS.items()},
+        "samples": [row["heldout_samples"] for row in rows],
         "se": [_short(row["heldout_se"]) for row in rows],
         "evaluated": [int(row["heldout_passes"] is not None) for row in rows],
         "evaluation_samples": sum(row["evaluation_samples"] for row in rows)

@@ -200,8 +200,11 @@ def _falls(chains: Mapping[int, Record]) -> Iterator[dict[str, dict[int, float]]
             if curve.onset is None:
                 continue
             places = [i for i, campaign in enumerate(record["campaign"]) if campaign == number]
-            drawn = record["config"]["tasks"]["heldout"] * record["config"]["evaluate"]["samples"]
-            shares = [count if count is None else count / drawn for count in record["well_formed"]]
+            tasks, counts = (
+                record["config"]["tasks"]["heldout"],
+                zip(record["well_formed"], record["samples"], strict=True),
+            )
+            shares = [None if count is None else count / (tasks * samples) for count, samples in counts]
             signals = {**record["signals"], "well_formed": shares}
             yield {
                 name: {

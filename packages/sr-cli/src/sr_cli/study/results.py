@@ -70,11 +70,11 @@ def _best(audited: Sequence[Mapping[str, Any]]) -> float:
 
 def trajectories(record: Record) -> dict[int, Trajectory]:
     """The held-out curve of each campaign that was evaluated more than once, with its noise, by campaign."""
-    tasks, samples = record["config"]["tasks"]["heldout"], record["config"]["evaluate"]["samples"]
+    tasks = record["config"]["tasks"]["heldout"]
     curves = {}
     for number in range(len(record["summary"]["campaigns"])):
         seen = [
-            (record["step"][i], record["heldout"][i] / (tasks * samples), record["se"][i])
+            (record["step"][i], record["heldout"][i] / (tasks * record["samples"][i]), record["se"][i])
             for i, campaign in enumerate(record["campaign"])
             if campaign == number and record["heldout"][i] is not None
         ]
@@ -138,7 +138,7 @@ def _curves(records: Sequence[Record]) -> dict[str, Any]:
         "onset": float(np.median(onsets)) if onsets else None,
     }
     if curves:
-        nulls = [_null(curve, records[0]) for curve in curves]
+        nulls = [_null(curve, record) for record in records for curve in trajectories(record).values()]
         found["null_gap"] = float(np.mean([null for null, _ in nulls]))
         found["real_falls"] = float(np.mean([p < 0.05 for _, p in nulls]))
     return found
@@ -148,5 +148,6 @@ def _null(curve: Trajectory, record: Record) -> tuple[float, float]:
     """The mean gap that the campaign's design shows where nothing changes, and the p-value of the gap seen."""
     config = record["config"]
     rates = np.full(config["tasks"]["heldout"], curve.pass1_E.mean())  # equally hard tasks: the noisiest there is
-    null = noise_null(rates, config["evaluate"]["samples"], len(curve.steps), draws=DRAWS)
+    samples = min(samples for samples in record["samples"] if samples is not None)  # on a budget they are few
+    null = noise_null(rates, samples, len(curve.steps), draws=DRAWS)
     return float(null.gap_D.mean()), null.p_value(curve.gap)
