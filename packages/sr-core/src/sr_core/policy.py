@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -46,7 +46,6 @@ class Policy:
         self.prompt = prompt
         self.head_dtype = head_dtype
         self.ranks = ALONE
-        self.read: Callable[..., Any] = lambda **inputs: self.decoder(**inputs)
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
@@ -134,6 +133,10 @@ class Policy:
     def decoder(self) -> Any:
         """The model below its output layer: token ids to ``last_hidden_state`` (N x T x hidden)."""
         return self.model.get_decoder()
+
+    def read(self, **inputs: Any) -> Any:
+        """The decoder's output for ``inputs``; of a divided policy, with the weights brought together for it."""
+        return (self.model.read if self.divided else self.decoder)(**inputs)
 
     @cached_property
     def shares_prompts(self) -> bool:

@@ -66,7 +66,7 @@ def divide(policy: Policy, ranks: Ranks) -> None:
     # the output layer is applied apart from the decoder, so the model's own forward pass is not the one that is used
     model.read = MethodType(lambda self, **inputs: decoder(**inputs), model)
     register_fsdp_forward_method(model, "read")
-    policy.ranks, policy.read = ranks, model.read
+    policy.ranks = ranks
 
 
 @contextmanager
