@@ -196,7 +196,10 @@ class Trainer:
             self._mean = None
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has."""
+        """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has.
+
+        Of a divided policy it is this process's rows.
+        """
         return Snapshot.of(self._own_weights(), {}).weights
 
     def _own_weights(self) -> dict[str, Tensor]:
