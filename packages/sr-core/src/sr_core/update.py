@@ -127,7 +127,7 @@ def update(
             ranks.add_up([p.grad for p in parameters if p.grad is not None])
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
-        norm = _clip([p.grad for p in parameters if p.grad is not None], optim.max_grad_norm)
+        norm = _clip(parameters, optim.max_grad_norm)
         result = UpdateResult(
             finite=math.isfinite(loss) and math.isfinite(norm),
             loss=loss,
@@ -194,11 +194,11 @@ def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def _clip(gradients: Sequence[Tensor], most: float) -> float:
+def _clip(parameters: Sequence[Tensor], most: float) -> float:
     """Shorten the gradient, all of it together, to a norm of ``most``; return the norm that it had."""
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    torch.nn.utils.clip_grads_with_norm_(gradients, most, norm)
+    torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
     return float(norm)
 
 
