@@ -13,9 +13,10 @@ from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
 from sr_cli.config import load_config
 from sr_cli.study import arms as choices
-from sr_cli.study.chains import SIGNALS, Chain, Record, Study, plan, read_record, write_record
+from sr_cli.study.chains import SIGNALS, Chain, Study, plan
 from sr_cli.study.forks import WAYS, fork
 from sr_cli.study.pages import figures, tables
+from sr_cli.study.records import PACKED, Record, Records
 from sr_cli.study.results import end, hindsight, judge, trajectories
 from sr_core.errors import ConfigError, RunError
 
@@ -82,14 +83,14 @@ def test_a_taught_chain_begins_with_what_its_teachers_remember(tmp_path: Path, m
     assert [chain.arm for chain in chains] == ["care_v3", "care_v3", "care_v3_taught"]
     found.run([chains[0]], workers=1, on_done=lambda _: None)
     memory = found._taught(chains[2])
-    record = found.record(chains[0])
+    record = found.records.get(chains[0].record)
     assert record is not None
     assert len(record["memory"]) == 2
     with CapabilityMemory(memory, read_only=True) as taught:
         assert [(entry.run, entry.delta) for entry in taught.entries()] == [
             (entry.run, entry.delta) for entry in map(Entry.from_dict, record["memory"])
         ]
-    found.path(chains[0]).unlink()
+    found.records.path(chains[0].record).unlink()
     with pytest.raises(RunError, match="needs what rich/care_v3-0 did, which has not been run"):
         found._taught(chains[2])
 
@@ -102,12 +103,14 @@ def test_chains_run_once_and_are_written_down(tmp_path: Path) -> None:
     found.run(chains, workers=2, on_done=done.append)
     assert done == chains
     assert not any((tmp_path / "running").rglob("run.json"))
-    before = {chain: found.path(chain).read_bytes() for chain in chains}
+    before = {chain: found.records.path(chain.record).read_bytes() for chain in chains}
     Study(tmp_path, quick=True).run(chains, workers=1, on_done=done.append)
     assert done == chains
-    assert {chain: found.path(chain).read_bytes() for chain in chains} == before
-    steps = [campaign["steps"] for campaign in read_record(found.path(chains[0]))["summary"]["campaigns"]]
-    copied = read_record(found.path(chains[1]))
+    assert {chain: found.records.path(chain.record).read_bytes() for chain in chains} == before
+    first, copied = (found.records.get(chain.record) for chain in chains)
+    assert first is not None
+    assert copied is not None
+    steps = [campaign["steps"] for campaign in first["summary"]["campaigns"]]
     assert copied["config"]["controller"]["budgets"] == [round(sum(steps) / 2)] * 2
     shown = study("--quick", "--rebuild", "--seeds", "0", "--arms", "es", "--out", tmp_path, "--json")
     assert shown.exit_code == 0, shown.output
@@ -115,7 +118,7 @@ def test_chains_run_once_and_are_written_down(tmp_path: Path) -> None:
     assert results == json.loads((tmp_path / "results.json").read_text())
     es = results["regimes"]["rich"]["arms"]["es"]
     assert set(es) >= {"end", "ci", "per_seed", "gap", "hindsight", "steps", "evaluation_samples", "seconds"}
-    assert es["end"] == end(found.records()["rich"]["es"][0])
+    assert es["end"] == end(found.by_arm()["rich"]["es"][0])
     assert es["steps"] == sum(steps)
     for name in ("arms-rich.png", "campaigns-rich.png"):
         assert (tmp_path / name).stat().st_size > 1000
@@ -138,7 +141,7 @@ def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> Non
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "summary.json").write_text("{}")
     found.run([chain], workers=1, on_done=lambda _: None)
-    record = found.record(chain)
+    record = found.records.get(chain.record)
     assert record is not None
     assert [record[name] for name in ("heldout", "unique", "well_formed", "se")] == [[1], [3], [4], [0.123]]
     assert record["samples"] == [2]
@@ -221,13 +224,28 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         Study(tmp_path / "study", quick=False)
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "record.json.gz"
-    write_record(path, {"seed": 1})
-    assert read_record(path) == {"seed": 1}
+def test_records_survive_packing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    assert records.get("chains/rich/es-0") is None
+    for name in ("chains/rich/es-10", "chains/rich/es-2", "chains/fragile/es-0", "forks/rich/0"):
+        records.put(name, {"name": name})
+    assert records.pack() == 4
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [PACKED]
+    records.put("chains/rich/es-3", {"name": "new"})
+    again = Records(tmp_path)
+    assert list(again.under("chains", "rich")) == ["es-10", "es-2", "es-3"]
+    assert again.get("forks/rich/0") == {"name": "forks/rich/0"}
+    assert "forks/rich/0" in again
+    assert again.pack() == 5
+    again.put("chains/rich/es-2", {"name": "run again"})
+    assert again.get("chains/rich/es-2") == {"name": "run again"}
+    path = again.path("chains/rich/es-2")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RunError, match=r"record\.json\.gz.*is damaged"):
-        read_record(path)
+    with pytest.raises(RunError, match=r"es-2\.json\.gz.*is damaged"):
+        Records(tmp_path).get("chains/rich/es-2")
+    (tmp_path / PACKED).write_bytes((tmp_path / PACKED).read_bytes()[:-9])
+    with pytest.raises(RunError, match=r"records\.jsonl\.xz' is damaged"):
+        Records(tmp_path).get("chains/rich/es-3")
 
 
 def test_a_curve_seen_with_few_samples_is_read_as_what_it_is() -> None:
@@ -257,9 +275,7 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     assert set(ways) == set(WAYS)
     assert ways["continue"]["start"] == ways["lr_half"]["start"] == ways["reset"]["start"]
     assert fork("rich", 0, TINY | {"optim.lr": 0.05}) == made
-    path = tmp_path / "forks" / "rich" / "0.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(made))
+    Records(tmp_path).put("forks/rich/0", made)
     shown = study("--rebuild", "--forks", "1", "--out", tmp_path, "--json")
     assert shown.exit_code == 0, shown.output
     judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]

@@ -20,6 +20,7 @@ FORKS = "So many checkpoints of each regime just before a peak, and all ways to 
 @click.option("--quick", is_flag=True, help="Four arms, short chains, one regime: under 15 minutes on two cores.")
 @click.option("--workers", type=click.IntRange(min=1), help="Chains at a time, a thread each.  [default: one per core]")
 @click.option("--rebuild", is_flag=True, help="Run nothing: tables and figures from what is there.")
+@click.option("--pack", is_flag=True, help="Run nothing: put all records into one file, half as large.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The study's directory; it goes on there.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json as one JSON object.")
 def command(
@@ -30,6 +31,7 @@ def command(
     quick: bool,
     workers: int | None,
     rebuild: bool,
+    pack: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -48,7 +50,7 @@ def command(
     numbers = _seeds("0-1" if quick and seeds == "0-4" else seeds)
     study = Study(out, quick=quick)
     chains = plan(where, chosen, numbers)
-    done = sum(study.path(chain).exists() for chain in chains)
+    done = sum(study.done(chain) for chain in chains)
     click.echo(f"{len(chains)} chains, {done} of them done", err=True)
 
     def report(chain: Chain) -> None:
@@ -57,11 +59,15 @@ def command(
         click.echo(f"{chain}: done ({done} of {len(chains)})", err=True)
         write(study)
 
-    if not rebuild:
+    if pack:
+        click.echo(f"{study.records.pack()} records packed", err=True)
+    if not rebuild and not pack:
         at_once = workers or os.cpu_count() or 1
         study.run(chains, workers=at_once, on_done=report)
         for regime in where:
-            run_forks(out, regime, range(forks), workers=at_once, on_done=lambda name: click.echo(name, err=True))
+            run_forks(
+                study.records, regime, range(forks), workers=at_once, on_done=lambda name: click.echo(name, err=True)
+            )
     results = write(study)
     click.echo(json.dumps(results) if as_json else (out / "RESULTS.md").read_text())
 
@@ -74,9 +80,9 @@ def write(study: Any) -> dict[str, Any]:
     from sr_cli.study.results import judge
     from sr_core.durable import write_json
 
-    records = study.records()
+    records = study.by_arm()
     results = judge(records)
-    forks = {regime: found for regime in REGIMES if (found := read_forks(study.folder, regime))}
+    forks = {regime: found for regime in REGIMES if (found := read_forks(study.records, regime))}
     results["forks"] = {regime: judge_forks(found) for regime, found in forks.items()}
     write_json(study.folder / "results.json", results)
     pictures = pages.figures(results, records, study.folder)

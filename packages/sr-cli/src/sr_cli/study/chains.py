@@ -1,18 +1,17 @@
 """Running the chains of a study, several at a time, and keeping of each what can be looked at later.
 
-A chain runs as ``sr run`` in a folder under ``running/``; killed, it is resumed. When it is done, its compressed record
-goes to ``chains/REGIME/ARM-SEED.json.gz`` and the folder goes away. What has a record is not run again.
+A chain runs as ``sr run`` in a folder under ``running/``; killed, it is resumed. When it is done, its record is written
+(``records``) and the folder goes away. What has a record is not run again.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 
 from sr_care import CapabilityMemory, Entry
 from sr_cli.study.arms import ARMS, REGIMES, TEACHERS, Settings, copied_settings, settings_of
+from sr_cli.study.records import Record, Records
 from sr_core.durable import write_json
 from sr_core.errors import RunError
 
-Record = dict[str, Any]
 SIGNALS = (*("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),)
 COUNTS = {"heldout": "heldout_passes", "unique": "heldout_unique", "well_formed": "heldout_well_formed"}
 
@@ -38,6 +37,11 @@ class Chain:
 
     def __str__(self) -> str:
         return f"{self.regime}/{self.arm}-{self.seed}"
+
+    @property
+    def record(self) -> str:
+        """The name of its record."""
+        return f"chains/{self}"
 
     @property
     def after(self) -> Chain | None:
@@ -67,7 +71,7 @@ class Study:
     """The folder of a study: which chains it has, and running those that it lacks."""
 
     def __init__(self, folder: Path, *, quick: bool) -> None:
-        self.folder, self.quick = folder, quick
+        self.folder, self.quick, self.records = folder, quick, Records(folder)
         self._going: set[subprocess.Popen[str]] = set()
         self._stopped = False
         description = {"quick": quick, "regimes": {name: vars(regime) for name, regime in REGIMES.items()}}
@@ -82,22 +86,19 @@ class Study:
         except (OSError, ValueError) as error:
             raise RunError(f"the study's folder {str(folder)!r} cannot be used: {error}") from error
 
-    def path(self, chain: Chain) -> Path:
-        """Where the chain's record is, or will be."""
-        return self.folder / "chains" / f"{chain}.json.gz"
+    def done(self, chain: Chain) -> bool:
+        """Whether the chain has a record."""
+        return chain.record in self.records
 
-    def record(self, chain: Chain) -> Record | None:
-        """The chain's record, or None where it has not been run."""
-        return read_record(self.path(chain)) if self.path(chain).exists() else None
-
-    def records(self) -> dict[str, dict[str, dict[int, Record]]]:
-        """All records, by regime, arm and seed."""
+    def by_arm(self) -> dict[str, dict[str, dict[int, Record]]]:
+        """The records of all chains, by regime, arm and seed."""
         found: dict[str, dict[str, dict[int, Record]]] = {}
         for regime in REGIMES:
+            kept = self.records.under("chains", regime)
             for arm in ARMS:
-                for path in sorted((self.folder / "chains" / regime).glob(f"{arm}-*.json.gz")):
-                    record = read_record(path)
-                    found.setdefault(regime, {}).setdefault(arm, {})[record["seed"]] = record
+                seeds = {record["seed"]: record for record in kept.values() if record["arm"] == arm}
+                if seeds:
+                    found.setdefault(regime, {})[arm] = dict(sorted(seeds.items()))
         return found
 
     def run(self, chains: Sequence[Chain], *, workers: int, on_done: Callable[[Chain], None]) -> None:
@@ -109,7 +110,7 @@ class Study:
         with ThreadPoolExecutor(workers) as pool:
             try:
                 for chain in chains:
-                    if not self.path(chain).exists():
+                    if not self.done(chain):
                         # submitted after those it waits for, so never before free workers have taken them
                         needed = (chain.after, *chain.teachers)
                         before = [pending[other] for other in needed if other in pending]
@@ -140,7 +141,7 @@ class Study:
             self._call(chain, command)
         if self._stopped:
             return
-        write_record(self.path(chain), condense(chain, folder))
+        self.records.put(chain.record, condense(chain, folder))
         shutil.rmtree(folder)
         for part in folder.parent.glob(f"{folder.name}.memory*"):
             part.unlink()
@@ -166,7 +167,7 @@ class Study:
         return path
 
     def _needed(self, chain: Chain, other: Chain) -> Record:
-        record = self.record(other)
+        record = self.records.get(other.record)
         if record is None:
             raise RunError(f"{chain} needs what {other} did, which has not been run: add that arm and seed")
         return record
@@ -205,7 +206,7 @@ def condense(chain: Chain, folder: Path) -> Record:
         "arm": chain.arm,
         "seed": chain.seed,
         **{key: run[key] for key in ("config", "versions", "device", "threads", "isolation")},
-        "summary": summary,
+        "summary": _rounded(summary),
         "memory": _memory(folder / "memory.sqlite"),
         "campaign": [row["campaign"] for row in rows],
         "step": [row["step"] for row in rows],
@@ -236,22 +237,14 @@ def _memory(path: Path) -> list[dict[str, Any]]:
         return [entry.to_dict() for entry in memory.entries()]
 
 
+def _rounded(value: Any) -> Any:
+    """Numbers to six digits: an audited share of 1,600 samples has four, and covariances of capabilities fill room."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.3g}")
-
-
-def write_record(path: Path, record: Record) -> None:
-    """Whole or not at all; the same record gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0))
-    part.replace(path)
-
-
-def read_record(path: Path) -> Record:
-    """A record of ``write_record``. Raises RunError where it is damaged."""
-    try:
-        record: Record = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
-        raise RunError(f"the record {str(path)!r} is damaged ({error}): remove it and run the study again") from error
-    return record

@@ -10,7 +10,6 @@ sure and how various its samples are, and what a few of them look like.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +25,8 @@ from sr_cli.assemble import make_grader, make_guard, make_tasks
 from sr_cli.config import load_config
 from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
+from sr_cli.study.records import Records
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
-from sr_core.durable import write_json
 from sr_core.errors import RunError
 from sr_core.forward import completion_scores
 from sr_core.snapshot import Snapshot
@@ -67,22 +66,24 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-def run_forks(folder: Path, regime: str, seeds: Sequence[int], *, workers: int, on_done: Callable[[str], None]) -> None:
-    """Run the forks of these seeds that ``folder`` lacks, ``workers`` at a time. Raises RunError if one fails."""
+def run_forks(
+    records: Records, regime: str, seeds: Sequence[int], *, workers: int, on_done: Callable[[str], None]
+) -> None:
+    """Run the forks of these seeds that ``records`` lack, ``workers`` at a time. Raises RunError if one fails."""
     with ThreadPoolExecutor(workers) as pool:
-        for done in pool.map(lambda seed: _run(folder, regime, seed), seeds):
+        for done in pool.map(lambda seed: _run(records, regime, seed), seeds):
             on_done(done)
 
 
-def _run(folder: Path, regime: str, seed: int) -> str:
-    path = folder / "forks" / regime / f"{seed}.json"
-    if not path.exists():
-        command = [sys.executable, "-m", __name__, regime, str(seed), str(path)]
+def _run(records: Records, regime: str, seed: int) -> str:
+    name = f"forks/{regime}/{seed}"
+    if name not in records:
+        command = [sys.executable, "-m", __name__, regime, str(seed), str(records.folder)]
         done = subprocess.run(command, env=one_thread(), capture_output=True, text=True)
         if done.returncode:
             last = [text for text in done.stderr.splitlines() if text.strip()][-1:]
             raise RunError(f"the fork {regime}/{seed} failed ({' '.join(last)}); run the study again")
-    return f"fork {regime}/{seed}"
+    return f"{name}: done"
 
 
 def fork(regime: str, seed: int, changed: Settings | None = None) -> dict[str, Any]:
@@ -157,10 +158,9 @@ def _look(trainer: Trainer, tasks: Sequence[Any], step: int) -> dict[str, Any]:
     }
 
 
-def read_forks(folder: Path, regime: str) -> list[dict[str, Any]]:
+def read_forks(records: Records, regime: str) -> list[dict[str, Any]]:
     """The forks that the study has, by seed."""
-    paths = (folder / "forks" / regime).glob("*.json")
-    return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: int(path.stem))]
+    return sorted(records.under("forks", regime).values(), key=lambda fork: fork["seed"])
 
 
 def _best(fork: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -202,6 +202,4 @@ def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[3])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, fork(sys.argv[1], int(sys.argv[2])))
+    Records(Path(sys.argv[3])).put(f"forks/{sys.argv[1]}/{sys.argv[2]}", fork(sys.argv[1], int(sys.argv[2])))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sr_cli.study.arms import ARMS, MAIN_REGIMES, REGIMES
-from sr_cli.study.chains import Record
+from sr_cli.study.records import Record
 from sr_cli.study.results import Records, trajectories
 from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_cli.study.chains import Record
+from sr_cli.study.records import Record
 from sr_monitor import Trajectory, noise_null, paired_bootstrap
 from sr_monitor.statistics import bootstrap
 from sr_monitor.trajectory import COLLAPSE_GAP
