@@ -35,8 +35,14 @@ def play(
     steps: int,
     rng: np.random.Generator,
     campaign: int = 0,
+    *,
+    heard: bool = False,
 ) -> Played:
-    """One campaign. ``evolve(step, truth_M, lr)`` is an update: the true pass rates after it."""
+    """One campaign. ``evolve(step, truth_M, lr)`` is an update: the true pass rates after it.
+
+    ``heard``: the guard hears the training reward, of 8 of the tasks and 16 samples of each; else a constant one.
+    """
+    training = np.random.default_rng([campaign, steps])
     budget = guard.begin(campaign, steps)
     current, lr = start_M, 1.0
     played = Played({0: start_M})
@@ -50,7 +56,9 @@ def play(
             rates = played.truth[request.step][list(tasks)]
             guard.tell(request.step, rng.binomial(request.samples, rates).tolist(), request.samples, request.tasks)
             played.samples += request.samples * len(rates)
-        decision = guard.decide(step, FINITE)
+        of = played.truth[max(step - 1, 0)][training.choice(len(start_M), 8)]
+        reward = float(training.binomial(16, of).mean() / 16)
+        decision = guard.decide(step, FINITE | {"train_reward": reward} if heard else FINITE)
         played.decisions.append(decision)
         played.held = max(played.held, len(guard.holds()))
         if decision.action == "roll_back":

@@ -145,20 +145,23 @@ def test_a_campaign_that_gains_nothing_lowers_the_next_ones_rate() -> None:
     assert lowered([0.5] * 21) <= 40  # one of 21 equal policies seldom looks like the best, and that one is the start
 
 
-def budgeted(seed: int, means: list[float], tasks: int = 30, **options: float) -> tuple[Played, int]:
+def budgeted(
+    seed: int, means: list[float], tasks: int = 30, heard: bool = False, **options: float
+) -> tuple[Played, int]:
     """A campaign under a guard on a budget, and what its training steps draw."""
     rng = np.random.default_rng(seed)
     start_M = tasks_of(tasks, rng, means[0])
     guard = CollapseGuard(evaluation="budget", train_samples=128, **options)  # type: ignore[arg-type]
-    played = play(guard, curve(means, start_M), start_M, len(means) - 1, rng, campaign=seed)
+    played = play(guard, curve(means, start_M), start_M, len(means) - 1, rng, campaign=seed, heard=heard)
     return played, 128 * (len(played.decisions) - 1)
 
 
 @pytest.mark.parametrize("tasks", [10, 30, 100])
 @pytest.mark.parametrize("means", [[0.4] * 21, RISE_AND_FALL[:21], RISE_AND_FALL])
-def test_on_a_budget_evaluations_take_no_more_than_their_share(means: list[float], tasks: int) -> None:
+@pytest.mark.parametrize("heard", [False, True])
+def test_on_a_budget_evaluations_take_no_more_than_their_share(means: list[float], tasks: int, heard: bool) -> None:
     for seed in range(5):
-        played, trained = budgeted(seed, means, tasks, max_rollbacks=100)
+        played, trained = budgeted(seed, means, tasks, heard, max_rollbacks=100)
         assert played.samples <= 0.25 * (played.samples + trained)
 
 
@@ -181,9 +184,36 @@ def test_on_a_budget_a_policy_that_slips_slowly_seldom_takes_the_starts_place() 
     assert slipped <= 8  # one in ten; where any advantage is enough it is one in seven
 
 
-def test_on_a_budget_false_alarms_stay_below_the_stated_rate() -> None:
-    alarmed = sum(budgeted(seed, [0.4] * 21, false_alarm=0.1, margin=0.0)[0].alarms > 0 for seed in range(150))
+@pytest.mark.parametrize("heard", [False, True])
+def test_on_a_budget_false_alarms_stay_below_the_stated_rate(heard: bool) -> None:
+    alarmed = sum(
+        budgeted(seed, [0.4] * 21, 30, heard, false_alarm=0.1, margin=0.0)[0].alarms > 0 for seed in range(150)
+    )
     assert alarmed <= 15
+
+
+def test_a_slump_of_the_training_reward_brings_the_next_look_forward() -> None:
+    fall = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.6, 0.6, 0.4, 0.25, *[0.15] * 10]
+    delays = {
+        heard: [len(budgeted(s, fall, 30, heard, max_rollbacks=0)[0].decisions) for s in range(40)]
+        for heard in (False, True)
+    }
+    assert np.mean(delays[True]) < np.mean(delays[False]) - 0.5
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=12), st.floats(0.01, 100), st.floats(-10, 10))
+@settings(max_examples=60, deadline=None)
+def test_the_scale_of_the_training_reward_does_not_matter(rewards: list[float], scale: float, shift: float) -> None:
+    rounded = [round(reward, 2) for reward in rewards]
+    guards = [CollapseGuard(evaluation="budget") for _ in range(2)]
+    for guard, heard in zip(guards, (rounded, [scale * reward + shift for reward in rounded]), strict=True):
+        guard.begin(0, 20)
+        for step, reward in enumerate(heard):
+            guard.decide(step, {"train_reward": reward})
+    one, other = (guard.state_dict() for guard in guards)
+    drop = one["reward_peak"] - sum(one["rewards"][-2:]) / 2
+    close = abs(drop - (one["reward_moves"][0] / one["reward_moves"][1] / 2) ** 0.5) < 1e-6  # rounding may decide
+    assert close or one["slump"] == other["slump"]
 
 
 def test_probed_tasks_depend_on_the_campaign_alone() -> None:
@@ -230,7 +260,8 @@ def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(rows:
                     other = CollapseGuard(samples=8)
                     other.load_state_dict(json.loads(json.dumps(guard.state_dict())))
                     guard.load_state_dict(other.state_dict())
-        assert whole.decide(step, FINITE) == restored.decide(step, FINITE)
+        heard = FINITE | {"train_reward": sum(row) / 48}
+        assert whole.decide(step, heard) == restored.decide(step, heard)
         assert whole.holds() == restored.holds()
         assert whole.state_dict() == restored.state_dict()
 

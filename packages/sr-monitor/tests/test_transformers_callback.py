@@ -59,7 +59,7 @@ def trainer(folder: Path, callback: Any, steps: int = 30, **options: Any) -> Any
         learning_rate=0.12,
         lr_scheduler_type="constant",
         per_device_train_batch_size=1,
-        logging_steps=1,
+        logging_steps=options.pop("logging_steps", 1),
         report_to=[],
         disable_tqdm=True,
         use_cpu=True,
@@ -113,6 +113,30 @@ def test_a_resumed_trainer_decides_as_the_uninterrupted_one(tmp_path: Path) -> N
     resumed.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-14"))
     assert first.decisions + second.decisions == whole.decisions
     assert resumed.model.level.item() == uninterrupted.model.level.item()
+
+
+def test_the_guard_hears_every_logged_reward_once_and_after_a_resume_too(tmp_path: Path) -> None:
+    class Hearing(CollapseGuard):
+        def decide(self, step: int, signals: Any) -> Any:
+            heard.append((step, signals.get("train_reward")))
+            return super().decide(step, signals)
+
+    class Rewarded(transformers.Trainer):  # type: ignore[misc]
+        def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
+            super().log({**logs, "reward": 10.0 + self.state.global_step} if "loss" in logs else logs, *given, **named)
+
+    def run(heard_by: CollapseGuardCallback, steps: int, **options: Any) -> Any:
+        made = trainer(tmp_path, heard_by, steps, logging_steps=2, **options)
+        made.__class__ = Rewarded
+        return made
+
+    heard: list[tuple[int, float | None]] = []
+    run(guarded(guard=Hearing()), 6, save_strategy="steps", save_steps=4).train()
+    assert heard == [(0, None), (1, None), (2, None), (3, 12.0), (4, None), (5, 14.0), (6, None)]
+    heard.clear()
+    resumed = run(guarded(guard=Hearing()), 6)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert heard == [(5, 14.0), (6, None)]
 
 
 def test_with_averages_the_mean_is_measured_held_and_handed_on(tmp_path: Path) -> None:

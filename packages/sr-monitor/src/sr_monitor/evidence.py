@@ -5,6 +5,7 @@ Functions on a ``CampaignState``; ``CollapseGuard`` calls them and decides.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sr_monitor.counts import Counts, Fall, fall
@@ -19,6 +20,9 @@ DRIFT_MEMORY = 0.8
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
 EARNED_Z = 0.5
+# The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
+SLUMP_Z = 1.0
+SLUMP_WINDOW = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,26 @@ def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
     c.rates = dict(list(c.rates.items())[-2:])
     c.looked = step
     _want_fresh(c, step, aim)
+
+
+def hear_reward(c: CampaignState, reward: float) -> None:
+    """The training reward of one more step: evidence that costs nothing, and that only brings the next look forward.
+
+    It is of other tasks every time, so its noise is known from its own changes from step to step alone, whatever its
+    scale. A trend adds to them, which makes this the slower, never the surer.
+    """
+    if c.rewards:
+        squares, moves = c.reward_moves
+        c.reward_moves = (squares + (reward - c.rewards[-1]) ** 2, moves + 1)
+    c.rewards = [*c.rewards, reward][-2 * SLUMP_WINDOW :]
+    if len(c.rewards) < 2 * SLUMP_WINDOW:
+        return
+    before, now = (sum(part) / SLUMP_WINDOW for part in (c.rewards[:SLUMP_WINDOW], c.rewards[SLUMP_WINDOW:]))
+    c.reward_peak = before if c.reward_peak is None else max(c.reward_peak, before)
+    squares, moves = c.reward_moves
+    # a change holds the noise of two rewards, and so does the difference of two means of two
+    se = math.sqrt(squares / moves / SLUMP_WINDOW)
+    c.slump = c.reward_peak - now > SLUMP_Z * se
 
 
 def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:

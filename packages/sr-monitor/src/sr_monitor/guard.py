@@ -20,7 +20,7 @@ from typing import Any, Literal
 from sr_monitor.counts import Counts, fall
 from sr_monitor.decision import Decision, Request, first_non_finite
 from sr_monitor.errors import MonitorError
-from sr_monitor.evidence import Aim, lately, run_off, take_look
+from sr_monitor.evidence import Aim, hear_reward, lately, run_off, take_look
 from sr_monitor.plan import Plan
 from sr_monitor.state import CampaignState
 
@@ -44,12 +44,13 @@ class CollapseGuard:
     more than many coarse ones, and a pass of generation costs its time however few its samples are.
     evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
     time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
-    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
+    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws. It looks
+    ahead of time where the training reward slumps (``train_reward`` among the signals, on any scale).
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
     samples a fall must be larger to count. Pure: no clock, no randomness; ``state_dict`` is complete.
-    It does not look at training reward: only held-out results and non-finite numbers raise an alarm.
+    Training reward never raises an alarm; only held-out results and numbers that are not finite do.
     """
 
     def __init__(
@@ -115,8 +116,11 @@ class CollapseGuard:
         c.asked = True
         if step > c.looked:
             due = step % self.every == 0 or step == c.steps
-            affordable = c.spent + plan.probe_cost <= plan.bank
-            return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if due and affordable else None
+            early = self.evaluation == "budget" and c.slump and c.steps is not None
+            ahead = 0 if due or c.steps is None else (c.steps - step) // self.every + 1
+            affordable = c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
+            wanted = (due or early) and affordable
+            return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if wanted else None
         if step != c.looked or not c.wanted:
             return None
         return Request(step=c.wanted[0], samples=c.wanted_samples, fresh=True)
@@ -145,9 +149,12 @@ class CollapseGuard:
     def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
         """The answer after ``step``; ``signals`` is the rest of the step's metric row."""
         c = self._c
+        reward = signals.get("train_reward")
         broken = first_non_finite(signals)
         if broken is not None:
             return self._act(step, "non_finite", f"{broken} is not finite at step {step}", None, None)
+        if reward is not None:
+            hear_reward(c, reward)
         if c.looked < step:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
@@ -244,6 +251,7 @@ class CollapseGuard:
         again = c.counts.get(step)
         c.rates = {} if again is None else {step: (again.pass1_on(probe), again.variance_on(probe))}
         c.suspected, c.wanted, c.fresh, c.since = None, (), {}, []
+        c.rewards, c.reward_peak, c.slump = [], None, False
 
     # -- persistence -----------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ class CampaignState:
     looked: int = -1  # the last evaluated step
     looks: int = 0  # after the first
     suspected: int | None = None  # the step that the last looks seem to have fallen from
+    rewards: list[float] = field(default_factory=list)  # the last training rewards on this branch, oldest first
+    reward_peak: float | None = None  # the best of their means of two, but for those that overlap the last
+    reward_moves: tuple[float, int] = (0.0, 0)  # sum of squares of their changes from step to step, and how many
+    slump: bool = False  # they lie low enough for a look before the next one is due
     wanted: tuple[int, ...] = ()  # steps to be sampled afresh before the decision
     wanted_samples: int = 0  # per task
     tests: int = 0  # comparisons on fresh samples so far
@@ -46,7 +50,12 @@ class CampaignState:
         state = dict(vars(self))
         for name in _BY_STEP:  # JSON has no integer keys
             state[name] = [[step, _plain(value)] for step, value in state[name].items()]
-        return {**state, "wanted": list(self.wanted), "since": [counts.to_json() for counts in self.since]}
+        return {
+            **state,
+            "wanted": list(self.wanted),
+            "reward_moves": list(self.reward_moves),
+            "since": [counts.to_json() for counts in self.since],
+        }
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> CampaignState:
@@ -58,8 +67,9 @@ class CampaignState:
         for name in ("counts", "fresh"):
             back[name] = {step: Counts.from_json(value) for step, value in back[name].items()}
         back["rates"] = {step: tuple(rate) for step, rate in back["rates"].items()}
+        moves = tuple(state["reward_moves"])
         since = [Counts.from_json(value) for value in state["since"]]
-        return cls(**{**state, **back, "wanted": tuple(state["wanted"]), "since": since})
+        return cls(**{**state, **back, "wanted": tuple(state["wanted"]), "reward_moves": moves, "since": since})
 
 
 _BY_STEP = ("counts", "fresh", "scores", "rates")

@@ -32,7 +32,7 @@ __all__ = ["CollapseGuardCallback", "GenerationEvaluator"]
 Evaluate = Callable[[Any, int, Sequence[int]], Sequence[int]]
 
 STATE_FILE = "collapse_guard.pt"
-_LOGGED_SIGNALS = ("loss", "grad_norm")
+_LOGGED_SIGNALS = {"loss": "loss", "grad_norm": "grad_norm", "reward": "train_reward"}  # as TRL logs them
 
 
 class CollapseGuardCallback(TrainerCallback):
@@ -98,14 +98,14 @@ class CollapseGuardCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        found = {name: (logs or {}).get(name) for name in _LOGGED_SIGNALS}
+        found = {signal: (logs or {}).get(name) for name, signal in _LOGGED_SIGNALS.items()}
         self._logged = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             target = _output(args) / f"checkpoint-{state.global_step}" / STATE_FILE
             held = {step: self._weights(step) for step in self._held}
-            saved = {"guard": self.guard.state_dict(), "held": held, "budget": self._budget}
+            saved = {"guard": self.guard.state_dict(), "held": held, "budget": self._budget, "logged": self._logged}
             torch.save(saved if self.mean is None else saved | {"mean": self.mean.state_dict()}, target)
 
     def on_train_end(
@@ -125,6 +125,7 @@ class CollapseGuardCallback(TrainerCallback):
                 self.mean.add(model) if self.mean.count else self.mean.begin(model)
             self._answer(model, step)
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
+        self._logged = {}
         self.decisions.append((step, decision))
         wanted = self.guard.holds() | {self.guard.kept()}
         if step in wanted and step not in self._held:
@@ -135,7 +136,6 @@ class CollapseGuardCallback(TrainerCallback):
             if self.mean is not None:
                 self.mean.begin(model)
             _soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
-            self._logged = {}
         if decision.action == "stop" or (0 < self._budget <= step):
             control.should_training_stop = True
         for old in set(self._held) - wanted:
@@ -230,7 +230,7 @@ class CollapseGuardCallback(TrainerCallback):
             raise MonitorError(f"callback: {path} is missing; name the checkpoint's folder with resume_from=")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         self.guard.load_state_dict(saved["guard"])
-        self._budget = saved["budget"]
+        self._budget, self._logged = saved["budget"], saved["logged"]
         if self.mean is not None:
             if "mean" not in saved:
                 raise MonitorError(f"callback: {path} is of a run without means, resume it with average=False")
