@@ -13,6 +13,7 @@ from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
 from sr_cli.config import load_config
 from sr_cli.study import arms as choices
+from sr_cli.study.care_pages import tables as care_tables
 from sr_cli.study.chains import SIGNALS, Chain, Study, plan
 from sr_cli.study.forks import WAYS, fork
 from sr_cli.study.pages import figures, tables
@@ -200,13 +201,38 @@ def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
     assert arms["naive"]["real_falls"] == 1.0
     assert arms["naive"]["onset"] == 3
     assert 0 < arms["naive"]["null_gap"] < 0.2
-    text = tables({"regimes": {"rich": {"arms": arms}}})
+    text = tables("rich", arms)
     assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
     assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == [
         "arms-rich.png",
         "campaigns-rich.png",
         "mechanism-rich.png",
     ]
+
+
+def test_decisions_of_care_are_listed_with_what_its_modules_bring() -> None:
+    records: dict[str, dict[int, Record]] = {}
+    for arm, kept in (("naive", 0.1), ("care_v2", 0.2), ("care_v3", 0.5)):
+        records[arm] = {seed: made(arm, seed, [(0.3, 0.6, 0.4, 0.4), (0.4, 0.5, kept, kept)]) for seed in (0, 1)}
+        for record in records[arm].values():
+            record["config"]["optim"] = {"lr": 0.002}
+            record["summary"]["campaigns"][0]["plan"] = {
+                "action": "reuse",
+                "steps": 3,
+                "lr": 0.002,
+                "start_from": "kept",
+            }
+            record["summary"]["campaigns"][1]["plan"] = {"action": "adapt", "steps": 5, "lr": 0.0005, "start_from": 0}
+    records["care_v3"][1]["summary"]["campaigns"][1]["plan"] |= {"action": "reject", "steps": 0, "start_from": "kept"}
+    assert care_tables({"naive": records["naive"]}) == ""
+    text = care_tables(records)
+    assert (
+        "| CARE v3 | 50.0 | 2 | +40.0 [+40.0, +40.0] | – | +30.0 [+30.0, +30.0] |  | 6 | 2 reuse, 1 adapt, 1 reject |"
+        in text
+    )
+    assert "| CARE v3 | 0 | r3 a5×0.25@0 | 50.0 |" in text
+    assert "| CARE v3 | 1 | r3 x0 | 50.0 |" in text
+    assert text.index("| CARE v3 |") < text.index("| CARE v2 |")
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:

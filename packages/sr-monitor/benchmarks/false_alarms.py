@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from scripted_campaigns import FINITE, Played, curve, play, tasks_of
 
 DESIGNS = ((30, 16, 20), (30, 1, 20), (30, 16, 60), (100, 4, 20), (200, 16, 20))
-MODES = ("full", "budget", "step only")
+MODES = ("full", "budget", "rewards", "step only")  # rewards: on a budget, and hearing the training reward
 STATED = 0.05
 
 
@@ -40,11 +40,11 @@ def campaign(mode: str, shape: str, tasks: int, samples: int, steps: int, seed: 
     means = means_of(shape, steps)
     start_M = tasks_of(tasks, rng, means[0])
     options = {"margin": 0.0} if shape != "collapse" else {"max_rollbacks": 0}
-    evaluation = "budget" if mode == "budget" else "full"
+    evaluation = "budget" if mode in ("budget", "rewards") else "full"
     guard = CollapseGuard(false_alarm=STATED, samples=samples, evaluation=evaluation, **options)
     evolve = curve(means, start_M)
     if mode != "step only":
-        return play(guard, evolve, start_M, steps, rng, campaign=seed)
+        return play(guard, evolve, start_M, steps, rng, campaign=seed, heard=mode == "rewards")
     played = Played({0: start_M})
     guard.begin(seed, steps)
     for step in range(steps + 1):

@@ -74,7 +74,7 @@ def command(
 
 def write(study: Any) -> dict[str, Any]:
     """Results, tables and figures of all the chains that the study has."""
-    from sr_cli.study import fork_pages, pages
+    from sr_cli.study import care_pages, fork_pages, pages
     from sr_cli.study.arms import REGIMES
     from sr_cli.study.forks import judge_forks, read_forks
     from sr_cli.study.results import judge
@@ -89,7 +89,12 @@ def write(study: Any) -> dict[str, Any]:
     reading = study.folder / "READING.md"
     words = [reading.read_text()] if reading.exists() else []
     around = [fork_pages.tables(regime, results["forks"][regime], found) for regime, found in forks.items()]
-    text = "\n".join([*words, pages.tables(results), *around, *(f"![{name[:-4]}]({name})" for name in pictures)])
+    tables = [
+        text
+        for regime, judged in results["regimes"].items()
+        for text in (pages.tables(regime, judged["arms"]), care_pages.tables(records[regime]))
+    ]
+    text = "\n".join([*words, *tables, *around, *(f"![{name[:-4]}]({name})" for name in pictures)])
     (study.folder / "RESULTS.md").write_text(text + "\n")
     return results
 

@@ -37,16 +37,13 @@ MECHANISM = {
 }
 
 
-def tables(results: Mapping[str, Any]) -> str:
-    """All tables of a study's chains, in Markdown."""
-    parts = []
-    for regime, found in results["regimes"].items():
-        where = REGIMES[regime]
-        parts.append(f"## Regime `{regime}`: preset {where.preset}, learning rate {where.lr:g}\n")
-        parts.append("\n".join(_ends(regime, found["arms"])) + "\n")
-        parts.append("\n".join(_campaigns(found["arms"])) + "\n")
-        parts.append("\n".join(_costs(found["arms"])) + "\n")
-    return "\n".join(parts)
+def tables(regime: str, arms: Arms) -> str:
+    """The tables of one regime, in Markdown; ``arms`` as in ``results.json``."""
+    where = REGIMES[regime]
+    title = f"## Regime `{regime}`: preset {where.preset}, learning rate {where.lr:g}\n"
+    return "\n".join(
+        [title, *("\n".join(part) + "\n" for part in (_ends(regime, arms), _campaigns(arms), _costs(arms)))]
+    )
 
 
 def _ends(regime: str, arms: Arms) -> Iterator[str]:
