@@ -13,7 +13,8 @@ from sr_reward.compare import matches, parse_outputs, same_text
 from sr_reward.errors import TaskError
 from sr_reward.extract import program_text
 from sr_reward.inside.codec import CodecError
-from sr_reward.sandbox import Job, Sandbox, Trial
+from sr_reward.pool import Job, Trial
+from sr_reward.sandbox import Sandbox
 from sr_reward.task import AssertTests, CallTests, StdioTests, Task
 from sr_reward.worker import Answer
 

@@ -1,71 +1,22 @@
-"""A pool of workers that runs programs and returns what they wrote: no verdicts here.
-
-Work comes as *trials*: generators that yield a ``Job``, are sent its ``Answer``, and return their result. The
-pool interleaves any number of them over its lanes from one thread, without a thread or a process of its own.
-"""
+"""Workers behind walls that run programs and return what they wrote: no verdicts here."""
 
 from __future__ import annotations
 
 import logging
 import os
-import selectors
-import socket
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-from sr_reward import worker as protocol
 from sr_reward.errors import IsolationError, TaskError
-from sr_reward.worker import Answer, Limits, Worker, WorkerDied
+from sr_reward.pool import Lane, Run, Trial
+from sr_reward.worker import Worker
 
 _log = logging.getLogger("sr_reward")
 
 LEVELS = ("full", "landlock", "limits")  # strongest first
-DEPTH = 4  # jobs at a worker below which it is sent more, so that it never waits for us
-GROUP = 8  # most jobs sent at once: their processes are forked in one go, which costs less
-GROUP_S = 0.02  # what a group may take at the pace seen so far: who waits behind it could be run elsewhere
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK`` of ``sr_reward.worker``;
-    ``SERVE`` also runs ``judge_body`` in a judge process at the other end of a line to the program.
-    ``warm`` asks for an interpreter that has the usual modules loaded."""
-
-    kind: int
-    body: bytes
-    warm: bool = False
-    judge_body: bytes = b""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of a job: the program's answer, and the judge's where there was one. Both None: the sandbox
-    itself failed twice."""
-
-    program: Answer | None
-    judge: Answer | None = None
-
-
-Trial = Generator[Job, Outcome, T]
-
-
-class _Flight:
-    """A job on its way."""
-
-    def __init__(self, index: int, trial: Trial[Any], job: Job) -> None:
-        self.index, self.trial, self.job = index, trial, job
-        self.attempts = 0
-        self.answers: dict[str, Answer] = {}
-
-    def reset(self) -> None:
-        self.answers = {}
 
 
 class Sandbox:
@@ -101,7 +52,7 @@ class Sandbox:
         self._wanted, self._required = isolation, require_isolation
         self._level: str | None = None
         self._first: Worker | None = None  # the worker that proved the level
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         self._lock = threading.Lock()
         self._user: int | None = None  # the thread whose stream is open
         self._owner = os.getpid()
@@ -142,7 +93,7 @@ class Sandbox:
             self._settle()
             done = False
             try:
-                yield from _Run(self, trials).results()
+                yield from Run(self._lanes, trials, timeout_s=self.timeout_s, patience_s=self.patience_s).results()
                 done = True
             finally:
                 self._user = None
@@ -179,7 +130,7 @@ class Sandbox:
         if self._level is None:
             self._level = self._strongest_level()
         if not self._lanes:
-            self._lanes = [_Lane(self._level, self.memory_mb << 20) for _ in range(self.workers)]
+            self._lanes = [Lane(self._level, self.memory_mb << 20) for _ in range(self.workers)]
         if self._first is not None:
             self._lanes[0].workers["slim"], self._first = self._first, None
         return self._level
@@ -214,195 +165,6 @@ class Sandbox:
         raise IsolationError(
             f"isolation {self._wanted} is weaker than the required {floor}; ask for {floor} or require less"
         )
-
-
-class _Lane:
-    """One slot of parallelism: a slim, a warm and a judge worker, each started when it is first needed.
-
-    Jobs of a lane are sent and answered in order in each worker, so a program and its judge meet."""
-
-    def __init__(self, level: str, memory: int) -> None:
-        self.level, self.memory = level, memory
-        self.workers: dict[str, Worker] = {}
-
-    def worker(self, kind: str) -> Worker:
-        if kind not in self.workers:
-            self.workers[kind] = Worker(level=self.level, kind=kind, memory=self.memory)
-        return self.workers[kind]
-
-    @property
-    def load(self) -> int:
-        return max((len(worker.pending) for worker in self.workers.values()), default=0)
-
-    def stop(self) -> list[Any]:
-        """End the workers; returns the jobs they held, the one that may have been running first."""
-        held: dict[int, Any] = {}
-        for worker in self.workers.values():
-            worker.kill()
-            for flight in worker.pending:
-                held[id(flight)] = flight
-        self.workers = {}
-        return list(held.values())
-
-
-class _Run:
-    """One call of ``stream``: which trial waits for which worker."""
-
-    def __init__(self, sandbox: Sandbox, trials: Sequence[Trial[Any]]) -> None:
-        self.sandbox = sandbox
-        self.finished: deque[tuple[int, Any]] = deque()
-        self.waiting: deque[_Flight] = deque()
-        self.unopened = iter(enumerate(trials))
-        self.left = len(trials)  # not yet opened
-        self.open = 0
-        self.answered, self.seconds = 0, 0.0
-        self.selector = selectors.DefaultSelector()
-        self.registered: dict[Worker, int] = {}
-
-    def results(self) -> Iterator[tuple[int, Any]]:
-        try:
-            while True:
-                self._fill()
-                yield from self._drain()
-                if not self.open:
-                    return
-                self._exchange()
-        finally:
-            self.selector.close()
-
-    def _drain(self) -> Iterator[tuple[int, Any]]:
-        while self.finished:
-            yield self.finished.popleft()
-
-    def _advance(self, index: int, trial: Trial[Any], outcome: Outcome | None) -> None:
-        """Let a trial take its outcome (None: begin) and queue the job it asks for next."""
-        try:
-            job = next(trial) if outcome is None else trial.send(outcome)
-        except StopIteration as end:
-            self.open -= 1
-            self.finished.append((index, end.value))
-        else:
-            self.waiting.append(_Flight(index, trial, job))
-
-    def _fill(self) -> None:
-        """Give every lane enough to do."""
-        while True:
-            lane = min(self.sandbox._lanes, key=lambda each: each.load)
-            group = self._next_group() if lane.load < DEPTH else []
-            if not group:
-                return
-            self._send(lane, group)
-
-    def _next_group(self) -> list[_Flight]:
-        """The next jobs that can be sent together: of one sort, few when programs are slow or when few are left."""
-        share = (self.left + len(self.waiting)) // (2 * len(self.sandbox._lanes))
-        pace = int(GROUP_S * self.answered / self.seconds) if self.seconds else 1
-        most = max(1, min(GROUP, share, pace))
-        group: list[_Flight] = []
-        while len(group) < most and (flight := self._next_flight()):
-            if group and (flight.job.kind, flight.job.warm) != (group[0].job.kind, group[0].job.warm):
-                self.waiting.appendleft(flight)
-                break
-            group.append(flight)
-            if flight.job.kind == protocol.SERVE:  # its judge would wait for those before it
-                break
-        return group
-
-    def _next_flight(self) -> _Flight | None:
-        while not self.waiting:
-            index, trial = next(self.unopened, (-1, None))
-            if trial is None:
-                return None
-            self.left -= 1
-            self.open += 1
-            self._advance(index, trial, None)
-        return self.waiting.popleft()
-
-    def _send(self, lane: _Lane, group: list[_Flight]) -> None:
-        job, sandbox = group[0].job, self.sandbox
-        idle_s = max(sandbox.timeout_s, 1.0)
-        limits = Limits(cpu_s=sandbox.timeout_s, idle_s=idle_s)
-        for flight in group:
-            flight.reset()
-        bodies = [(flight, flight.job.body) for flight in group]
-        worker = lane.worker("judge" if job.kind == protocol.CHECK else "warm" if job.warm else "slim")
-        judge = lane.worker("judge") if job.kind == protocol.SERVE else None
-        try:
-            if judge is None:
-                worker.send(bodies, kind=job.kind, limits=limits)
-            else:
-                ours, theirs = socket.socketpair()
-                # the program's idle time includes the judge's turns, the judge's includes the program's whole life
-                longer = replace(limits, idle_s=3 * idle_s + 2)
-                longest = replace(limits, idle_s=sandbox.patience_s)
-                with ours, theirs:
-                    worker.send(bodies, kind=job.kind, limits=longer, descriptor=ours.fileno())
-                    judge.send(
-                        [(group[0], job.judge_body)],
-                        kind=protocol.JUDGE,
-                        limits=longest,
-                        descriptor=theirs.fileno(),
-                    )
-        except WorkerDied:
-            self._lose(lane)
-        self._watch(lane)
-
-    def _watch(self, lane: _Lane) -> None:
-        for worker in lane.workers.values():
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.wants_to_send else 0)
-            known = self.registered.get(worker)
-            if known is None:
-                self.selector.register(worker, events, (lane, worker))
-            elif known != events:
-                self.selector.modify(worker, events, (lane, worker))
-            self.registered[worker] = events
-
-    def _exchange(self) -> None:
-        """Wait for news from any worker and deal with it."""
-        for key, events in self.selector.select(timeout=1.0):
-            lane, worker = key.data
-            if worker not in self.registered:
-                continue  # it was given up a moment ago
-            try:
-                if events & selectors.EVENT_WRITE:
-                    worker.flush()
-                if events & selectors.EVENT_READ:
-                    for flight, answer in worker.receive():
-                        self._take(worker, flight, answer)
-            except WorkerDied:
-                self._lose(lane)
-            self._watch(lane)
-        now = time.monotonic()
-        patience = self.sandbox.patience_s + 20 * self.sandbox.timeout_s
-        for lane in self.sandbox._lanes:
-            if any(each.pending and now - each.last_news > patience for each in lane.workers.values()):
-                self._lose(lane)
-
-    def _take(self, worker: Worker, flight: _Flight, answer: Answer) -> None:
-        if answer.ended == "lost":
-            # the worker ends itself after this; the job goes back when the end is seen
-            worker.pending.appendleft(flight)
-            return
-        self.answered += 1
-        self.seconds += answer.seconds
-        paired = flight.job.kind == protocol.SERVE
-        flight.answers["judge" if paired and worker.kind == "judge" else "program"] = answer
-        if len(flight.answers) == 1 + paired:
-            outcome = Outcome(program=flight.answers["program"], judge=flight.answers.get("judge"))
-            self._advance(flight.index, flight.trial, outcome)
-
-    def _lose(self, lane: _Lane) -> None:
-        """A worker of the lane has died: start the lane afresh; what it may have been running is tried once more."""
-        for worker in lane.workers.values():
-            if self.registered.pop(worker, None) is not None:
-                self.selector.unregister(worker)
-        running = {id(worker.pending[0]) for worker in lane.workers.values() if worker.pending}
-        for flight in reversed(lane.stop()):
-            flight.attempts += id(flight) in running
-            if flight.attempts >= 2:
-                self._advance(flight.index, flight.trial, Outcome(program=None))
-            else:
-                self.waiting.appendleft(flight)
 
 
 def _usable_cores() -> int:
