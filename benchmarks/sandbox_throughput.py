@@ -47,7 +47,7 @@ folder, level, what, count, source, inputs = sys.argv[1:]
 package = type(sys)("sr_reward")
 package.__path__ = [folder]
 sys.modules["sr_reward"] = package
-from sr_reward.inside import judge, program, walls
+from sr_reward.inside import judge, program, serve, walls
 quiet = os.open(os.devnull, os.O_WRONLY)
 inputs = marshal.dumps(eval(inputs))
 walls.raise_walls(level, 512 << 20)

@@ -15,13 +15,14 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
 from sr_core.algorithms import Grpo
-from sr_core.config import AlgorithmConfig, PenaltyConfig, build
+from sr_core.config import AlgorithmConfig, PenaltyConfig
 from sr_core.errors import ConfigError
 from sr_core.penalties import Anchor, diagonal_fisher, kl_per_token
 from sr_core.penalties.control import adapted_bonus, adapted_coefficient
 from sr_core.penalties.ewc import trainable
 from sr_core.policy import Policy
 from sr_core.rollout import Rollout, sample
+from sr_core.sections import build
 from sr_core.update import UpdateResult, update
 
 TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(3, 10))

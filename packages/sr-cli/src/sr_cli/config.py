@@ -22,11 +22,9 @@ from sr_core.config import (
     PolicyConfig,
     SamplingConfig,
     TrainConfig,
-    build,
-    nearest,
-    require,
 )
 from sr_core.errors import ConfigError
+from sr_core.sections import build, nearest, require
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sr_core.config import nearest
 from sr_core.errors import ConfigError
+from sr_core.sections import nearest
 from sr_core.seeds import rng_for
 from sr_monitor.guard import BUDGET_EVERY
 

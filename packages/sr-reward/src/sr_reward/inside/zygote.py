@@ -28,7 +28,7 @@ _package = type(sys)("sr_reward")
 _package.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 sys.modules.setdefault("sr_reward", _package)
 
-from sr_reward.inside import judge, program, walls  # noqa: E402
+from sr_reward.inside import judge, program, serve, walls  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD}, {SIGUSR1, SIGCHLD}, ()
 pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
 SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
 DATA, LINE = 3, 4  # what a program keeps beside 0, 1 and 2: its file and, where it serves a judge, the line to it
-RUN = (program.run_calls, program.run_stdio, judge.serve_program, judge.run_judge, judge.run_check)
+RUN = (program.run_calls, program.run_stdio, serve.serve_program, judge.run_judge, judge.run_check)
 
 
 class Stopped(Exception):
