@@ -96,7 +96,7 @@ class SandboxConfig:
     def __post_init__(self) -> None:
         require(self.workers >= 0, "sandbox.workers", "must not be negative", self.workers)
         require(self.timeout_s > 0, "sandbox.timeout_s", "must be above 0", self.timeout_s)
-        require(self.memory_mb >= 32, "sandbox.memory_mb", "must be at least 32", self.memory_mb)
+        require(self.memory_mb >= 64, "sandbox.memory_mb", "must be at least 64", self.memory_mb)
 
 
 @dataclass(frozen=True, kw_only=True)
