@@ -1,6 +1,6 @@
 """What a guard on a budget costs a campaign: samples, tokens, wall clock.
 
-    uv run --group bench python benchmarks/guard_cost.py [--seeds 0-2] [--json]
+    uv run --group bench python benchmarks/guard_cost.py [--seeds 0-2] [--hear-reward] [--json]
 
 A campaign of the embedded testbed (20 steps of 8 prompts x 16 samples, 30 held-out tasks), once without any evaluation
 and once with ``CollapseGuard(evaluation="budget")``, seed by seed in turns; the audit is off in both. ``share``: the
@@ -96,13 +96,13 @@ def campaign(config: RunConfig, seed: int, guard: Any) -> dict[str, float]:
     }
 
 
-def measure(seed: int) -> dict[str, Any]:
+def measure(seed: int, hear_reward: bool) -> dict[str, Any]:
     """The same campaign free and guarded."""
     config = load_config(None, "testbed", list(SETTINGS))
     averaging = load_config(None, "testbed", [*SETTINGS, "optim.average=true"])  # as sr run does under a guard
     samples = config.sampling.prompts * config.sampling.group_size
     free = campaign(config, seed, Unguarded(samples=0))
-    guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples))
+    guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples, hear_reward=hear_reward))
     guarded = campaign(averaging, seed, guard)
     return {
         "seed": seed,
@@ -117,10 +117,11 @@ def measure(seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0-2", help="first-last")
+    parser.add_argument("--hear-reward", action="store_true", help="a guard that hears the training reward")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
-    runs = [measure(seed) for seed in range(int(first), int(last or first) + 1)]
+    runs = [measure(seed, options.hear_reward) for seed in range(int(first), int(last or first) + 1)]
     middle = {name: statistics.median(run[name] for run in runs) for name in ("share", "ratio", "deciding")}
     if options.json:
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

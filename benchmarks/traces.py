@@ -50,6 +50,9 @@ def fixed_rules() -> dict[str, Rule]:
         "CollapseGuard, budget": rules.guarded(
             lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples)
         ),
+        "CollapseGuard, budget, reward": rules.guarded(
+            lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples, hear_reward=True)
+        ),
         "ES, next budget": rules.guarded(lambda trace: EarlyStop(mode="next_budget")),
         "ES, 3 steps after peak": rules.guarded(lambda trace: EarlyStop(mode="patience")),
         "patience 5": rules.guarded(lambda trace: EarlyStop(mode="patience", patience=5)),

@@ -41,7 +41,9 @@ def campaign(mode: str, shape: str, tasks: int, samples: int, steps: int, seed: 
     start_M = tasks_of(tasks, rng, means[0])
     options = {"margin": 0.0} if shape != "collapse" else {"max_rollbacks": 0}
     evaluation = "budget" if mode in ("budget", "rewards") else "full"
-    guard = CollapseGuard(false_alarm=STATED, samples=samples, evaluation=evaluation, **options)
+    guard = CollapseGuard(
+        false_alarm=STATED, samples=samples, evaluation=evaluation, hear_reward=mode == "rewards", **options
+    )
     evolve = curve(means, start_M)
     if mode != "step only":
         return play(guard, evolve, start_M, steps, rng, campaign=seed, heard=mode == "rewards")

@@ -1,6 +1,7 @@
 """CollapseGuard: its error rate, its power, and what it hands on."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def budgeted(
     """A campaign under a guard on a budget, and what its training steps draw."""
     rng = np.random.default_rng(seed)
     start_M = tasks_of(tasks, rng, means[0])
-    guard = CollapseGuard(evaluation="budget", train_samples=128, **options)  # type: ignore[arg-type]
+    guard = CollapseGuard(evaluation="budget", train_samples=128, hear_reward=heard, **options)  # type: ignore[arg-type]
     played = play(guard, curve(means, start_M), start_M, len(means) - 1, rng, campaign=seed, heard=heard)
     return played, 128 * (len(played.decisions) - 1)
 
@@ -205,7 +206,7 @@ def test_a_slump_of_the_training_reward_brings_the_next_look_forward() -> None:
 @settings(max_examples=60, deadline=None)
 def test_the_scale_of_the_training_reward_does_not_matter(rewards: list[float], scale: float, shift: float) -> None:
     rounded = [round(reward, 2) for reward in rewards]
-    guards = [CollapseGuard(evaluation="budget") for _ in range(2)]
+    guards = [CollapseGuard(evaluation="budget", hear_reward=True) for _ in range(2)]
     for guard, heard in zip(guards, (rounded, [scale * reward + shift for reward in rounded]), strict=True):
         guard.begin(0, 20)
         for step, reward in enumerate(heard):
@@ -246,10 +247,14 @@ def test_the_state_does_not_grow_with_the_campaign() -> None:
 counts = st.lists(st.lists(st.integers(0, 8), min_size=6, max_size=6), min_size=2, max_size=14)
 
 
+@pytest.mark.parametrize("evaluation", ["full", "budget"])
 @given(counts)
 @settings(max_examples=60, deadline=None)
-def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(rows: list[list[int]]) -> None:
-    whole, restored = CollapseGuard(samples=8), CollapseGuard(samples=8)
+def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(
+    evaluation: str, rows: list[list[int]]
+) -> None:
+    options: dict[str, Any] = {"samples": 8, "evaluation": evaluation, "hear_reward": True}
+    whole, restored = CollapseGuard(**options), CollapseGuard(**options)
     whole.begin(2, len(rows) - 1)
     restored.begin(2, len(rows) - 1)
     for step, row in enumerate(rows):
@@ -257,7 +262,7 @@ def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(rows:
             while (request := guard.ask(step)) is not None:
                 guard.tell(request.step, row if request.step == step else rows[0], 8, request.tasks)
                 if guard is restored:
-                    other = CollapseGuard(samples=8)
+                    other = CollapseGuard(**options)
                     other.load_state_dict(json.loads(json.dumps(guard.state_dict())))
                     guard.load_state_dict(other.state_dict())
         heard = FINITE | {"train_reward": sum(row) / 48}

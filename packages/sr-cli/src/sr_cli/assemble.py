@@ -110,6 +110,7 @@ def make_guard(config: RunConfig) -> Guard | None:
             lr_factor=controller.lr_factor,
             evaluation=controller.evaluation,
             share=controller.share,
+            hear_reward=controller.hear_reward,
             train_samples=config.sampling.prompts * config.sampling.group_size,
             samples=evaluate.samples,
             every=evaluate.every,

@@ -44,8 +44,9 @@ class CollapseGuard:
     more than many coarse ones, and a pass of generation costs its time however few its samples are.
     evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
     time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
-    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws. It looks
-    ahead of time where the training reward slumps (``train_reward`` among the signals, on any scale).
+    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
+    hear_reward: on a budget, look ahead of time where the training reward slumps (``train_reward`` among the signals,
+    on any scale). Falls are noticed some steps sooner, and a campaign takes longer by the passes that this adds.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
@@ -67,6 +68,7 @@ class CollapseGuard:
         evaluation: Literal["full", "budget"] = "full",
         share: float = 0.25,
         train_samples: int = 128,
+        hear_reward: bool = False,
     ) -> None:
         if not 0 < false_alarm < 0.5:
             raise MonitorError(f"guard: false_alarm must lie in (0, 0.5), got {false_alarm}")
@@ -90,6 +92,7 @@ class CollapseGuard:
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
         self.samples, self.every = samples, every or (1 if evaluation == "full" else BUDGET_EVERY)
         self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
+        self.hear_reward = hear_reward
         self._c = CampaignState()
 
     # -- the campaign ----------------------------------------------------------------------------------
@@ -116,7 +119,7 @@ class CollapseGuard:
         c.asked = True
         if step > c.looked:
             due = step % self.every == 0 or step == c.steps
-            early = self.evaluation == "budget" and c.slump and c.steps is not None
+            early = c.slump and c.steps is not None
             ahead = 0 if due or c.steps is None else (c.steps - step) // self.every + 1
             affordable = c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
             wanted = (due or early) and affordable
@@ -153,7 +156,7 @@ class CollapseGuard:
         broken = first_non_finite(signals)
         if broken is not None:
             return self._act(step, "non_finite", f"{broken} is not finite at step {step}", None, None)
-        if reward is not None:
+        if reward is not None and self.hear_reward and self.evaluation == "budget":
             hear_reward(c, reward)
         if c.looked < step:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")

@@ -146,6 +146,12 @@ ARMS: dict[str, Arm] = {
     "guard_last": Arm(
         label="guard without averaging", kind="main", settings=GUARD | {"optim.average": "false"}, decides=True
     ),
+    "guard_hearing": Arm(
+        label="guard that hears the reward",
+        kind="main",
+        settings=GUARD | {"controller.hear_reward": "true"},
+        decides=True,
+    ),
     "long_naive": Arm(label="naive, 200 steps at once", kind="diagnostic", settings=_LONG),
     "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | GUARD, decides=True),
 }
