@@ -1,4 +1,7 @@
-"""Passing samples per task, and how far one policy lies below another. M tasks."""
+"""Passing samples per task, and how far one policy lies below another. M tasks.
+
+Sums over tasks are exact before they are rounded (``math.fsum``), so that the order of the tasks never breaks a tie.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Counts:
         where = slice(None) if tasks is None else list(tasks)
         passes_M, samples_M = self.passes_M[where], self.samples_M[where]
         seen = samples_M > 0
-        return float((passes_M[seen] / samples_M[seen]).mean())
+        return _mean(passes_M[seen] / samples_M[seen])
 
     def variance_on(self, tasks: Sequence[int] | None) -> float:
         """Sampling variance of ``pass1_on(tasks)``, the tasks given.
@@ -83,7 +86,7 @@ class Counts:
         passes_M, samples_M = self.passes_M[where], self.samples_M[where]
         seen = samples_M > 0
         rate_M = (passes_M[seen] + 0.5) / (samples_M[seen] + 1)
-        return float((rate_M * (1 - rate_M) / samples_M[seen]).sum()) / int(seen.sum()) ** 2
+        return _mean(rate_M * (1 - rate_M) / samples_M[seen]) / int(seen.sum())
 
     def to_json(self) -> dict[str, Any]:
         return {"passes": self.passes_M.tolist(), "samples": self.samples_M.tolist()}
@@ -120,6 +123,11 @@ def fall(reference: Counts, other: Counts) -> Fall:
         raise MonitorError("fall: the two evaluations share no task; evaluate some of the same tasks")
     differences_M = reference.passes_M[both] / reference.samples_M[both] - other.passes_M[both] / other.samples_M[both]
     variance = reference.variance_on(both.tolist()) + other.variance_on(both.tolist())
+    drop = _mean(differences_M)
     if both.size > 1:
-        variance = max(variance, float(differences_M.var(ddof=1)) / both.size)
-    return Fall(float(differences_M.mean()), math.sqrt(variance))
+        variance = max(variance, _mean((differences_M - drop) ** 2) / (both.size - 1))
+    return Fall(drop, math.sqrt(variance))
+
+
+def _mean(values_M: NDArray[np.float64]) -> float:
+    return math.fsum(values_M.tolist()) / len(values_M)

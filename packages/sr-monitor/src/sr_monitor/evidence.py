@@ -57,7 +57,7 @@ def hear_reward(c: CampaignState, reward: float) -> None:
     """The training reward of one more step: evidence that costs nothing, and that only brings the next look forward.
 
     It is of other tasks every time, so its noise is known from its own changes from step to step alone, whatever its
-    scale. A trend adds to them, which makes this the slower, never the surer.
+    scale; a trend adds to them, which only makes this slower to answer.
     """
     if c.rewards:
         squares, moves = c.reward_moves
@@ -68,7 +68,7 @@ def hear_reward(c: CampaignState, reward: float) -> None:
     before, now = (sum(part) / SLUMP_WINDOW for part in (c.rewards[:SLUMP_WINDOW], c.rewards[SLUMP_WINDOW:]))
     c.reward_peak = before if c.reward_peak is None else max(c.reward_peak, before)
     squares, moves = c.reward_moves
-    # a change holds the noise of two rewards, and so does the difference of two means of two
+    # a change has twice the variance of one reward, the difference of two means of two has it once
     se = math.sqrt(squares / moves / SLUMP_WINDOW)
     c.slump = c.reward_peak - now > SLUMP_Z * se
 
@@ -114,7 +114,8 @@ def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) ->
     if previous in c.scores:
         return
     seen = [(value, noise), *((r, v + c.drift) for r, v in [(rate, variance), *(rv for _, rv in before)])]
-    score = sum(r / v for r, v in seen) / sum(1 / v for _, v in seen)
+    # as a change of its own value, so that equal looks score exactly equally
+    score = value + sum((r - value) / v for r, v in seen) / sum(1 / v for _, v in seen)
     if score >= c.scores[c.best()]:
         floor = {c.start: c.scores[c.start]} if aim.floor else {}
         c.scores = {**floor, previous: score}

@@ -152,10 +152,10 @@ class CollapseGuard:
     def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
         """The answer after ``step``; ``signals`` is the rest of the step's metric row."""
         c = self._c
-        reward = signals.get("train_reward")
         broken = first_non_finite(signals)
         if broken is not None:
             return self._act(step, "non_finite", f"{broken} is not finite at step {step}", None, None)
+        reward = signals.get("train_reward")
         if reward is not None and self.hear_reward and self.evaluation == "budget":
             hear_reward(c, reward)
         if c.looked < step:

@@ -60,6 +60,8 @@ class CampaignState:
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> CampaignState:
         names = {f.name for f in fields(cls)}
+        nothing = cls().to_json()
+        state = {**{name: nothing[name] for name in _HEARD}, **state}  # saved before guards could hear
         if set(state) != names:
             odd = ", ".join(sorted(set(state) ^ names))
             raise MonitorError(f"guard: the saved state is not one of this class, {odd} differ; start anew")
@@ -73,6 +75,7 @@ class CampaignState:
 
 
 _BY_STEP = ("counts", "fresh", "scores", "rates")
+_HEARD = ("rewards", "reward_peak", "reward_moves", "slump")
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ ACTIONS = ("reuse", "adapt", "pilot", "reject")
 
 def tables(arms: Chains) -> str:
     """The planners among the ``arms`` of a regime, best first; nothing where there is none."""
-    planned = [name for name in arms if ARMS[name].kind == "care" and "controller.name" in ARMS[name].settings]
+    planned = [name for name in arms if ARMS[name].kind == "care"]
     planned.sort(key=lambda name: -np.mean([end(record) for record in arms[name].values()]))
     if not planned:
         return ""

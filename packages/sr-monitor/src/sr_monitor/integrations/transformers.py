@@ -230,7 +230,7 @@ class CollapseGuardCallback(TrainerCallback):
             raise MonitorError(f"callback: {path} is missing; name the checkpoint's folder with resume_from=")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         self.guard.load_state_dict(saved["guard"])
-        self._budget, self._logged = saved["budget"], saved["logged"]
+        self._budget, self._logged = saved["budget"], saved.get("logged", {})
         if self.mean is not None:
             if "mean" not in saved:
                 raise MonitorError(f"callback: {path} is of a run without means, resume it with average=False")
