@@ -111,6 +111,28 @@ def test_the_kept_policy_is_what_the_guard_kept() -> None:
     assert weights_equal(trainer.weights(), at_one[0])
 
 
+def test_a_policy_is_audited_on_the_same_random_numbers_wherever_its_campaign_ends() -> None:
+    streams: list[set[tuple[int, str]]] = []
+    for guard in (ScriptedGuard({}), ScriptedGuard({2: Answer("stop")})):
+        trainer = make_trainer()
+        seen: set[tuple[int, str]] = set()
+
+        def evaluate(
+            *args: Any, step: int, purpose: str, seen: Any = seen, real: Any = trainer.evaluate, **k: Any
+        ) -> Any:
+            if purpose.startswith("audit"):
+                seen.add((step, purpose))
+            return real(*args, step=step, purpose=purpose, **k)
+
+        trainer.evaluate = evaluate  # type: ignore[method-assign]
+        run_campaign(trainer, TASKS, guard)
+        streams.append(seen)
+    whole, stopped = ({purpose: step for step, purpose in seen} for seen in streams)
+    shared = whole.keys() & stopped.keys()
+    assert {"audit-of-0", "audit-of-1"} <= shared
+    assert all(whole[purpose] == stopped[purpose] for purpose in shared)
+
+
 def test_a_roll_back_restores_weights_cuts_the_rate_and_forgets_the_moments() -> None:
     trainer = make_trainer()
     after: dict[int, dict[str, torch.Tensor]] = {}

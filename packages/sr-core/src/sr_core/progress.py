@@ -138,11 +138,15 @@ class Progress:
                 self._examples = measured.examples
             self.guard.tell(request.step, measured.passes, request.samples, request.tasks)
 
-    def _measure(self, step: int, tasks: Sequence[Task], samples: int, purpose: str) -> Evaluation:
-        """Evaluate the policy of ``step``, the current one or a held one."""
+    def _measure(
+        self, step: int, tasks: Sequence[Task], samples: int, purpose: str, place: int | None = None
+    ) -> Evaluation:
+        """Evaluate the policy of ``step``, the current one or a held one; ``purpose`` and ``place`` (left out: the
+        step reached) name the random numbers."""
+        place = self.step if place is None else place
         with self._policy_of(step):
             try:
-                return self.trainer.evaluate(tasks, samples, campaign=self.campaign, step=self.step, purpose=purpose)
+                return self.trainer.evaluate(tasks, samples, campaign=self.campaign, step=place, purpose=purpose)
             except NonFiniteError:  # a policy that cannot be sampled from passes nothing
                 self._row["finite"] = 0.0
                 return Evaluation.of_nothing(len(tasks), samples)
@@ -273,5 +277,7 @@ class Progress:
     def _audit(self, step: int, samples: int) -> Audit:
         if step == 0 and self.start_audit is not None:
             return self.start_audit
-        measured = self._measure(step, self.tasks.audit, samples, f"audit-of-{step}")
+        # the configured length, not this campaign's own: a policy is audited on the same random numbers in every arm
+        place = self.trainer.config.campaign.steps
+        measured = self._measure(step, self.tasks.audit, samples, f"audit-of-{step}", place)
         return measured.pass1, measured.halves

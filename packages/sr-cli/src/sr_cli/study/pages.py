@@ -27,6 +27,7 @@ PAPER: Mapping[str, tuple[str, str]] = {
     "grpo_es": ("–", "17.0 [0.0, 28.1]"),
 }
 Arms = Mapping[str, Mapping[str, Any]]
+ALIGNED = ("naive", "grpo", "es", "average", "guard")  # the arms whose campaigns are drawn over each other
 MECHANISM = {
     "entropy": "entropy (nats per token)",
     "unique_share": "distinct samples (share)",
@@ -128,8 +129,9 @@ def figures(results: Mapping[str, Any], records: Records, folder: Path) -> list[
     for regime, found in results["regimes"].items():
         drawn[f"arms-{regime}"], axes = new_figure(8.0, 1.2 + 0.3 * len(found["arms"]))
         _draw_ends(axes, found["arms"])
-        drawn[f"campaigns-{regime}"], axes = new_figure(8.0, 4.2)
-        _draw_campaigns(axes, records[regime])
+        if any(name in records[regime] for name in ALIGNED):
+            drawn[f"campaigns-{regime}"], axes = new_figure(8.0, 4.2)
+            _draw_campaigns(axes, records[regime])
         if any(name in records[regime] for name in ("long_naive", "long_guard")):
             drawn[f"diagnostic-{regime}"], axes = new_figure(8.0, 4.2)
             _draw_long(axes, records[regime])
@@ -162,7 +164,7 @@ def _draw_ends(axes: Axes, arms: Arms) -> None:
 
 def _draw_campaigns(axes: Axes, arms: Mapping[str, Mapping[int, Record]]) -> None:
     """Held-out pass@1 by step of a campaign, mean over campaigns and seeds."""
-    shown = [name for name in ("naive", "grpo", "es", "average", "guard") if arms.get(name)]
+    shown = [name for name in ALIGNED if arms.get(name)]
     for name, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
         by_step: dict[int, list[float]] = {}
         for record in arms[name].values():
