@@ -141,6 +141,16 @@ def test_after_a_collapse_the_chain_goes_back_to_the_better_policy(tmp_path):
     assert care.holds(2) == {0}
 
 
+def test_the_chain_goes_back_where_answers_have_become_alike_without_a_gain(tmp_path):
+    care = CarePlanner(tmp_path / "m.db", version="v3", run="r")
+    fell = outcome(0.07, 0.1, 0.08)
+    fell["before"]["pass16"], fell["after"]["pass16"], fell["se"]["pass16"] = 0.65, 0.2, 0.1
+    care.record(0, fell)
+    assert care.plan(1, context(0.08)).start_from == -1
+    by_pass1 = CarePlanner(tmp_path / "m.db", version="v3", run="r", config=PlannerConfig(merit={"pass1": 1}))
+    assert by_pass1.plan(1, context(0.08)).start_from == "kept"
+
+
 def test_a_difference_within_the_error_is_no_reason_to_go_back(tmp_path):
     care = CarePlanner(tmp_path / "m.db", version="v3", run="r")
     care.record(0, outcome(0.3, 0.5, 0.5, peak_step=20))

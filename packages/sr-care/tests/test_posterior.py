@@ -60,7 +60,10 @@ def batch_solution(model, entries):
         rows.append(whiten @ np.kron(phi[i], np.eye(D))[seen])
         targets.append(whiten @ entry.delta.vector()[seen])
     a, b = np.concatenate(rows), np.concatenate(targets)
-    return np.linalg.lstsq(a, b, rcond=None)[0], np.linalg.inv(a.T @ a)
+    mean = np.linalg.lstsq(a, b, rcond=None)[0]
+    observed = sum(entry.confidence * len(entry.delta.values) for entry in entries)
+    noise = (model.noise_weight + np.sum((b - a @ mean) ** 2)) / (model.noise_weight + observed)
+    return mean, np.linalg.inv(a.T @ a), noise
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30))
@@ -71,9 +74,10 @@ def test_one_by_one_equals_the_closed_form(seed, count):
     for entry in entries:
         posterior = posterior.update([entry])
     mean, covariance = posterior.weights()
-    expected_mean, expected_covariance = batch_solution(SMALL, entries)
+    expected_mean, expected_covariance, noise = batch_solution(SMALL, entries)
     np.testing.assert_allclose(mean, expected_mean, atol=1e-8)
     np.testing.assert_allclose(covariance, expected_covariance, atol=1e-8)
+    assert posterior.noise == pytest.approx(noise, rel=1e-8)
 
 
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False))
@@ -112,27 +116,36 @@ def test_forgetting_equals_smaller_weights_and_forgetting_all_is_the_prior(seed)
     np.testing.assert_allclose(covariance, np.diag(SMALL.prior() ** 2), atol=1e-15)
 
 
-def test_ninety_percent_intervals_cover_ninety_percent_of_simulated_truths():
+def simulated_coverage(scatter, model):
+    """Share of true deltas inside 90% intervals after 30 campaigns, where they scatter ``scatter`` times as assumed."""
     covered = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        weights = rng.normal(size=SMALL.features * D) * SMALL.prior()
+        weights = rng.normal(size=model.features * D) * model.prior()
         entries = random_entries(seed, 40)
         arrays = to_rows(entries)
-        phi = SMALL.phi(arrays)
-        spread = np.sqrt(SMALL.process_variance(arrays))[:, None]
+        phi = model.phi(arrays)
+        spread = scatter * np.sqrt(model.process_variance(arrays))[:, None]
         truth = phi @ weights.reshape(-1, D) + spread * rng.normal(size=(len(entries), D))
-        floor = SMALL.error_floor**2 * np.eye(D)
+        floor = model.error_floor**2 * np.eye(D)
         noise = [np.linalg.cholesky(e.delta.matrix() + floor) @ rng.normal(size=D) for e in entries]
         measured = np.where(np.isnan(arrays.deltas), np.nan, truth + np.array(noise))
         numbers = arrays.numbers.copy()
         numbers[:, -1] = 1.0  # the truth is simulated at full confidence
         seen = Rows(numbers, arrays.algorithms, arrays.families, measured, arrays.errors)
-        posterior = Posterior.empty().absorb(SMALL.observe(_first(seen, 30)))
+        posterior = Posterior.empty(model).absorb(model.observe(_first(seen, 30)))
         for i, entry in enumerate(entries[30:], start=30):
             low, high = posterior.predict([entry.strategy], entry.context).interval()
             covered.append((low[0] <= truth[i]) & (truth[i] <= high[0]))
-    assert 0.87 <= np.mean(covered) <= 0.93
+    return np.mean(covered)
+
+
+def test_ninety_percent_intervals_cover_ninety_percent_of_simulated_truths():
+    assert 0.87 <= simulated_coverage(1, SMALL) <= 0.93
+
+
+def test_intervals_widen_where_campaigns_scatter_more_than_assumed():
+    assert simulated_coverage(3, SMALL) > simulated_coverage(3, EffectModel(noise_weight=1e9)) + 0.15
 
 
 def _first(rows, n):

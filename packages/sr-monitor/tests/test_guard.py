@@ -202,6 +202,25 @@ def test_a_slump_of_the_training_reward_brings_the_next_look_forward() -> None:
     assert np.mean(delays[True]) < np.mean(delays[False]) - 0.5
 
 
+@given(st.lists(st.floats(0, 1), min_size=20, max_size=20), st.sampled_from((2, 4, 5)))
+@settings(max_examples=60, deadline=None)
+def test_looks_are_between_half_and_all_of_the_usual_gap_apart(rewards: list[float], every: int) -> None:
+    guard = CollapseGuard(evaluation="budget", every=every, hear_reward=True)
+    guard.begin(0, 20)
+    looks = []
+    for step, reward in enumerate([0.0, *rewards]):
+        request = guard.ask(step)
+        if request is not None:
+            tasks = range(30) if request.tasks is None else request.tasks
+            guard.tell(step, [request.samples // 2] * len(tasks), request.samples, request.tasks)
+            looks.append(step)
+        guard.decide(step, {"train_reward": reward})
+    gaps = np.diff(looks)
+    assert (looks[0], looks[-1]) == (0, 20)
+    assert gaps.max() <= every
+    assert gaps[:-1].min() >= every // 2
+
+
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=12), st.floats(0.01, 100), st.floats(-10, 10))
 @settings(max_examples=60, deadline=None)
 def test_the_scale_of_the_training_reward_does_not_matter(rewards: list[float], scale: float, shift: float) -> None:

@@ -1,4 +1,7 @@
-"""Which of a run's policies is the best, as far as its own measurements tell.
+"""Which of a run's policies is the best to go on from, as far as its own measurements tell.
+
+What a policy is worth for that is its ``merit``, a weighted sum of capabilities: not pass@1 alone, because a policy
+whose samples have become all alike may score as before and can learn little more.
 
 Campaigns are usually measured on tasks drawn afresh, and the luck of a draw of thirty tasks is larger than most
 differences between policies. What is known well is what each campaign changed, measured before and after on the same
@@ -12,24 +15,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sr_care.entry import Entry
+import numpy as np
+
+from sr_care.entry import CapabilityDelta, Entry
 
 FIRST = -1  # the policy that the run began with, beside those that campaigns handed on
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy handed on: its pass@1 above the first one's, and the variance that each campaign on its way added."""
+    """A policy handed on: its merit above the first one's, and the variance that each campaign on its way added."""
 
     level: float
     path: Mapping[int, float]
 
 
-def lineage(past: Sequence[Entry], default_error: float) -> dict[int, Policy]:
+def lineage(past: Sequence[Entry], merit: Mapping[str, float], default_error: float) -> dict[int, Policy]:
     """The policies handed on by a run's campaigns, oldest first, by campaign; the last one is where the run stands.
 
-    A campaign that did not measure pass@1 is taken to have changed nothing, give or take ``default_error``; one that
-    trained nothing did change nothing.
+    ``merit``: the weight of each capability; one that a campaign did not measure is taken as unchanged. A campaign that
+    measured none of them is taken to have changed nothing, give or take ``default_error``; one that trained nothing
+    did change nothing.
     """
     policies = {FIRST: Policy(0.0, {})}
     for entry in past:
@@ -37,10 +43,17 @@ def lineage(past: Sequence[Entry], default_error: float) -> dict[int, Policy]:
         start = policies[entry.start_from if entry.start_from in policies else newest]
         delta, variance = 0.0, 0.0
         if entry.strategy.steps > 0:
-            delta = entry.delta.values.get("pass1", 0.0)
-            variance = float(entry.delta.matrix()[0, 0]) if "pass1" in entry.delta.values else default_error**2
+            delta, variance = _gain(entry.delta, merit) or (0.0, default_error**2)
         policies[entry.campaign] = Policy(start.level + delta, {**start.path, entry.campaign: variance})
     return policies
+
+
+def _gain(delta: CapabilityDelta, merit: Mapping[str, float]) -> tuple[float, float] | None:
+    """The change of merit and its variance; None where nothing of it was measured."""
+    if not delta.values.keys() & merit.keys():
+        return None
+    weights = np.array([merit.get(name, 0.0) for name in delta.values])
+    return float(weights @ list(delta.values.values())), float(weights @ np.array(delta.covariance) @ weights)
 
 
 def best(policies: Mapping[int, Policy]) -> int:
@@ -49,7 +62,7 @@ def best(policies: Mapping[int, Policy]) -> int:
 
 
 def advantage(one: Policy, other: Policy) -> tuple[float, float]:
-    """How much better ``one`` is than ``other`` in pass@1, and the standard error of that."""
+    """How much more merit ``one`` has than ``other``, and the standard error of that."""
     apart = one.path.keys() ^ other.path.keys()
     variance = math.fsum({**one.path, **other.path}[campaign] for campaign in apart)
     return one.level - other.level, math.sqrt(variance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sr_care.advice import alike, grounds
@@ -13,11 +14,12 @@ from sr_care.effects import Information
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
 from sr_care.errors import EntryError, check_number
 from sr_care.gate import Action, Decision, GateConfig, TransferGate
-from sr_care.lineage import FIRST, advantage, best, lineage
+from sr_care.lineage import FIRST, Policy, advantage, best, lineage
 from sr_care.memory import CapabilityMemory
 from sr_care.ratio import RatioGate
 from sr_care.revision import BeliefRevision, RevisionConfig
 
+MERIT = MappingProxyType({"pass1": 1.0, "pass16": 0.5})
 VERSIONS = ("v1", "v2", "v3", "memory_only", "gate_only", "no_revision")
 
 
@@ -42,8 +44,10 @@ class PlannerConfig:
     ``default_error``: standard error of a delta whose error was not reported; two evaluations of 30 tasks
     with 16 samples each differ by about this much by chance. ``max_holds``: after so many held campaigns in a
     row a rejected strategy gets a pilot, because holding teaches nothing and the danger may be over.
-    ``return_z``: the best earlier policy is gone back to when it was better by more than so many standard
-    errors (1.645: once in twenty by chance); None never goes back, for a trainer that keeps no policies.
+    ``return_z``: the best earlier policy is gone back to when its merit was higher by more than so many standard
+    errors (1.645: once in twenty by chance); None never goes back, for a trainer that keeps no policies. ``merit``:
+    what makes a policy worth going on from, as weights of capabilities; beside pass@1 half of pass@16 counts, because
+    what no sample gets right can hardly be learnt, and pass@1 alone does not notice when it is lost.
     """
 
     ratio: RatioGate = field(default_factory=RatioGate)
@@ -54,12 +58,16 @@ class PlannerConfig:
     default_error: float = 0.05
     max_holds: int = 2
     return_z: float | None = 1.645
+    merit: Mapping[str, float] = field(default_factory=lambda: dict(MERIT))
 
     def __post_init__(self) -> None:
         check_number("planner.lr_factor", self.lr_factor, 0, 1, above=True)
         check_number("planner.default_error", self.default_error, 0, above=True)
         check_number("planner.max_holds", self.max_holds, 0)
         check_number("planner.return_z", self.return_z, 0, optional=True)
+        for name, weight in self.merit.items():
+            check_capability(name)
+            check_number(f"planner.merit.{name}", weight, 0)
 
 
 class CarePlanner:
@@ -128,7 +136,7 @@ class CarePlanner:
         the best so far (-1 is the policy the chain began with)."""
         if not self._returns:
             return frozenset()
-        return frozenset({best(lineage(self._past(campaign), self.config.default_error))})
+        return frozenset({best(self._lineage(self._past(campaign)))})
 
     @property
     def _returns(self) -> bool:
@@ -226,9 +234,12 @@ class CarePlanner:
             return self.gate.greedy(proposal, context, belief.posterior)
         return self.gate.decide(proposal, context, belief.posterior, belief.revision.caution)
 
+    def _lineage(self, past: Sequence[Entry]) -> dict[int, Policy]:
+        return lineage(past, self.config.merit, self.config.default_error)
+
     def _start(self, context: Context, past: Sequence[Entry]) -> tuple[Literal["kept"] | int, Context]:
         """Where to start from, and what is known there."""
-        policies = lineage(past, self.config.default_error)
+        policies = self._lineage(past)
         place, here = best(policies), next(reversed(policies))
         gain, error = advantage(policies[place], policies[here])
         if not self._returns or gain <= (self.config.return_z or 0) * error:

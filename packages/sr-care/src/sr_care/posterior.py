@@ -87,8 +87,19 @@ class Posterior:
             mean = np.linalg.solve(factor.T, half)
         return np.asarray(factor, dtype=np.float64), np.asarray(mean, dtype=np.float64)
 
+    @cached_property
+    def noise(self) -> float:
+        """What the evidence says of the variances that the model assumes, prior and noise alike, as a factor: 1
+        without any. Closed form: what the weights leave unexplained, by the number observed, the conjugate answer
+        for a Gaussian of unknown scale."""
+        _, mean = self._solved
+        explained = float(self.information.vector[self._seen] * self.model.prior()[self._seen] @ mean)
+        weight = self.model.noise_weight
+        left = max(self.information.squares - explained, 0.0)
+        return (weight + left) / (weight + self.information.observed)
+
     def weights(self) -> tuple[Floats, Floats]:
-        """Mean (F·D,) and covariance (F·D, F·D) of the weights."""
+        """Mean (F·D,) and covariance (F·D, F·D) of the weights, if the variances assumed are right (``noise`` 1)."""
         factor, seen_mean = self._solved
         scale, seen = self.model.prior(), self._seen
         with one_thread():
@@ -114,7 +125,8 @@ class Posterior:
         with one_thread():
             roots = np.linalg.solve(factor, seen.transpose(1, 0, 2).reshape(-1, m * D))
         roots = roots.reshape(-1, m, D).transpose(1, 0, 2)
+        measured = np.where(self.count > 0, self.noise, 1.0)  # of the others nothing was learnt, not even this
         unseen = (self.count == 0) * (spread**2).sum(axis=1)
-        epistemic = roots.transpose(0, 2, 1) @ roots + unseen[:, :, None] * np.eye(D)
-        covariance = epistemic + self.model.process_variance(rows)[:, None, None] * np.eye(D)
+        epistemic = self.noise * roots.transpose(0, 2, 1) @ roots + unseen[:, :, None] * np.eye(D)
+        covariance = epistemic + self.model.process_variance(rows)[:, None, None] * np.diag(measured)
         return Prediction(np.einsum("mwd,w->md", seen, mean), covariance, epistemic)

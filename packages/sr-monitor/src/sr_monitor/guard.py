@@ -45,8 +45,8 @@ class CollapseGuard:
     evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
     time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
     most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
-    hear_reward: on a budget, look ahead of time where the training reward slumps (``train_reward`` among the signals,
-    on any scale). Falls are noticed some steps sooner, and a campaign takes longer by the passes that this adds.
+    hear_reward: on a budget, where the training reward slumps (``train_reward`` among the signals, on any scale), the
+    next look comes after half of ``every``. Falls are noticed somewhat sooner, for a few more passes of generation.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
@@ -118,11 +118,12 @@ class CollapseGuard:
         c, plan = self._c, self._plan()
         c.asked = True
         if step > c.looked:
-            due = step % self.every == 0 or step == c.steps
-            early = c.slump and c.steps is not None
-            ahead = 0 if due or c.steps is None else (c.steps - step) // self.every + 1
-            affordable = c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
-            wanted = (due or early) and affordable
+            since, ahead = step - c.looked, 0
+            due = c.looked < 0 or since >= self.every or step == c.steps
+            if not due and c.slump and c.steps is not None:
+                # ahead of time: the looks after it move, and what is left pays for them
+                due, ahead = since >= self.every // 2, -(-(c.steps - step) // self.every)
+            wanted = due and c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
             return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if wanted else None
         if step != c.looked or not c.wanted:
             return None
