@@ -34,6 +34,18 @@ class Branching:
     targets: Tensor
     keep: Tensor | None
 
+    @property
+    def moves(self) -> bool:
+        """Whether any line forks or goes."""
+        return len(self.targets) > 0 or self.keep is not None
+
+    def carry(self, lines: Tensor) -> Tensor:
+        """What belongs to each line (N, before), for the lines there are now."""
+        if len(self.targets):
+            lines = torch.cat([lines, lines.new_zeros(max(0, int(self.targets.max()) + 1 - len(lines)))])
+            lines[self.targets] = lines[self.sources]
+        return lines if self.keep is None else lines[self.keep]
+
 
 def branch(line_S: Tensor, token_S: Tensor, lines: int, vocabulary: int) -> Branching:
     """Samples on ``lines`` lines, each with the token that it has drawn: those that still agree stay together.
@@ -78,21 +90,19 @@ class Decoding:
 
     def fork(self, branching: Branching) -> None:
         """Copy lines that fork, then drop those that are not kept."""
-        owners = self.owners
+        if not branching.moves:
+            return
+        owners = branching.carry(self.owners)
         if len(branching.targets):
-            owners = torch.cat([owners, owners.new_zeros(max(0, int(branching.targets.max()) + 1 - len(owners)))])
-            owners[branching.targets] = owners[branching.sources]
             self._copy(branching.sources, branching.targets)
         if branching.keep is not None:
-            owners = owners[branching.keep]
             self._copy(branching.keep, torch.arange(len(owners), device=owners.device))
             needed, owners = torch.unique(owners, return_inverse=True)
             if len(needed) < len(self.lengths):
                 self.prompts = [(k[needed], v[needed]) for k, v in self.prompts]
                 self.lengths = self.lengths[needed]
                 self._mask.clear()
-        if owners is not self.owners:
-            self._stand(owners)
+        self._stand(owners)
 
     def inputs(self, tokens: Tensor) -> dict[str, Any]:
         """What the decoder reads: the next token of each line."""

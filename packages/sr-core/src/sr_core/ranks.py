@@ -9,7 +9,7 @@ how many there are. Methods that exchange something are collective: all processe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -59,7 +59,8 @@ class Ranks:
         if self.count == 1:
             return list(items)
         parts: list[Any] = [None] * self.count
-        _exchange(lambda: dist.all_gather_object(parts, list(items)))
+        with exchanging():
+            dist.all_gather_object(parts, list(items))
         return [item for part in parts for item in part]
 
     def from_first(self, value: T) -> T:
@@ -67,7 +68,8 @@ class Ranks:
         if self.count == 1:
             return value
         box = [value]
-        _exchange(lambda: dist.broadcast_object_list(box, src=0))
+        with exchanging():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def agree(self, what: str, value: object) -> None:
@@ -90,17 +92,10 @@ class Ranks:
         for bucket in _buckets(tensors):
             wide = torch.promote_types(bucket[0].dtype, torch.float32)
             flat = torch.cat([t.flatten().to(wide) for t in bucket])
-            _exchange(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            with exchanging():
+                dist.all_reduce(flat)
             for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
-
-    @contextmanager
-    def exchanging(self) -> Iterator[None]:
-        """What torch says inside when a process is lost becomes a RankError."""
-        try:
-            yield
-        except (RuntimeError, ValueError) as error:
-            raise _lost(error) from error
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -137,27 +132,26 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    _exchange(lambda: dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT))
+    with exchanging():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 
 
-def _exchange(collective: Callable[[], object]) -> None:
+@contextmanager
+def exchanging() -> Iterator[None]:
+    """What torch says inside when a process is lost becomes a RankError."""
     try:
-        collective()
+        yield
     except (RuntimeError, ValueError) as error:
-        raise _lost(error) from error
-
-
-def _lost(error: Exception) -> RankError:
-    place = f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
-    why = str(error).split(". ")[0].splitlines()[0]
-    return RankError(
-        f"every process of a run must stay until its end, and {place} has lost the others ({why}): "
-        "see what they said, then continue from the last checkpoint with sr resume"
-    )
+        place = f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
+        why = str(error).split(". ")[0].splitlines()[0]
+        raise RankError(
+            f"every process of a run must stay until its end, and {place} has lost the others ({why}): "
+            "see what they said, then continue from the last checkpoint with sr resume"
+        ) from error
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

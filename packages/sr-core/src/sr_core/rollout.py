@@ -199,13 +199,8 @@ class _PlainReader:
         return self._states(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
 
     def next(self, branching: Branching) -> Tensor:
-        lines = torch.arange(len(self.mask), device=self.mask.device)
-        if len(branching.targets):
-            lines = torch.cat([lines, lines.new_zeros(max(0, int(branching.targets.max()) + 1 - len(lines)))])
-            lines[branching.targets] = branching.sources
-        if branching.keep is not None:
-            lines = lines[branching.keep]
-        if len(branching.targets) or branching.keep is not None:
+        if branching.moves:
+            lines = branching.carry(torch.arange(len(self.mask), device=self.mask.device))
             self.cache.batch_select_indices(lines)
             self.mask = self.mask[lines]
         position = self.mask.sum(1)[:, None]

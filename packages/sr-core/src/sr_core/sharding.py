@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sr_core.config import TrainConfig
 from sr_core.errors import ConfigError, PolicyError
-from sr_core.ranks import Ranks
+from sr_core.ranks import Ranks, exchanging
 
 if TYPE_CHECKING:
     from sr_core.policy import Policy
@@ -141,7 +141,7 @@ def _join(rows: Tensor, ranks: Ranks) -> Tensor:
     padded = rows.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in counts]
-    with ranks.exchanging():
+    with exchanging():
         dist.all_gather(parts, padded)
     if not ranks.first:
         return rows.new_empty(0)
