@@ -34,8 +34,9 @@ class GateConfig:
 
     ``risk_limit``: the probability of such a fall that is accepted. A fall is measured when the campaign ends and a
     planner then goes back, so it costs a campaign, not the policy; never to train costs every campaign. One campaign in
-    ten may so be lost; with 0.2 and 0.35 chains of the testbed ended lower. ``min_gain``: the least expected gain in pass@1 for which anything is done. ``gain_margin``:
-    no change is made for less additional gain than this, about the noise of an evaluation.
+    ten may so be lost; with 0.2 and 0.35 chains of the testbed ended lower. ``min_gain``: the least expected gain in
+    pass@1 for which anything is done. ``gain_margin``: no change is made for less additional gain than this, about the
+    noise of an evaluation.
 
     ``pilot_chance``: a pilot needs this probability of a gain, and ``pilot_risk`` at most of a fall: worse
     than even odds are no experiment. ``pilot_steps``: the paper's.
