@@ -85,6 +85,16 @@ def test_the_terminal_view_shows_curve_and_verdict() -> None:
     assert "entropy" in text
 
 
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_the_terminal_view_breaks_sentences_between_words_and_keeps_to_the_width(width: int) -> None:
+    told = {"decision": {"action": "roll_back", "rule": "fall", "reason": "pass@1 lies far below that of step 3 " * 3}}
+    run = run_of(COLLAPSE, s1={"entropy": 0.5}, s5=told)
+    verdict = judge(run)
+    lines = view(run, verdict, width=width).split("\n")
+    assert max(map(len, lines)) <= width
+    assert " ".join(verdict.reason.split()) in " ".join(" ".join(lines).split())
+
+
 def test_a_plot_puts_each_value_at_its_height() -> None:
     lines = plot([0, 1], [1.0, 0.0], width=10, height=5).split("\n")
     assert lines[0] == " 100% ┤●"

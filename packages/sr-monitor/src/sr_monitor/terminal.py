@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from sr_monitor.runs import Run
@@ -42,7 +43,7 @@ def plot(steps: Sequence[int], values: Sequence[float], *, width: int = 60, heig
     for row, cells in enumerate(grid):
         level = 100 * (1 - row / (height - 1))
         lines.append(f"{level:4.0f}% ┤{''.join(cells)}".rstrip())
-    ticks = f"{first}".ljust(width - len(str(last))) + f"{last}"
+    ticks = f"{first}".ljust(width - len(str(last))) + f"{last}" if last > first else f"{first}"
     return "\n".join([*lines, f"      └{'─' * width}", f"       {ticks}"])
 
 
@@ -50,11 +51,12 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
     """What is known about ``run`` now: curve, signals, last decision, verdict with its reason."""
     campaign = run.campaigns[-1]
     curve = campaign.trajectory
-    lines = [f"{run.path}: {verdict.verdict.upper().replace('_', ' ')}", f"  {verdict.reason}"]
+    lines = [f"{run.path}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
     if curve is not None:
-        title = f"  held-out pass@1, campaign {campaign.number}, {len(curve.steps)} evaluations"
+        count = len(curve.steps)
+        title = f"held-out pass@1, campaign {campaign.number}, {count} evaluation{'s' if count > 1 else ''}"
         chart = plot(curve.steps, curve.pass1_E.tolist(), width=max(20, width - 12))
-        lines += ["", title, *(f"  {line}" for line in chart.split("\n"))]
+        lines += ["", *_wrapped(title, width), *(f"  {line}" for line in chart.split("\n"))]
     for name in _SHOWN:
         values = [record.signals.get(name) for record in campaign.records]
         line = sparkline(values, width=max(10, width - 32))
@@ -62,8 +64,12 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
             last = next(v for v in reversed(values) if v is not None)
             lines.append(f"  {name:<16} {line} {last:.3g}")
     decided = [r for r in campaign.records if r.decision.get("action") in ("roll_back", "stop")]
-    lines += [
-        f"  step {r.step}: {r.decision['action']} ({r.decision.get('rule')}) {r.decision.get('reason') or ''}"
-        for r in decided[-5:]
-    ]
-    return "\n".join([*lines, *(f"  note: {note}" for note in run.notes)])
+    for r in decided[-5:]:
+        told = f"step {r.step}: {r.decision['action']} ({r.decision.get('rule')}) {r.decision.get('reason') or ''}"
+        lines += _wrapped(told, width)
+    return "\n".join([*lines, *(line for note in run.notes for line in _wrapped(f"note: {note}", width))])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` columns, indented; those that continue another stand further in."""
+    return textwrap.wrap(text, max(20, width), initial_indent="  ", subsequent_indent="    ")
