@@ -82,7 +82,7 @@ def _weigh(curve: Trajectory, p_value: float | None) -> tuple[str, str, str]:
         f"{100 * curve.gap:.1f} points below"
     )
     if len(curve.steps) < FEWEST_EVALUATIONS:
-        many = f"{len(curve.steps)} evaluation(s) are too few to judge; {FEWEST_EVALUATIONS} are needed."
+        many = f"Too few evaluations to judge by: {len(curve.steps)} of at least {FEWEST_EVALUATIONS}."
         return "insufficient", "evaluate", many
     if p_value is None:
         return (
