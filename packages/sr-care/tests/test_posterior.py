@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,20 +51,22 @@ def batch_solution(model, entries):
     """Weighted least squares with the prior as ridge, written out row by row: the closed form, another
     way."""
     scale = model.prior()
-    rows, targets = [np.diag(1 / scale)], [np.zeros(len(scale))]
+    rows, targets, squares = [np.diag(1 / scale)], [np.zeros(len(scale))], 0.0
     arrays = to_rows(entries)
     phi, process = model.phi(arrays), model.process_variance(arrays)
     for i, entry in enumerate(entries):
         seen = np.flatnonzero(~np.isnan(entry.delta.vector()))
         noise = entry.delta.matrix()[np.ix_(seen, seen)]
         noise = noise + (process[i] + model.error_floor**2) * np.eye(len(seen))
-        whiten = np.linalg.inv(np.linalg.cholesky(noise)) * np.sqrt(entry.confidence)
+        whiten = np.linalg.inv(np.linalg.cholesky(noise))
+        squares += np.sum((whiten @ entry.delta.vector()[seen]) ** 2)  # in full, whatever the confidence
+        whiten *= np.sqrt(entry.confidence)
         rows.append(whiten @ np.kron(phi[i], np.eye(D))[seen])
         targets.append(whiten @ entry.delta.vector()[seen])
     a, b = np.concatenate(rows), np.concatenate(targets)
     mean = np.linalg.lstsq(a, b, rcond=None)[0]
-    observed = sum(entry.confidence * len(entry.delta.values) for entry in entries)
-    noise = (model.noise_weight + np.sum((b - a @ mean) ** 2)) / (model.noise_weight + observed)
+    left = squares - mean @ (a.T @ b)
+    noise = (model.noise_weight + left) / (model.noise_weight + sum(len(entry.delta.values) for entry in entries))
     return mean, np.linalg.inv(a.T @ a), noise
 
 
@@ -173,6 +177,33 @@ def test_a_peak_teaches_that_a_shorter_budget_is_better():
     short = Strategy(algorithm="reinforce", lr=1e-3, steps=8)
     mean = Posterior.empty().update([entry]).predict([entry.strategy, short], entry.context).mean[:, 0]
     assert mean[0] < 0 < mean[1]
+
+
+def test_a_distrusted_outcome_moves_the_mean_less_and_widens_the_intervals_in_full():
+    asked = [Strategy(algorithm="reinforce", lr=1e-3, steps=20)]
+    calm = Entry(
+        strategy=asked[0],
+        context=Context(pass1=0.5),
+        delta=CapabilityDelta.from_errors({"pass1": 0.05}, {"pass1": 0.02}),
+        run="r",
+        campaign=0,
+    )
+    collapse = replace(calm, delta=CapabilityDelta.from_errors({"pass1": -0.5}, {"pass1": 0.02}))
+    without = Posterior.empty().update([calm] * 9)
+    trusted, doubted = (without.update([replace(collapse, confidence=c)]) for c in (1.0, 0.1))
+    means = [p.predict(asked, calm.context).mean[0, 0] for p in (trusted, doubted, without)]
+    assert means[0] < means[1] < means[2]
+    assert doubted.noise > 2 > 1 > without.noise
+
+
+def test_peaks_count_as_observed_numbers_each():
+    from sr_care import Boundary
+
+    entry = random_entries(0, 1, measured=["pass1"])[0]
+    entry = replace(entry, strategy=Strategy(algorithm="grpo", lr=1e-3, steps=20))
+    peaked = replace(entry, boundary=Boundary(start=0.3, peak=0.5, peak_step=9, end=0.3, kept=0.3))
+    observed = [SMALL.observe(to_rows([one] * 3)).observed for one in (entry, peaked)]
+    assert observed == [3, 6]
 
 
 def test_an_unmeasured_capability_keeps_its_prior():

@@ -85,8 +85,8 @@ def _combine(
     stale = revision.config.stale_weight if revision is not None and state.shifts else 1.0
     total = history.weighted(stale * config.forgetting ** len(seen))
     for index, information in enumerate(seen):
-        weight = state.weights[index] * config.forgetting ** (len(seen) - 1 - index)
-        total = total + information.weighted(weight * (stale if index < state.stale else 1.0))
+        weight = config.forgetting ** (len(seen) - 1 - index) * (stale if index < state.stale else 1.0)
+        total = total + information.trusted(state.weights[index]).weighted(weight)
     return Posterior(model, total)
 
 

@@ -30,7 +30,8 @@ class GateConfig:
     entry measured is left out (its risk would be the prior's guess). 5 points are twice the noise of a usual
     evaluation; pass@16 falls in every sharpening, so it has more room, and diversity, which sharpening is made of,
     is not protected unless you say so. Of pass@1 no more than ``tolerance_share`` of its level may go: for a policy
-    at 4%, 5 points would be everything.
+    at 10%, 5 points would be half of it; but never less than ``tolerance_floor``: what an evaluation cannot tell can
+    be neither protected nor gone back from, and a poor policy has little to lose.
 
     ``risk_limit``: the probability of such a fall that is accepted. A fall is measured when the campaign ends and a
     planner then goes back, so it costs a campaign, not the policy; never to train costs every campaign. One campaign in
@@ -47,6 +48,7 @@ class GateConfig:
 
     protected: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCES))
     tolerance_share: float = 0.25
+    tolerance_floor: float = 0.025
     risk_limit: float = 0.1
     min_gain: float = 0.0
     gain_margin: float = 0.02
@@ -62,7 +64,7 @@ class GateConfig:
         for name, tolerance in self.protected.items():
             check_capability(name)
             check_number(f"gate.protected.{name}", tolerance, 0, 1)
-        for name in ("tolerance_share", "risk_limit", "pilot_chance", "pilot_risk"):
+        for name in ("tolerance_share", "tolerance_floor", "risk_limit", "pilot_chance", "pilot_risk"):
             check_number(f"gate.{name}", getattr(self, name), 0, 1)
         for name in ("min_gain", "gain_margin"):
             check_number(f"gate.{name}", getattr(self, name), -1, 1)
@@ -219,7 +221,8 @@ class TransferGate:
     def _tolerances(self, context: Context, posterior: Posterior) -> dict[str, float]:
         known = {n: t for n, t in self.config.protected.items() if posterior.count[check_capability(n)] > 0}
         if "pass1" in known and context.pass1 is not None:
-            known["pass1"] = min(known["pass1"], self.config.tolerance_share * context.pass1)
+            share = max(self.config.tolerance_share * context.pass1, self.config.tolerance_floor)
+            known["pass1"] = min(known["pass1"], share)
         return known
 
     def _explain(self, action: Action, outlooks: list[Outlook], choice: int, limit: float) -> str:
