@@ -66,6 +66,16 @@ def test_what_is_uncertain_is_piloted():
     assert (decision.action, decision.strategy.steps) == ("pilot", 10)
 
 
+def test_a_pilot_takes_the_nearest_rate_whose_risk_is_borne():
+    fell = seen((20, 0.01, {"well_formed": -0.2}), error=0.03)
+    config = {"risk_limit": 0.01, "min_gain": 0.05}
+    eager, careful = (decide(fell, **config, pilot_risk=risk) for risk in (0.99, 0.3))
+    assert (eager.action, careful.action) == ("pilot", "pilot")
+    assert eager.strategy.lr == PROPOSAL.lr > careful.strategy.lr
+    assert eager.strategy.steps == careful.strategy.steps == 10
+    assert careful.outlook.risk <= 0.3 < eager.outlook.risk
+
+
 def test_a_protected_capability_can_forbid_what_pass1_allows():
     falls = seen((20, 0.15, {"hard": -0.5}), repeat=6)
     assert decide(falls, protected={"pass1": 0.05}).action == "reuse"

@@ -39,8 +39,9 @@ class GateConfig:
     pass@1 for which anything is done. ``gain_margin``: no change is made for less additional gain than this, about the
     noise of an evaluation.
 
-    ``pilot_chance``: a pilot needs this probability of a gain, and ``pilot_risk`` at most of a fall: worse
-    than even odds are no experiment. ``pilot_steps``: the paper's.
+    ``pilot_chance``: a pilot needs this probability of a gain, and ``pilot_risk`` at most of a fall: it may risk more
+    than a campaign, because it teaches what to do with the rest. ``pilot_steps``: the paper's; at the rate proposed, or
+    the nearest lower one at which the risk is borne.
 
     ``step_shares``, ``lr_factors``, ``penalty_factors``: what ``adapt`` may try, never more than was
     proposed; ``min_steps``: fewer are no campaign.
@@ -53,7 +54,7 @@ class GateConfig:
     min_gain: float = 0.0
     gain_margin: float = 0.02
     pilot_chance: float = 0.2
-    pilot_risk: float = 0.5
+    pilot_risk: float = 0.3
     pilot_steps: int = 10
     step_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     lr_factors: tuple[float, ...] = (1.0, 0.5, 0.25)
@@ -133,7 +134,8 @@ class TransferGate:
         remembered pass@1 the proposal is reused: there is nothing to judge it by."""
         caution = caution or Caution()
         limit = self.config.risk_limit * caution.tightening
-        candidates = [*self.candidates(proposal), self._shortened(proposal)]
+        campaigns, pilots = self.candidates(proposal), self._pilots(proposal)
+        candidates = [*campaigns, *pilots]
         outlooks = self.outlook(candidates, context, posterior, noise=caution.noise)
         doses = posterior.model.dose(query_rows(candidates, context))
 
@@ -152,7 +154,7 @@ class TransferGate:
             return answer("reuse", 0, "nothing alike is remembered, so the strategy stands as proposed")
         allowed = [
             i
-            for i in range(len(candidates) - 1)
+            for i in range(len(campaigns))
             if outlooks[i].risk <= limit and outlooks[i].gain >= self.config.min_gain
             if doses[i] < caution.ceiling
         ]
@@ -161,12 +163,12 @@ class TransferGate:
             choice = next(i for i in allowed if outlooks[i].gain >= best - self.config.gain_margin)
             action: Action = "adapt" if choice else "reuse"
             return answer(action, choice, self._explain(action, outlooks, choice, limit))
-        pilot = len(candidates) - 1
-        action = "reject"
-        hopeful = outlooks[pilot].chance >= self.config.pilot_chance
-        if hopeful and outlooks[pilot].risk <= self.config.pilot_risk and doses[pilot] < caution.ceiling:
-            action = "pilot"
-        return answer(action, pilot, self._explain(action, outlooks, pilot, limit))
+        for pilot in range(len(campaigns), len(candidates)):
+            outlook = outlooks[pilot]
+            hopeful = outlook.chance >= self.config.pilot_chance and outlook.risk <= self.config.pilot_risk
+            if hopeful and doses[pilot] < caution.ceiling:
+                return answer("pilot", pilot, self._explain("pilot", outlooks, pilot, limit))
+        return answer("reject", pilot, self._explain("reject", outlooks, pilot, limit))
 
     def greedy(self, proposal: Strategy, context: Context, posterior: Posterior) -> Decision:
         """The change with the largest expected gain, whatever its risk: memory without a gate, for
@@ -206,8 +208,11 @@ class TransferGate:
                     found.setdefault(changed, (round(distance, 9), len(found)))
         return sorted(found, key=lambda strategy: (found[strategy][0], strategy.steps, found[strategy][1]))
 
-    def _shortened(self, proposal: Strategy) -> Strategy:
-        return replace(proposal, steps=min(self.config.pilot_steps, proposal.steps))
+    def _pilots(self, proposal: Strategy) -> list[Strategy]:
+        steps = min(self.config.pilot_steps, proposal.steps)
+        return [
+            replace(proposal, steps=steps, lr=proposal.lr * lr) for lr in sorted({1.0, *self.config.lr_factors})[::-1]
+        ]
 
     def outlook(
         self, strategies: Sequence[Strategy], context: Context, posterior: Posterior, *, noise: float = 1.0
@@ -241,10 +246,10 @@ class TransferGate:
         if action == "pilot":
             return (
                 f"nothing near the proposal keeps the risk to {limit:.0%} with a gain, but {chosen.chance:.0%} "
-                "speak for a gain: a short budget finds out"
+                f"speak for a gain at a risk of {chosen.risk:.0%}: a short budget finds out"
             )
         return (
-            f"even a short budget promises {chosen.gain:+.1%} pass@1 at a risk of {chosen.risk:.0%} "
+            f"even a short budget at the lowest rate promises {chosen.gain:+.1%} pass@1 at a risk of {chosen.risk:.0%} "
             f"(limit {limit:.0%}), most of all for {worst}: the policy is held"
         )
 
