@@ -1,9 +1,5 @@
-from __future__ import annotations
+"""Loaded first whenever the whole suite runs, before torch."""
 
-import pytest
-import torch
+import os
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # operations as small as these tests' are slower on two
+os.environ["OMP_NUM_THREADS"] = "1"  # operations as small as these tests' are slower on two; their processes inherit it

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sr_cli.main import main
 
 SMALL = [
     *("--set", "campaign.steps=2", "--set", "sampling.prompts=2", "--set", "sampling.group_size=4"),
@@ -22,18 +25,30 @@ def sr(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def refused(*arguments: object) -> str:
+def the_line(stdout: str, stderr: str) -> str:
     """The one line that a refused command prints."""
-    done = sr(*arguments)
-    assert done.returncode == 2, done
-    lines = [line for line in done.stderr.splitlines() if line.startswith("sr: ")]
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    lines = [line for line in stderr.splitlines() if line.startswith("sr: ")]
+    assert len(lines) == 1, stderr
+    assert "Traceback" not in stderr
+    assert stdout == ""
     return lines[0]
 
 
-def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Gives what ``sr`` with these arguments says when it refuses; here, as a process would first import torch."""
+
+    def line(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["sr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        return the_line(*capsys.readouterr())
+
+    return line
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, refused: Callable[..., str]) -> None:
     out = tmp_path / "run"
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -58,7 +73,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
     assert "run.json" in refused("resume", empty)
 
 
-def test_a_folder_that_holds_another_run_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_that_holds_another_run_is_left_as_it_is(tmp_path: Path, refused: Callable[..., str]) -> None:
     out = tmp_path / "run"
     done = sr("run", *SMALL, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -81,7 +96,9 @@ def test_a_full_disk_stops_the_run_with_one_line_and_it_can_go_on(tmp_path: Path
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     try:
-        assert "make room" in refused("run", *SMALL, "--set", "campaign.steps=4", "--out", mount / "run")
+        full = sr("run", *SMALL, "--set", "campaign.steps=4", "--out", mount / "run")
+        assert full.returncode == 2
+        assert "make room" in the_line(full.stdout, full.stderr)
         subprocess.run(["mount", "-o", "remount,size=200m", mount], check=True)
         done = sr("resume", mount / "run", "--json")
         assert done.returncode == 0, done.stderr
