@@ -146,11 +146,11 @@ class EffectModel:
     ``prior_scale``: standard deviation of the main weights: ±21 points from a usual campaign, ±44 from twice its dose.
     ``context_scale``: of the others; a context changes the effect less than training makes it.
     ``process_error``: spread of equal campaigns in equal contexts, grown with b, for a policy that passes half of its
-    samples; the variance falls as p (1 - p) does towards a pass@1 of 0 or 1. These three are rounded
-    from a fit to two seeds that the study does not use, the prior kept wider, so that a first campaign teaches where its
-    peak was. Of the study's 495 campaigns, 90% intervals then held 84 to 91%, capability by capability, and all of
-    what changed out of distribution, where little does (``benchmarks/care_calibration.py``); with scales twice as
-    large nothing ever surprised a belief.
+    samples; the variance falls as p (1 - p) does towards a pass@1 of 0 or 1. These three are rounded from a fit to two
+    seeds that the study does not use, the prior kept wider, so that a first campaign teaches where its peak was. Of the
+    study's 495 campaigns, 90% intervals then held 84 to 91%, capability by capability, and all of what changed out of
+    distribution, where little does (``benchmarks/care_calibration.py``); with scales twice as large nothing ever
+    surprised a belief.
     ``error_floor``: no evaluation is better than this.
     ``peak_discount``: a campaign's peak is a second observation, at the dose where it was reached. Being the
     best of many noisy values it is too high, so this many standard errors are taken off, and its variance is

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -92,7 +93,7 @@ class View:
         acted = [row["decision"]["reason"] for row in rows if row["decision"]["action"] != "continue"][-2:]
         return Group(
             Text(f"{label or 'run'}: {done} of at most {self.steps} steps", style="bold"),
-            ProgressBar(total=max(self.steps, 1), completed=done, width=60),
+            Padding(ProgressBar(total=max(self.steps, 1), completed=done, width=60), 0),  # the bar alone ends no line
             Text(f"held-out pass@1  {sparkline(heldout)}"),
             table,
             *(Text(f"→ {reason}", style="yellow") for reason in acted),
@@ -106,5 +107,11 @@ def viewing(steps: int) -> Iterator[View]:
     if not console.is_terminal or not leads():
         yield View(console, None, steps)
         return
-    with Live(console=console, auto_refresh=False, transient=False) as live:
-        yield View(console, live, steps)
+    with Live(Text("loading torch and the policy …", style="dim"), console=console, auto_refresh=False) as live:
+        live.refresh()
+        view = View(console, live, steps)
+        try:
+            yield view
+        finally:
+            if not view.runs:
+                live.update(Text(), refresh=True)

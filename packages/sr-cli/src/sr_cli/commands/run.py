@@ -27,9 +27,9 @@ def command(
     from sr_cli.live import viewing
 
     config = load_config(config_file, preset, settings)
-    from sr_cli import runs  # torch, only once the input is known to be good
-
     with viewing(config.campaign.count * config.campaign.steps) as view:
+        from sr_cli import runs  # torch, only once the input is known to be good
+
         summary = runs.start(config, out, seed, view.show)
     show_summary(summary, out, as_json)
 
