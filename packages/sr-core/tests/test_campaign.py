@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -473,12 +475,19 @@ def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, k
     assert kept == ["c0000-kept"]  # what is not wanted any more is gone
 
 
-def averaging(**sections: Any) -> Trainer:
-    return make_trainer(optim=OptimConfig(lr=0.05, average=True), **sections)
+def averaging(emphasis: int = 3) -> Trainer:
+    return make_trainer(optim=OptimConfig(lr=0.05, average=True, average_emphasis=emphasis))
 
 
-def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_on_from_the_last() -> None:
-    plain, averaged = make_trainer(optim=OptimConfig(lr=0.05)), averaging()
+def mean_of(iterates: Sequence[Mapping[str, torch.Tensor]], name: str, emphasis: int = 3) -> torch.Tensor:
+    """Their mean with weights 1, 4, 10, 20 ... (the t-th has t (t + 1) (t + 2) / 6, for an emphasis of 3)."""
+    shares = torch.tensor([float(math.comb(t + emphasis, emphasis)) for t in range(len(iterates))])
+    return torch.tensordot(shares / shares.sum(), torch.stack([weights[name] for weights in iterates]), 1)
+
+
+@pytest.mark.parametrize("emphasis", [0, 3])
+def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_on_from_the_last(emphasis: int) -> None:
+    plain, averaged = make_trainer(optim=OptimConfig(lr=0.05)), averaging(emphasis)
     iterates: list[dict[str, torch.Tensor]] = []
     run_campaign(plain, TASKS, on_row=lambda _: iterates.append(plain.weights()))
     seen: list[dict[str, torch.Tensor]] = []
@@ -486,7 +495,7 @@ def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_
     assert len(seen) == len(iterates) > 3
     assert all(weights_equal(a, b) for a, b in zip(seen, iterates, strict=True))
     for name, mean in averaged.weights().items():
-        torch.testing.assert_close(mean, torch.stack([w[name] for w in iterates]).mean(0), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mean, mean_of(iterates, name, emphasis), atol=1e-6, rtol=1e-5)
 
 
 def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
@@ -501,7 +510,7 @@ def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
     run_campaign(trainer, TASKS, ScriptedGuard({}, keep=2), on_row=watch)
     held = trainer.weights()
     for name, mean in held.items():
-        torch.testing.assert_close(mean, torch.stack([w[name] for w in iterates[:3]]).mean(0), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mean, mean_of(iterates[:3], name), atol=1e-6, rtol=1e-5)
     again = make_trainer()
     again.load_weights(held)
     measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=2, purpose="heldout-0-of-2")

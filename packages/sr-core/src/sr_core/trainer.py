@@ -122,7 +122,7 @@ class Trainer:
         """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
         self._await_copy()
         if self.config.optim.average and self._mean is None:
-            self._mean = Mean(self._own_weights())
+            self._mean = Mean(self._own_weights(), self.config.optim.average_emphasis)
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
