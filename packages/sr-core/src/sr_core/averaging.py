@@ -2,9 +2,9 @@
 
 At a rate that makes a policy rise fast its last iterates scatter around, and finally away from, a better policy
 between them; their mean is near it (Polyak and Juditsky 1992; for deep networks Izmailov et al. 2018, arXiv
-1803.05407). A plain mean lags behind a steady rise by half of it; one that weighs later iterates more scatters hardly
-more and lags less (polynomial-decay averaging, Shamir and Zhang 2013, arXiv 1212.1824). It costs one pass over the
-weights per update and one more copy of them, and asks for no evaluation.
+1803.05407). A plain mean lags behind a steady rise by half of it; one that weighs later iterates more lags less and
+takes more of a fall in (polynomial-decay averaging, Shamir and Zhang 2013, arXiv 1212.1824). It costs one pass over
+the weights per update and one more copy of them, and asks for no evaluation.
 """
 
 from __future__ import annotations

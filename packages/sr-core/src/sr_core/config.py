@@ -116,8 +116,8 @@ class OptimConfig:
     ``micro_batch_tokens`` bounds the tokens of one backward pass, ``merge_duplicates`` computes equal samples once;
     neither changes a gradient. ``average``: the policy that is measured, kept and handed on is the mean of the
     campaign's iterates, while the training goes on from the last one; left out, no (with the ``guard``: yes).
-    ``average_emphasis``: the t-th iterate weighs about as t to this power; 0 weighs all alike. 3 was chosen on a seed
-    that the study does not use.
+    ``average_emphasis``: the t-th iterate weighs about as t to this power; 0 weighs all alike. 3 ends higher at a rate
+    at which nothing falls, lower where much does (the study's ``guard_late``).
     """
 
     lr: float = 1e-6
@@ -130,7 +130,7 @@ class OptimConfig:
     micro_batch_tokens: int = 4096
     merge_duplicates: bool = True
     average: bool | None = None
-    average_emphasis: float = 3.0
+    average_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)

@@ -88,7 +88,7 @@ def _care(version: str) -> Settings:
 
 
 GUARD: Settings = {"controller.name": "guard", "evaluate.every": BUDGET_EVERY}
-PLAIN: Settings = {"optim.average": "true", "optim.average_emphasis": 0}  # the plain mean of a campaign's iterates
+_AVERAGE: Settings = {"optim.average": "true"}  # the mean of a campaign's iterates is handed on
 _GRPO: Settings = {"algorithm.name": "grpo"}
 _LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
@@ -142,11 +142,16 @@ ARMS: dict[str, Arm] = {
     "guard_wapo": Arm(
         label="guard, WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"} | GUARD, decides=True
     ),
-    "average": Arm(label="weight averaging", kind="main", settings=PLAIN),
+    "average": Arm(label="weight averaging", kind="main", settings=_AVERAGE),
     "guard_last": Arm(
         label="guard without averaging", kind="main", settings=GUARD | {"optim.average": "false"}, decides=True
     ),
-    "guard_plain": Arm(label="guard, plain mean", kind="main", settings=GUARD | PLAIN, decides=True),
+    "guard_late": Arm(
+        label="guard, later iterates weigh more",
+        kind="main",
+        settings=GUARD | {"optim.average_emphasis": 3},
+        decides=True,
+    ),
     "guard_hearing": Arm(
         label="guard that hears the reward",
         kind="main",

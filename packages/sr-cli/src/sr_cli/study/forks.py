@@ -23,7 +23,7 @@ import torch
 
 from sr_cli.assemble import make_grader, make_guard, make_tasks
 from sr_cli.config import load_config
-from sr_cli.study.arms import GUARD, PLAIN, REGIMES, SHAPE, Settings
+from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
 from sr_cli.study.records import Records
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
@@ -60,9 +60,9 @@ WAYS: Mapping[str, Way] = {
     "lr_half": Way(label="half the learning rate", lr_factor=0.5),
     "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
     "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
-    "average": Way(label="weight averaging", settings=PLAIN),
+    "average": Way(label="weight averaging", settings={"optim.average": "true"}),
     "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
-    "guard": Way(label="guard, plain mean", settings=GUARD | PLAIN),
+    "guard": Way(label="guard", settings=GUARD),
 }
 
 

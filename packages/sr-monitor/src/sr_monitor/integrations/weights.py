@@ -12,16 +12,12 @@ __all__ = ["Mean", "Weights", "copied", "paste", "trainable"]
 
 Weights = dict[str, Tensor]
 
-EMPHASIS = 3  # as sr-core's optim.average_emphasis
-
 
 class Mean:
     """Running mean of a model's trained weights since ``begin``, in host memory, in float32 where they are narrower.
 
     At a rate that makes a policy rise fast its last iterates scatter around a better policy between them, and their
-    mean is near it (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv 1803.05407). The t-th of them weighs about as
-    t to the power of ``EMPHASIS``, so that the mean does not lag far behind a rise (polynomial-decay averaging, Shamir
-    and Zhang 2013, arXiv 1212.1824).
+    mean is near it (Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv 1803.05407).
     """
 
     def __init__(self) -> None:
@@ -37,7 +33,7 @@ class Mean:
         """Take in what the model is now."""
         self.count += 1
         for name, tensor in copied(model).items():
-            self.weights[name].lerp_(_wide(tensor), (1 + EMPHASIS) / (self.count + EMPHASIS))
+            self.weights[name].lerp_(_wide(tensor), 1 / self.count)
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights, "count": self.count}
