@@ -238,9 +238,12 @@ def _draw_gaps(axes: Axes, results: Mapping[str, Any]) -> None:
                 if REGIMES[regime].preset == preset and name in found["arms"]
             )
             if points:
-                rates, gaps = zip(*points, strict=True)
-                axes.plot(rates, gaps, marker=marker, color=colour, label=f"{ARMS[name].label}, {preset}")
+                at, gaps = zip(*points, strict=True)
+                axes.plot(at, gaps, marker=marker, color=colour, label=f"{ARMS[name].label}, {preset}")
     axes.set_xscale("log")
+    rates = sorted({REGIMES[regime].lr for regime in results["regimes"]})
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
     axes.set_xlabel("learning rate")
     axes.set_ylabel("peak - policy handed on (points)")
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
