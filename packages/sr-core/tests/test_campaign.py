@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
 from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
+from sr_core.protocols import LAST_ITERATE
 from sr_core.seeds import seed_for
 from sr_core.unguarded import Unguarded
 
@@ -315,6 +315,7 @@ def chain(
     forgets: bool,
     kill_at: tuple[str, int] | None = None,
     planner: ScriptedPlanner | None = None,
+    guard: ScriptedGuard | None = None,
 ) -> dict[str, Any]:
     store = RunStore.create(folder, {"seed": 0}) if fresh else RunStore.open(folder)
     if kill_at is not None:
@@ -329,7 +330,7 @@ def chain(
             return plain(*args, **kwargs)
 
         setattr(owner, where, killing)
-    guard = ScriptedGuard({2: Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=forgets)})
+    guard = guard or ScriptedGuard({2: Answer("roll_back", to_step=1, lr_factor=0.5, reset_optimizer=forgets)})
     guard.reset_optimizer = forgets
     return run_chain(trainer, lambda _: TASKS, guard, planner, store=store)
 
@@ -390,10 +391,11 @@ def killed_and_whole_agree(
     *,
     forgets: bool = True,
     starts: dict[int, int] | None = None,
+    guard: Callable[[], ScriptedGuard | None] = lambda: None,
 ) -> None:
     def run(name: str, trainer: Trainer, **how: Any) -> dict[str, Any]:
         planner = ScriptedPlanner(starts) if starts else None
-        return chain(tmp_path / name, trainer, forgets=forgets, planner=planner, **how)
+        return chain(tmp_path / name, trainer, forgets=forgets, planner=planner, guard=guard(), **how)
 
     whole = make_trainer(**sections)
     expected = run("whole", whole, fresh=True)
@@ -475,19 +477,16 @@ def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, k
     assert kept == ["c0000-kept"]  # what is not wanted any more is gone
 
 
-def averaging(emphasis: int = 3) -> Trainer:
-    return make_trainer(optim=OptimConfig(lr=0.05, average=True, average_emphasis=emphasis))
+def averaging(**sections: Any) -> Trainer:
+    return make_trainer(optim=OptimConfig(lr=0.05, average=True), **sections)
 
 
-def mean_of(iterates: Sequence[Mapping[str, torch.Tensor]], name: str, emphasis: int = 3) -> torch.Tensor:
-    """Their mean with weights 1, 4, 10, 20 ... (the t-th has t (t + 1) (t + 2) / 6, for an emphasis of 3)."""
-    shares = torch.tensor([float(math.comb(t + emphasis, emphasis)) for t in range(len(iterates))])
-    return torch.tensordot(shares / shares.sum(), torch.stack([weights[name] for weights in iterates]), 1)
+def mean_of(iterates: Sequence[Mapping[str, torch.Tensor]], name: str) -> torch.Tensor:
+    return torch.stack([weights[name] for weights in iterates]).mean(0)
 
 
-@pytest.mark.parametrize("emphasis", [0, 3])
-def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_on_from_the_last(emphasis: int) -> None:
-    plain, averaged = make_trainer(optim=OptimConfig(lr=0.05)), averaging(emphasis)
+def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_on_from_the_last() -> None:
+    plain, averaged = make_trainer(optim=OptimConfig(lr=0.05)), averaging()
     iterates: list[dict[str, torch.Tensor]] = []
     run_campaign(plain, TASKS, on_row=lambda _: iterates.append(plain.weights()))
     seen: list[dict[str, torch.Tensor]] = []
@@ -495,7 +494,7 @@ def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_
     assert len(seen) == len(iterates) > 3
     assert all(weights_equal(a, b) for a, b in zip(seen, iterates, strict=True))
     for name, mean in averaged.weights().items():
-        torch.testing.assert_close(mean, mean_of(iterates, name, emphasis), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mean, mean_of(iterates, name), atol=1e-6, rtol=1e-5)
 
 
 def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
@@ -515,6 +514,62 @@ def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
     again.load_weights(held)
     measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=2, purpose="heldout-0-of-2")
     assert measured.passes == rows[2]["heldout_passes"]
+
+
+class KeepsTheIterate(ScriptedGuard):
+    """Asks for the last iterate at step ``last``, too, and keeps it."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__({})
+        self.last, self.more = last, False
+
+    def ask(self, step: int) -> Any:
+        first = super().ask(step)
+        if first is not None:
+            self.first, self.more = first, step == self.last
+            return first
+        self.more, more = False, self.more
+        return replace(self.first, step=LAST_ITERATE) if more else None
+
+    def tell(self, step: int, passes: Any, samples: int, tasks: Any = None) -> None:
+        super().tell(max(step, self._told), passes, samples, tasks)
+
+    def kept(self) -> int:
+        return LAST_ITERATE if self._step == self.last else super().kept()
+
+
+def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean(tmp_path: Path) -> None:
+    trainer = averaging()
+    rows: list[dict[str, Any]] = []
+    iterates: list[dict[str, torch.Tensor]] = []
+
+    def watch(row: dict[str, Any]) -> None:
+        rows.append(row)
+        iterates.append(trainer.weights())
+
+    summary = run_campaign(trainer, TASKS, KeepsTheIterate(4), on_row=watch)
+    assert weights_equal(trainer.weights(), iterates[-1])
+    assert [row["last_iterate"] is None for row in rows] == [True] * 4 + [False]
+    assert (summary["kept_step"], summary["kept_iterate"]) == (4, True)
+    again = make_trainer()
+    again.load_weights(iterates[-1])
+    measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=4, purpose="heldout-1")
+    assert measured.passes == rows[-1]["last_iterate"]["heldout_passes"]
+    assert summary["kept"] == measured.pass1
+    assert summary["capabilities"]["after"]["pass1"] == pytest.approx(measured.pass1)
+    assert (
+        summary["audit"]["kept"]
+        == again.evaluate(
+            TASKS.audit, trainer.config.evaluate.audit_samples, campaign=0, step=4, purpose="audit-of--1"
+        ).pass1
+    )
+
+
+@pytest.mark.parametrize("kill_at", [("update", 4), ("save", 5), ("evaluate", 8), ("update", 6)])
+def test_a_killed_chain_keeps_the_same_last_iterates(tmp_path: Path, kill_at: tuple[str, int]) -> None:
+    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections |= {"optim": OptimConfig(lr=0.05, average=True)}
+    killed_and_whole_agree(tmp_path, sections, kill_at, guard=lambda: KeepsTheIterate(4))
 
 
 def test_policies_looked_at_again_share_their_random_numbers_but_not_those_of_the_look_before() -> None:

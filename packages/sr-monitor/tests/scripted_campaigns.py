@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_monitor import Decision, Guard
+from sr_monitor import LAST_ITERATE, Decision, Guard
 
 FINITE = {"finite": 1.0, "grad_norm": 1.0, "train_reward": 0.5}
 
@@ -37,10 +37,12 @@ def play(
     campaign: int = 0,
     *,
     heard: bool = False,
+    iterate_M: NDArray[np.float64] | None = None,
 ) -> Played:
     """One campaign. ``evolve(step, truth_M, lr)`` is an update: the true pass rates after it.
 
-    ``heard``: the guard hears the training reward, of 8 of the tasks and 16 samples of each; else a constant one.
+    ``iterate_M``: the true pass rates of the last iterate, where those of the steps are means'. ``heard``: the guard
+    hears the training reward, of 8 of the tasks and 16 samples of each; else a constant one.
     """
     training = np.random.default_rng([campaign, steps])
     budget = guard.begin(campaign, steps)
@@ -50,8 +52,10 @@ def play(
         if step:
             current = evolve(step, current, lr)
             played.truth[step] = current
+        if step == budget and iterate_M is not None:
+            played.truth[LAST_ITERATE] = iterate_M
         while (request := guard.ask(step)) is not None:
-            assert request.step == step or request.step in guard.holds()
+            assert request.step in (step, LAST_ITERATE) or request.step in guard.holds()
             tasks = range(len(start_M)) if request.tasks is None else request.tasks
             rates = played.truth[request.step][list(tasks)]
             guard.tell(request.step, rng.binomial(request.samples, rates).tolist(), request.samples, request.tasks)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted_campaigns import FINITE, Played, curve, play, tasks_of
+from scripted_campaigns import FINITE, Played, at_mean, curve, play, tasks_of
 
-from sr_monitor import CollapseGuard, MonitorError
+from sr_monitor import LAST_ITERATE, CollapseGuard, MonitorError
 from sr_monitor.guard import BUDGET_EVERY
 
 RISE_AND_FALL = [0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.78, 0.84, 0.88, 0.9, 0.9, 0.85, 0.6, 0.3, 0.1, 0.02] + [0.0] * 15
@@ -144,6 +144,59 @@ def test_a_campaign_that_gains_leaves_the_rate_as_it_is() -> None:
 def test_a_campaign_that_gains_nothing_lowers_the_next_ones_rate() -> None:
     assert lowered([0.5] + [0.46] * 20) >= 80  # too small a fall for an alarm
     assert lowered([0.5] * 21) <= 40  # one of 21 equal policies seldom looks like the best, and that one is the start
+
+
+def lagging(seed: int, means: list[float], iterate: float, **options: Any) -> tuple[Played, CollapseGuard]:
+    """A campaign whose means of iterates follow ``means``, and whose last iterate is at ``iterate``."""
+    rng = np.random.default_rng(seed)
+    start_M = tasks_of(30, rng, means[0])
+    guard = CollapseGuard(last_iterate=True, evaluation="budget", **options)
+    evolve = curve(means, start_M)
+    return play(guard, evolve, start_M, len(means) - 1, rng, iterate_M=at_mean(start_M, iterate)), guard
+
+
+def test_a_last_iterate_that_the_means_lag_behind_is_kept_and_the_rate_stays() -> None:
+    rising = [0.3 + 0.01 * step for step in range(21)]
+    played = [lagging(seed, rising, 0.7) for seed in range(30)]
+    assert sum(campaign.kept == LAST_ITERATE for campaign, _ in played) >= 27
+    assert sum(guard.lr_scale == 1 for _, guard in played) >= 29
+    level = [lagging(seed, [0.5] * 21, 0.7) for seed in range(30)]  # the means alone would have gained nothing
+    assert sum(guard.lr_scale == 1 for _, guard in level) >= 29
+
+
+def test_a_last_iterate_that_fell_below_the_means_is_not_kept() -> None:
+    rising = [0.3 + 0.01 * step for step in range(21)]
+    kept = [lagging(seed, rising, 0.3)[0].kept for seed in range(30)]
+    assert sum(step == LAST_ITERATE for step in kept) <= 1
+
+
+def test_the_last_iterate_is_asked_for_at_the_end_alone_and_where_steps_are_means() -> None:
+    def asked(guard: CollapseGuard, steps: int = 8) -> list[tuple[int, int]]:
+        guard.begin(0, steps)
+        found = []
+        for step in range(steps + 1):
+            while request := guard.ask(step):
+                found.append((step, request.step))
+                guard.tell(request.step, [8 + step // 2] * 30, 16)
+            guard.decide(step, FINITE)
+            assert guard.kept() in guard.holds()
+        return found
+
+    ends = [step for step, of in asked(CollapseGuard(last_iterate=True)) if of == LAST_ITERATE]
+    assert ends == [8]
+    assert all(of != LAST_ITERATE for _, of in asked(CollapseGuard()))
+
+
+def test_a_saved_guard_knows_the_last_iterate_again() -> None:
+    guard = CollapseGuard(last_iterate=True)
+    guard.begin(0, 1)
+    for step in range(2):
+        while request := guard.ask(step):
+            guard.tell(request.step, [12 if request.step == LAST_ITERATE else 6] * 30, 16)
+        guard.decide(step, FINITE)
+    again = CollapseGuard(last_iterate=True)
+    again.load_state_dict(json.loads(json.dumps(guard.state_dict())))
+    assert guard.kept() == again.kept() == LAST_ITERATE
 
 
 def budgeted(

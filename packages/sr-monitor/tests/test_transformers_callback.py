@@ -16,7 +16,7 @@ pytest.importorskip("accelerate")
 import torch
 import transformers
 
-from sr_monitor import CollapseGuard, MonitorError
+from sr_monitor import LAST_ITERATE, CollapseGuard, MonitorError
 from sr_monitor.integrations.transformers import CollapseGuardCallback, GenerationEvaluator
 
 TASKS = 30
@@ -159,6 +159,24 @@ def test_with_averages_the_mean_is_measured_held_and_handed_on(tmp_path: Path) -
     assert set(np.round(measured, 5)) == set(np.round(means, 5))  # of every step, looked at once or again
     assert levels == sorted(levels)  # training went on from the last weights, not from the means
     assert run.model.level.item() == pytest.approx(means[callback.guard.kept()], abs=1e-6)
+
+
+def test_with_averages_the_last_weights_are_handed_on_where_the_mean_lags_behind_them(tmp_path: Path) -> None:
+    levels: list[float] = []
+
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            levels.append(given["model"].level.item())
+
+    callback = CollapseGuardCallback(evaluate=evaluate, tasks=TASKS, average=True)
+    run = trainer(tmp_path, Watch(), steps=6)
+    run.add_callback(callback)
+    run.train()
+    assert levels == sorted(levels)  # a rise, so the mean lags
+    assert callback.guard.kept() == LAST_ITERATE
+    assert run.model.level.item() == levels[-1]
+    with pytest.raises(MonitorError, match="last_iterate"):
+        CollapseGuardCallback(evaluate=evaluate, tasks=TASKS, guard=CollapseGuard(last_iterate=True))
 
 
 def test_with_averages_a_roll_back_begins_a_new_mean_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def make_guard(config: RunConfig) -> Guard | None:
             evaluation=controller.evaluation,
             share=controller.share,
             hear_reward=controller.hear_reward,
+            last_iterate=controller.last_iterate and bool(config.optim.average),
             train_samples=config.sampling.prompts * config.sampling.group_size,
             samples=evaluate.samples,
             every=evaluate.every,

@@ -59,8 +59,9 @@ class TasksConfig:
 class ControllerConfig:
     """Who controls the run. ``es`` reads ``mode`` and ``patience``; ``care`` reads ``version`` and ``memory``;
     ``schedule`` reads ``budgets``, steps per campaign (the last one for all that follow); ``guard`` reads
-    ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation``, ``share`` and ``hear_reward`` (their
-    meaning and defaults are ``sr_monitor.CollapseGuard``'s, but that evaluations keep to a budget here).
+    ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation``, ``share``, ``hear_reward`` and, with
+    ``optim.average``, ``last_iterate`` (their meaning and defaults are ``sr_monitor.CollapseGuard``'s, but that
+    evaluations keep to a budget and the last iterate is a candidate here).
     """
 
     name: Literal["none", "es", "care", "guard", "schedule"] = "none"
@@ -76,6 +77,7 @@ class ControllerConfig:
     evaluation: Literal["full", "budget"] = "budget"
     share: float = 0.25
     hear_reward: bool = False
+    last_iterate: bool = True
 
     def __post_init__(self) -> None:
         good = all(budget >= 0 for budget in self.budgets) and (bool(self.budgets) or self.name != "schedule")

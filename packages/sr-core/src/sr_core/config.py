@@ -116,8 +116,6 @@ class OptimConfig:
     ``micro_batch_tokens`` bounds the tokens of one backward pass, ``merge_duplicates`` computes equal samples once;
     neither changes a gradient. ``average``: the policy that is measured, kept and handed on is the mean of the
     campaign's iterates, while the training goes on from the last one; left out, no (with the ``guard``: yes).
-    ``average_emphasis``: the t-th iterate weighs about as t to this power; 0 weighs all alike. 3 ends higher at a rate
-    at which nothing falls, lower where much does (the study's ``guard_late``).
     """
 
     lr: float = 1e-6
@@ -130,7 +128,6 @@ class OptimConfig:
     micro_batch_tokens: int = 4096
     merge_duplicates: bool = True
     average: bool | None = None
-    average_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)
@@ -139,7 +136,6 @@ class OptimConfig:
         require(0 <= self.beta2 < 1, "optim.beta2", "must lie in [0, 1)", self.beta2)
         require(self.weight_decay >= 0, "optim.weight_decay", "must not be negative", self.weight_decay)
         require(self.max_grad_norm > 0, "optim.max_grad_norm", "must be above 0", self.max_grad_norm)
-        require(self.average_emphasis >= 0, "optim.average_emphasis", "must not be negative", self.average_emphasis)
         require(self.epochs >= 1, "optim.epochs", "must be at least 1", self.epochs)
         require(
             self.micro_batch_tokens >= 1,

@@ -17,7 +17,7 @@ from sr_core.capabilities import capability_change, task_values
 from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluate import Evaluation
 from sr_core.graded import GradedRollout
-from sr_core.protocols import Decision, Guard, Task
+from sr_core.protocols import LAST_ITERATE, Decision, Guard, Task
 from sr_core.snapshot import Snapshot
 from sr_core.store import Checkpoint, RunStore
 from sr_core.trainer import Trainer
@@ -30,6 +30,10 @@ Audit = tuple[float, Sequence[float]]  # audited pass@1, and the same on either 
 SIGNALS = (
     *("train_reward", "entropy", "grad_norm", "kl", "length", "truncated"),
     *("zero_std_groups", "unique_share", "loss", "infra_errors", "sampled_tokens"),
+)
+HELDOUT = (
+    *("heldout_pass1", "heldout_se", "heldout_unique", "heldout_well_formed"),
+    *("heldout_passes", "heldout_samples"),
 )
 
 
@@ -77,14 +81,7 @@ class Progress:
         """Open the next step's row and return its number."""
         self.step += 1
         self._row: Row = {"campaign": self.campaign, "step": self.step, **dict.fromkeys(SIGNALS)}
-        self._row |= {
-            "heldout_pass1": None,
-            "heldout_se": None,
-            "heldout_passes": None,
-            "heldout_unique": None,
-            "heldout_well_formed": None,
-            "heldout_samples": None,
-        }
+        self._row |= dict.fromkeys((*HELDOUT, "last_iterate"))
         self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
         pulled = self.trainer.config.penalty.name != "none"
         self._row |= {"penalty": self.trainer.penalty.coefficient if pulled else None}
@@ -131,11 +128,10 @@ class Progress:
             measured = self._measure(request.step, chosen, request.samples, purpose)
             self._row["evaluation_samples"] += request.samples * len(chosen)
             if request.step == self.step and self._row["heldout_pass1"] is None:
-                if request.tasks is None:  # counts of some of the tasks cannot be compared task by task
-                    self._row |= {"heldout_passes": measured.passes, "heldout_samples": measured.samples}
-                self._row |= {"heldout_pass1": measured.pass1, "heldout_se": measured.se}
-                self._row |= {"heldout_unique": measured.unique, "heldout_well_formed": measured.well_formed}
+                self._row |= _heldout(measured, of_all=request.tasks is None)
                 self._examples = measured.examples
+            elif request.step == LAST_ITERATE:
+                self._row["last_iterate"] = _heldout(measured, of_all=request.tasks is None)
             self.guard.tell(request.step, measured.passes, request.samples, request.tasks)
 
     def _measure(
@@ -154,6 +150,9 @@ class Progress:
     @contextmanager
     def _policy_of(self, step: int) -> Iterator[None]:
         """The trainer with the policy of ``step``, and then again with what it had."""
+        if step == LAST_ITERATE:  # what it has
+            yield
+            return
         if step == self.step:
             with self.trainer.averaged():
                 yield
@@ -234,6 +233,8 @@ class Progress:
         peak, kept, end = self._peak_step(), self.guard.kept(), self.step
         values = {row["step"]: row["heldout_pass1"] for row in self.rows if row["heldout_pass1"] is not None}
         last = values[max(values)] if values else None
+        if kept == LAST_ITERATE:
+            values[kept] = self._row["last_iterate"]["heldout_pass1"]
         summary: dict[str, Any] = {
             "campaign": self.campaign,
             "start": values.get(0),
@@ -241,7 +242,8 @@ class Progress:
             "peak_step": peak,
             "end": values.get(end, last),
             "kept": values.get(kept, last),
-            "kept_step": kept,
+            "kept_step": end if kept == LAST_ITERATE else kept,
+            "kept_iterate": kept == LAST_ITERATE,
             "steps": end,
             "budget": self.budget,
             "skipped": sum(not row["finite"] for row in self.rows),
@@ -256,15 +258,15 @@ class Progress:
             summary["audit"] = {name: pass1 for name, (pass1, _) in named.items()}
             summary["audit"] |= {"halves": {name: list(halves) for name, (_, halves) in named.items()}}
             summary["audit"] |= {"tasks": len(self.tasks.audit), "samples": samples}
-        self.trainer.settle()
-        if kept != self.step:
+        self.trainer.settle(averaged=kept != LAST_ITERATE)
+        if kept not in (self.step, LAST_ITERATE):
             self.trainer.load_weights(self.held[kept].weights)
         return summary
 
     def _capabilities(self, kept: int) -> dict[str, Any] | None:
         """What the campaign changed, from the first policy to the kept one; None where either was not measured."""
-        rows = {row["step"]: row for row in self.rows if row["heldout_passes"] is not None}
-        if 0 not in rows or kept not in rows:
+        rows = {row["step"]: row for row in self.rows} | {LAST_ITERATE: self._row["last_iterate"]}
+        if any(rows.get(step) is None or rows[step]["heldout_passes"] is None for step in (0, kept)):
             return None
         before, after = (task_values(self.tasks.heldout, rows[step]) for step in (0, kept))
         return capability_change(before, after)
@@ -281,3 +283,10 @@ class Progress:
         place = self.trainer.config.campaign.steps
         measured = self._measure(step, self.tasks.audit, samples, f"audit-of-{step}", place)
         return measured.pass1, measured.halves
+
+
+def _heldout(measured: Evaluation, *, of_all: bool) -> Row:
+    """What a row says of an evaluation; counts of some of the tasks cannot be compared task by task, and stay out."""
+    counts = (measured.passes, measured.samples) if of_all else (None, None)
+    values = (measured.pass1, measured.se, measured.unique, measured.well_formed, *counts)
+    return dict(zip(HELDOUT, values, strict=True))

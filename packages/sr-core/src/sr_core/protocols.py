@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+LAST_ITERATE = -1  # where steps stand for means of a campaign's iterates: the name of the last iterate itself
+
 
 class Task(Protocol):
     """A problem: ``prompt`` is what the policy continues."""
@@ -35,7 +37,8 @@ class Grader(Protocol):
 
 
 class Request(Protocol):
-    """An evaluation a guard wants: the policy of ``step``, ``samples`` per task, of all tasks or of ``tasks``."""
+    """An evaluation a guard wants: the policy of ``step`` (or ``LAST_ITERATE``), ``samples`` per task, of all tasks or
+    of ``tasks``."""
 
     @property
     def step(self) -> int: ...
@@ -90,7 +93,7 @@ class Guard(Protocol):
         """Steps whose policies must stay at hand."""
 
     def kept(self) -> int:
-        """The step whose policy is handed on if the campaign ends now."""
+        """The step whose policy is handed on if the campaign ends now; at its last step it may be ``LAST_ITERATE``."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that was learned so far, fit for JSON."""

@@ -122,7 +122,7 @@ class Trainer:
         """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
         self._await_copy()
         if self.config.optim.average and self._mean is None:
-            self._mean = Mean(self._own_weights(), self.config.optim.average_emphasis)
+            self._mean = Mean(self._own_weights())
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
@@ -189,11 +189,11 @@ class Trainer:
         finally:
             self.load_weights(last)
 
-    def settle(self) -> None:
-        """Put that policy in the place of the last iterate, for good."""
-        if self._mean is not None:
+    def settle(self, averaged: bool = True) -> None:
+        """Put that policy in the place of the last iterate, for good; or forget it, if not ``averaged``."""
+        if self._mean is not None and averaged:
             self.load_weights(self._mean.weights)
-            self._mean = None
+        self._mean = None
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has.

@@ -1,6 +1,6 @@
 """Know a collapse of a training run when it happens, and keep the peak."""
 
-from sr_monitor.decision import Decision, Guard, Request
+from sr_monitor.decision import LAST_ITERATE, Decision, Guard, Request
 from sr_monitor.early_stop import EarlyStop
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard import CollapseGuard
@@ -13,6 +13,7 @@ from sr_monitor.trajectory import Trajectory, collapse_rate
 from sr_monitor.verdict import Verdict, judge
 
 __all__ = [
+    "LAST_ITERATE",
     "CollapseGuard",
     "Decision",
     "EarlyStop",

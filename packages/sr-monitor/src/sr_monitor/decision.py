@@ -12,6 +12,9 @@ from sr_monitor.errors import MonitorError
 Action = Literal["continue", "stop", "roll_back"]
 ACTIONS = ("continue", "stop", "roll_back")
 
+# Where steps stand for the means of a campaign's iterates, this names the last iterate itself.
+LAST_ITERATE = -1
+
 # NaN or infinity in one of these has broken the policy, or is about to. Other signals may be NaN for harmless
 # reasons (the mean over no group at all).
 VITAL_SIGNALS = ("loss", "grad_norm", "entropy", "kl", "train_reward")
@@ -21,8 +24,8 @@ VITAL_SIGNALS = ("loss", "grad_norm", "entropy", "kl", "train_reward")
 class Request:
     """An evaluation the guard wants now.
 
-    step: whose policy: the current step, or one in ``holds()``. samples: per task. tasks: indices into the
-    held-out set, or None for all. fresh: the step has been evaluated before and new samples are wanted.
+    step: whose policy: the current step, one in ``holds()``, or ``LAST_ITERATE``. samples: per task. tasks: indices
+    into the held-out set, or None for all. fresh: not the first samples of the step, new ones are wanted.
     """
 
     step: int

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from sr_monitor.counts import Counts, Fall, fall
+from sr_monitor.decision import LAST_ITERATE
 from sr_monitor.plan import Plan
 from sr_monitor.state import CampaignState
 
@@ -34,6 +35,7 @@ class Aim:
     floor: bool
     every: int
     lr_factor: float
+    last_iterate: bool
 
 
 def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
@@ -128,7 +130,8 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
     if step == c.steps and c.suspected is None:
         best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
         close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
-        c.wanted = tuple(sorted({*close, step})) if {*close} != {step} else ()
+        candidates = {*close, step, LAST_ITERATE} if aim.last_iterate else {*close, step}
+        c.wanted = tuple(sorted(candidates)) if candidates != {step} else ()
     c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
     if c.wanted:
         ahead = 0 if c.steps is None else c.steps - step
@@ -149,6 +152,7 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     kept = c.start if earned == [c.start] else c.best()
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
     best, last = c.fresh.get(c.best()), lately(c, aim.plan) if c.since else c.fresh.get(step)
-    fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
+    older = c.best() not in (step, LAST_ITERATE)
+    fell = best is not None and last is not None and older and fall(best, last).z() > SUSPICION_Z
     if fell or (aim.floor and kept == c.start):
         c.lr_scale *= aim.lr_factor

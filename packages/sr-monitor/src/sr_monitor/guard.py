@@ -47,6 +47,8 @@ class CollapseGuard:
     most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
     hear_reward: on a budget, where the training reward slumps (``train_reward`` among the signals, on any scale), the
     next look comes after half of ``every``. Falls are noticed somewhat sooner, for a few more passes of generation.
+    last_iterate: for a trainer whose steps stand for the means of its iterates. A mean is safer and lags behind a rise,
+    so at a campaign's end the last iterate itself is a candidate, too, asked for and kept as step ``LAST_ITERATE``.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
     loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
@@ -69,6 +71,7 @@ class CollapseGuard:
         share: float = 0.25,
         train_samples: int = 128,
         hear_reward: bool = False,
+        last_iterate: bool = False,
     ) -> None:
         if not 0 < false_alarm < 0.5:
             raise MonitorError(f"guard: false_alarm must lie in (0, 0.5), got {false_alarm}")
@@ -92,7 +95,7 @@ class CollapseGuard:
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
         self.samples, self.every = samples, every or (1 if evaluation == "full" else BUDGET_EVERY)
         self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
-        self.hear_reward = hear_reward
+        self.hear_reward, self.last_iterate = hear_reward, last_iterate
         self._c = CampaignState()
 
     # -- the campaign ----------------------------------------------------------------------------------
@@ -138,13 +141,13 @@ class CollapseGuard:
         if step > c.looked:
             take_look(c, step, counts, self._aim())
             return
-        if step not in c.counts:
+        if step not in c.counts and step not in c.wanted:
             raise MonitorError(
                 f"guard: step {step} is no longer of interest; answer requests, they name steps in {sorted(c.counts)}"
             )
         c.wanted = tuple(other for other in c.wanted if other != step)
         c.fresh[step] = c.fresh[step] + counts if step in c.fresh else counts
-        c.counts[step] = c.counts[step] + counts
+        c.counts[step] = c.counts[step] + counts if step in c.counts else counts
         if c.suspected is not None and step == c.looked:
             c.since.append(counts)
         if step in c.scores:
@@ -178,13 +181,13 @@ class CollapseGuard:
         return frozenset(self._c.counts) | {self.kept()}
 
     def kept(self) -> int:
-        """The step whose policy is handed on if the campaign ended now."""
+        """The step whose policy is handed on if the campaign ended now, or ``LAST_ITERATE``."""
         return self._c.best()
 
     # -- evidence --------------------------------------------------------------------------------------
 
     def _aim(self) -> Aim:
-        return Aim(self._plan(), self.margin, self.floor, self.every, self.lr_factor)
+        return Aim(self._plan(), self.margin, self.floor, self.every, self.lr_factor, self.last_iterate)
 
     def _plan(self) -> Plan:
         c = self._c

@@ -146,11 +146,8 @@ ARMS: dict[str, Arm] = {
     "guard_last": Arm(
         label="guard without averaging", kind="main", settings=GUARD | {"optim.average": "false"}, decides=True
     ),
-    "guard_late": Arm(
-        label="guard, later iterates weigh more",
-        kind="main",
-        settings=GUARD | {"optim.average_emphasis": 3},
-        decides=True,
+    "guard_means": Arm(
+        label="guard, means only", kind="main", settings=GUARD | {"controller.last_iterate": "false"}, decides=True
     ),
     "guard_hearing": Arm(
         label="guard that hears the reward",

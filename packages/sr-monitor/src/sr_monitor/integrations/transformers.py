@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sr_monitor.decision import Decision, Guard
+from sr_monitor.decision import LAST_ITERATE, Decision, Guard
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard import CollapseGuard
 from sr_monitor.integrations.generation import GenerationEvaluator
@@ -43,8 +43,9 @@ class CollapseGuardCallback(TrainerCallback):
     does not change the training. tasks: number of held-out tasks. guard: default ``CollapseGuard()``.
     hold: where the few checkpoints the guard may return to live, ``memory`` (of the host) or ``disk`` (under
     ``output_dir``). average: measure, hold and end with the mean of the weights since the start or the last roll-back,
-    while training goes on from the last ones; it costs a copy of them to host memory per step, and it lags behind a
-    long steady rise. seed: of the evaluations. decisions: list of (step, Decision), for the caller.
+    while training goes on from the last ones; it costs a copy of them to host memory per step. A mean lags behind a
+    long steady rise, so the default guard, and one with ``last_iterate=True``, has the last weights as a candidate at
+    the end, too. seed: of the evaluations. decisions: list of (step, Decision), for the caller.
 
     The guard's state and the held weights are written into every checkpoint, and found again when training resumes
     from ``output_dir/checkpoint-N``; a checkpoint that lies elsewhere is named by ``resume_from``.
@@ -65,7 +66,9 @@ class CollapseGuardCallback(TrainerCallback):
             raise MonitorError(f"callback: tasks must be at least 1, got {tasks}")
         if hold not in ("memory", "disk"):
             raise MonitorError(f"callback: hold must be memory or disk, got {hold!r}")
-        self.guard: Any = CollapseGuard() if guard is None else guard
+        if getattr(guard, "last_iterate", False) and not average:
+            raise MonitorError("callback: a guard with last_iterate=True compares it with means; set average=True")
+        self.guard: Any = CollapseGuard(last_iterate=average) if guard is None else guard
         self.evaluate, self.tasks, self.seed = evaluate, tasks, seed
         self.hold, self.resume_from = hold, resume_from
         self.mean = Mean() if average else None
@@ -183,7 +186,10 @@ class CollapseGuardCallback(TrainerCallback):
 
     @contextmanager
     def _of(self, model: Any, step: int) -> Iterator[None]:
-        """The model with the weights held of ``step``."""
+        """The model with the weights held of ``step``; ``LAST_ITERATE`` are those it has."""
+        if step == LAST_ITERATE:
+            yield
+            return
         self._check_held(step)
         with _instead(model, self._weights(step)):
             yield
