@@ -73,6 +73,25 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, refused: C
     assert "run.json" in refused("resume", empty)
 
 
+def test_what_is_wrong_with_a_folder_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes").write_text("mine")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "run.json").write_text("[]")
+    without_torch = "import sys; sys.modules['torch'] = None; from sr_cli.main import main; main()"
+    cases: list[tuple[list[object], str]] = [
+        (["run", "--out", tmp_path / "used"], "must be new or empty"),
+        (["demo", "--out", tmp_path / "used"], "must be new or empty"),
+        (["resume", tmp_path / "used"], "must hold run.json"),
+        (["resume", tmp_path / "list"], "must hold an object, got list"),
+    ]
+    for arguments, message in cases:
+        command = [sys.executable, "-c", without_torch, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert message in the_line(done.stdout, done.stderr)
+
+
 def test_a_folder_that_holds_another_run_is_left_as_it_is(tmp_path: Path, refused: Callable[..., str]) -> None:
     out = tmp_path / "run"
     done = sr("run", *SMALL, "--out", out, "--json")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sr_core.config import (
     AlgorithmConfig,
@@ -23,7 +23,8 @@ from sr_core.config import (
     SamplingConfig,
     TrainConfig,
 )
-from sr_core.errors import ConfigError
+from sr_core.errors import ConfigError, RunError
+from sr_core.run_folder import read_run
 from sr_core.sections import build, nearest, require
 
 if sys.version_info >= (3, 11):
@@ -140,6 +141,14 @@ class RunConfig:
         }
 
 
+class Described(NamedTuple):
+    """A run's configuration, its seed and the number of threads it was started with."""
+
+    config: RunConfig
+    seed: int
+    threads: int
+
+
 def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
     """Validate plain nested values. Raises ConfigError naming the key, its rule, and the nearest valid key."""
     types = {f.name: f.default_factory for f in dataclasses.fields(RunConfig)}
@@ -155,6 +164,17 @@ def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
         optim = dataclasses.replace(config.optim, average=config.controller.name == "guard")
         config = dataclasses.replace(config, optim=optim)
     return config
+
+
+def describe_run(folder: Path) -> Described:
+    """What the ``run.json`` of a run on disk asks for. Raises RunError when it is not one of this program's."""
+    run = read_run(folder)
+    try:
+        return Described(from_mapping(run["config"]), int(run["seed"]), int(run["threads"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"run.json of {str(folder)!r} lacks or misstates {error}: it is no run of this program"
+        ) from error
 
 
 def presets() -> list[str]:

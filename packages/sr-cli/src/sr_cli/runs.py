@@ -16,12 +16,11 @@ import torch
 import transformers
 
 from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
-from sr_cli.config import RunConfig, from_mapping
+from sr_cli.config import Described, RunConfig
 from sr_cli.launched import leads
 from sr_cli.tracking import tracker
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
-from sr_core.errors import RunError
 from sr_core.ranks import Ranks, joined
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
@@ -32,15 +31,10 @@ def start(config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], No
     return _execute(config, folder, seed, on_row, False)
 
 
-def planned_steps(folder: Path) -> int:
-    """Updates that the run in ``folder`` may take in all. Raises RunError when there is no run."""
-    campaign = _described(RunStore.open(folder))[0].campaign
-    return campaign.count * campaign.steps
-
-
-def resume(folder: Path, on_row: Callable[[Row], None]) -> dict[str, Any]:
-    """Continue the run in ``folder`` from its last whole checkpoint; return its summary."""
-    config, seed, threads = _described(RunStore.open(folder))
+def resume(described: Described, folder: Path, on_row: Callable[[Row], None]) -> dict[str, Any]:
+    """Continue the run in ``folder``, as its ``run.json`` describes it, from its last whole checkpoint; return its
+    summary."""
+    config, seed, threads = described
     torch.set_num_threads(threads)  # sums are split by thread, so another number would round differently
     return _execute(config, folder, seed, on_row, True)
 
@@ -97,17 +91,6 @@ def _describe(config: RunConfig, seed: int, policy: Policy, isolation: str, rank
         "parameters": policy.size,
         "isolation": isolation,
     }
-
-
-def _described(store: RunStore) -> tuple[RunConfig, int, int]:
-    """Configuration, seed and number of threads of a run on disk."""
-    run = store.run()
-    try:
-        return from_mapping(run["config"]), int(run["seed"]), int(run["threads"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"run.json of {str(store.folder)!r} lacks or misstates {error}: it is no run of this program"
-        ) from error
 
 
 @contextmanager

@@ -26,11 +26,11 @@ from torch import Tensor
 from sr_core.durable import reporting, verify, write_file, write_folder, write_json
 from sr_core.errors import RunError
 from sr_core.ranks import ALONE, Ranks
+from sr_core.run_folder import RUN, check_new, read_run
 
 __all__ = ["Checkpoint", "RunStore"]
 
 Weights = dict[str, Tensor]
-RUN = "run.json"
 APPENDED = ("metrics.jsonl", "samples.jsonl")
 
 
@@ -74,7 +74,7 @@ class RunStore:
         return store
 
     def _create(self, run: Mapping[str, Any]) -> None:
-        self.check_new(self.folder)
+        check_new(self.folder)
         with reporting(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # first, so that a run killed here is either none at all or one that can be resumed
@@ -86,18 +86,10 @@ class RunStore:
         for name in APPENDED:
             (self.folder / name).touch()
 
-    @staticmethod
-    def check_new(folder: Path) -> None:
-        """Raise RunError unless ``folder`` is absent or empty (but for what a kill may leave of its first file)."""
-        if folder.exists() and (not folder.is_dir() or any(p.name != f"{RUN}.tmp" for p in folder.iterdir())):
-            hint = f"continue it with: sr resume {folder}" if (folder / RUN).exists() else "give another --out"
-            raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
-
     @classmethod
     def open(cls, folder: Path, ranks: Ranks = ALONE) -> RunStore:
         """Continue the run in ``folder``. Raises RunError when there is none."""
-        if not (folder / RUN).is_file():
-            raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")
+        read_run(folder)
         store = cls(folder, ranks)
         if store.ranks.first:
             with reporting(folder):
@@ -106,11 +98,7 @@ class RunStore:
 
     def run(self) -> dict[str, Any]:
         """What ``run.json`` says."""
-        try:
-            run: dict[str, Any] = json.loads((self.folder / RUN).read_text())
-        except ValueError as error:
-            raise RunError(f"{RUN} of {str(self.folder)!r} must be JSON, it is not ({error})") from error
-        return run
+        return read_run(self.folder)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -32,12 +32,12 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     Takes about three minutes on two cores. Nothing is simulated: every number is measured on this machine, now.
     """
     from sr_core.durable import write_json
-    from sr_core.store import RunStore
+    from sr_core.run_folder import check_new
     from sr_monitor.figures import write_figure
     from sr_monitor.report import write_report
 
     out = out or _free(Path("sr-demo"))
-    RunStore.check_new(out)
+    check_new(out)
     began = time.monotonic()
     rows = _run_both(out, seed)
     summaries = {name: json.loads((out / name / "summary.json").read_text()) for name in CONTROLLERS}

@@ -21,9 +21,13 @@ def command(folder: Path, as_json: bool) -> None:
             click.echo(f"sr: the run in {folder} is complete", err=True)
         show_summary(json.loads((folder / "summary.json").read_text()), folder, as_json)
         return
-    from sr_cli import runs
+    from sr_cli.config import describe_run
     from sr_cli.live import viewing
 
-    with viewing(runs.planned_steps(folder)) as view:
-        summary = runs.resume(folder, view.show)
+    described = describe_run(folder)
+    campaign = described.config.campaign
+    with viewing(campaign.count * campaign.steps) as view:
+        from sr_cli import runs  # torch, only once the run is known to be one
+
+        summary = runs.resume(described, folder, view.show)
     show_summary(summary, folder, as_json)
