@@ -204,3 +204,16 @@ def test_of_means_of_iterates_the_story_says_so(tmp_path: Path) -> None:
     runs = read_runs(folder)
     said = summarize(runs, [judge(run) for run in runs])[0]
     assert "“mean” started at 37.5% held-out pass@1 (of the mean of its iterates), reached 93.8%" in said
+
+
+def test_a_last_iterate_that_was_kept_is_named_and_stands_where_it_was_measured(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "mean", RISE)
+    summary = json.loads((folder / "summary.json").read_text())
+    last = len(RISE) - 1
+    summary["campaigns"][0] |= {"kept": 0.99, "kept_step": last, "kept_iterate": True}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    runs = read_runs(folder)
+    assert f"<td>{last}, last iterate</td>" in render(runs)
+    figure = plot_curves(runs)
+    (star,) = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
+    assert (list(star.get_xdata()), list(star.get_ydata())) == ([last], [99.0])

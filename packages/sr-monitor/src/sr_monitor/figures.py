@@ -159,7 +159,8 @@ def _draw_campaign(axes: Axes, campaign: Campaign, offset: int, style: dict[str,
                 "", (offset + to, values[to]), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "alpha": 0.7}
             )
     if campaign.kept_step in values:
-        x, y = offset + campaign.kept_step, values[campaign.kept_step]
+        x = offset + campaign.kept_step
+        y = values[campaign.kept_step] if campaign.kept is None else 100 * campaign.kept
         axes.plot([x], [y], marker="*", color=colour, markersize=14, markeredgecolor=INK, linestyle="none", zorder=5)
     survivor = campaign.surviving
     if survivor is not None and survivor.onset is not None:

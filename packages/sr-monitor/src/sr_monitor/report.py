@@ -136,11 +136,10 @@ def _handed_on(run: Run) -> tuple[float | None, str]:
 
 def _row(run: Run, campaign: Campaign) -> dict[str, Any]:
     curve = campaign.trajectory
-    told: Mapping[str, Any] = next(
-        (c for c in run.summary.get("campaigns", ()) if c.get("campaign") == campaign.number), {}
-    )
+    told = run.summary_of(campaign.number)
     row: dict[str, Any] = {"run": run.name, "campaign": campaign.number, "audit": told.get("audit") or {}}
-    row |= {"kept": told.get("kept"), "kept_step": told.get("kept_step"), "steps": campaign.records[-1].step}
+    row |= {"kept": told.get("kept"), "kept_step": told.get("kept_step"), "kept_iterate": told.get("kept_iterate")}
+    row |= {"steps": campaign.records[-1].step}
     if curve is None:
         return row | {"curve": None, "p_value": None, "corrected": None}
     known = bool(np.isfinite(curve.standard_errors_E()).all())

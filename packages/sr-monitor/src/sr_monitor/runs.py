@@ -66,11 +66,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Campaign:
-    """The records of one campaign, in the order of their steps."""
+    """The records of one campaign, in the order of their steps. kept: pass@1 of the policy handed on, of ``kept_step``,
+    which need not be that of the step's record (of means of iterates the last iterate may be kept)."""
 
     number: int
     records: tuple[Record, ...]
     kept_step: int | None = None
+    kept: float | None = None
 
     @property
     def trajectory(self) -> Trajectory | None:
@@ -112,6 +114,7 @@ class Run:
                 number,
                 tuple(r for r in self.records if r.campaign == number),
                 self.summary_of(number).get("kept_step"),
+                self.summary_of(number).get("kept"),
             )
             for number in numbers
         )
