@@ -59,8 +59,9 @@ def verl_console(folder: Path) -> Path:
     lines = ["(TaskRunner pid=7) loading weights: 100%"]
     for step, value in CURVE.items():
         reward = f" - critic/score/mean:{REWARD[step]}" if step in REWARD else ""
+        shown = f"np.float64({value})" if step % 2 else value  # as numpy 2 writes it
         lines.append(
-            f"\x1b[36m(TaskRunner pid=7)\x1b[0m step:{step} - val-core/openai/gsm8k/acc/mean@1:{value}{reward}"
+            f"\x1b[36m(TaskRunner pid=7)\x1b[0m step:{step} - val-core/openai/gsm8k/acc/mean@1:{shown}{reward}"
         )
     path.write_text("\n".join(lines) + "\n")
     return path

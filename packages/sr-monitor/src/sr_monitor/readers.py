@@ -25,6 +25,7 @@ from sr_monitor.tfevents import scalars
 FORMATS = ("sr", "trl", "verl", "openrlhf", "tensorboard", "csv")
 
 _VERL_LINE = re.compile(r"\bstep:(\d+) - (.+)")
+_NUMPY_SCALAR = re.compile(r"np\.\w+\((.*)\)$")  # as numpy 2 writes its numbers
 _OPENRLHF_LINE = re.compile(r"Global step (\d+): (\{.*\})")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEAD_BYTES = 65536
@@ -142,7 +143,7 @@ def _verl(path: Path, notes: list[str]) -> Iterator[RawRow]:
             yield {**(data if isinstance(data, Mapping) else row), "step": row.get("step")}
         return
     for match in _matches(path, _VERL_LINE):
-        parts = (part.rsplit(":", 1) for part in match[2].split(" - "))
+        parts = (_NUMPY_SCALAR.sub(r"\1", part).rsplit(":", 1) for part in match[2].split(" - "))
         yield {"step": match[1], **{part[0].strip(): part[1].strip() for part in parts if len(part) == 2}}
 
 
