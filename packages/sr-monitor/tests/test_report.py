@@ -108,6 +108,17 @@ def test_a_chain_has_a_row_per_campaign(tmp_path: Path) -> None:
     assert page.count('class="bad">87.5%') == 3
 
 
+def test_a_chain_that_peaks_in_a_later_campaign_is_told_with_its_number(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "chain", RISE, campaigns=3)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        count = row["heldout_passes"][0] - 2 * (2 - row["campaign"])  # every campaign is better than the one before
+        row |= {"heldout_passes": [count] * 30, "heldout_pass1": count / 16}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = render(read_runs(folder))
+    assert "“chain” started at 12.5% held-out pass@1, reached 93.8% (campaign 2, step 4) and ended there." in said
+
+
 def test_repeated_runs_are_an_arm_with_an_interval(tmp_path: Path) -> None:
     for number in range(3):
         write_run(tmp_path / f"r{number}", COLLAPSE if number else RISE)

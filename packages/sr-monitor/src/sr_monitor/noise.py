@@ -19,7 +19,7 @@ from sr_monitor.trajectory import Trajectory, one_step_share, onset
 _EXACT_BELOW = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseNull:
     """D campaigns of a policy that never changes; every row of ``pass1_DE`` is one campaign's curve."""
 

@@ -97,19 +97,21 @@ def _one(run: Run, verdict: Verdict) -> list[str]:
 
 
 def _story(run: Run) -> str:
-    curves = [c.trajectory for c in run.campaigns if c.trajectory is not None]
+    curves = {c.number: c.trajectory for c in run.campaigns if c.trajectory is not None}
     if not curves:
         return f"“{run.name}” was never evaluated on held-out tasks."
-    best = max(curves, key=lambda t: t.peak)
-    where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {curves.index(best)}, step {best.peak_step}"
-    end = curves[-1].end
-    course = "and ended there" if end >= best.peak else f"and ended at {_percent(end)} (step {curves[-1].steps[-1]})"
+    number = max(curves, key=lambda number: curves[number].peak)
+    first, best, last = curves[min(curves)], curves[number], curves[max(curves)]
+    where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {number}, step {best.peak_step}"
+    course = (
+        "and ended there" if last.end >= best.peak else f"and ended at {_percent(last.end)} (step {last.steps[-1]})"
+    )
     optim = (run.config.get("config") or {}).get("optim") or {}
     measured = "held-out pass@1" + (" (of the mean of its iterates)" if optim.get("average") else "")
-    if best is curves[0] and best.peak_step == best.steps[0]:
+    if best is first and best.peak_step == best.steps[0]:
         rise = f"“{run.name}” started at its highest {measured}, {_percent(best.peak)},"
     else:
-        begin = f"“{run.name}” started at {_percent(curves[0].start)} {measured}"
+        begin = f"“{run.name}” started at {_percent(first.start)} {measured}"
         rise = f"{begin}, reached {_percent(best.peak)} ({where})"
     return f"{rise} {course}."
 

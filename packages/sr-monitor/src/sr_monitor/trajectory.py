@@ -15,7 +15,7 @@ from sr_monitor.errors import MonitorError
 COLLAPSE_GAP = 0.20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trajectory:
     """Held-out pass@1 at E evaluated steps, with counts per task where they are known.
 
