@@ -21,6 +21,8 @@ DRIFT_MEMORY = 0.8
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
 EARNED_Z = 0.5
+# So many must the last iterate lie above the best of the means: where iterates scatter, a small lead of one is luck.
+LEAD_Z = 1.0
 # The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
 SLUMP_Z = 1.0
 SLUMP_WINDOW = 2
@@ -140,19 +142,23 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
 
 
 def run_off(c: CampaignState, step: int, aim: Aim) -> None:
-    """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them.
+    """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them. The last
+    iterate, where there is one beside the means, is kept if it leads them clearly.
 
     Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
     has earned the start's place, the rate was too high to get on from there.
     """
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
-    earned = [s for s in c.fresh if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
+    means = [s for s in c.fresh if s != LAST_ITERATE]
+    earned = [s for s in means if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
     c.scores = floor | {step: c.counts[step].pass1 for step in earned}
     kept = c.start if earned == [c.start] else c.best()
+    if LAST_ITERATE in c.fresh and fall(c.counts[kept], c.counts[LAST_ITERATE]).z() < -LEAD_Z:
+        c.scores = floor | {LAST_ITERATE: c.counts[LAST_ITERATE].pass1}
+        return
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
     best, last = c.fresh.get(c.best()), lately(c, aim.plan) if c.since else c.fresh.get(step)
-    older = c.best() not in (step, LAST_ITERATE)
-    fell = best is not None and last is not None and older and fall(best, last).z() > SUSPICION_Z
+    fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
     if fell or (aim.floor and kept == c.start):
         c.lr_scale *= aim.lr_factor
