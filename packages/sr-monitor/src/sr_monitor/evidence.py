@@ -137,7 +137,7 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
     c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
     if c.wanted:
         ahead = 0 if c.steps is None else c.steps - step
-        c.wanted_samples = plan.affordable(c.spent, ahead // aim.every, len(c.wanted))
+        c.wanted_samples = plan.affordable(c.spent, -(-ahead // aim.every), len(c.wanted))
         c.wanted = c.wanted if c.wanted_samples else ()
 
 
@@ -146,7 +146,7 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     iterate, where there is one beside the means, is kept if it leads them clearly.
 
     Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
-    has earned the start's place, the rate was too high to get on from there.
+    has earned the start's place and the last policy seems no better than it, the rate was too high to get on from there.
     """
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
@@ -160,5 +160,7 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
     best, last = c.fresh.get(c.best()), lately(c, aim.plan) if c.since else c.fresh.get(step)
     fell = best is not None and last is not None and c.best() != step and fall(best, last).z() > SUSPICION_Z
-    if fell or (aim.floor and kept == c.start):
+    ends = [s for s in (step, LAST_ITERATE) if s in c.fresh]
+    gained = first is not None and any(fall(first, c.counts[s]).drop < 0 for s in ends)
+    if fell or (aim.floor and kept == c.start and not gained):
         c.lr_scale *= aim.lr_factor

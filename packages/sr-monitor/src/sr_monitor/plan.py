@@ -9,7 +9,7 @@ import numpy as np
 
 # Of the samples a campaign may spend on evaluations: this part for the probes ...
 PROBE_PART = 0.4
-# ... and this part for one closer look at one policy; a suspicion takes two of them, the end two or three.
+# ... and this part for one closer look at one policy; a suspicion takes two of them, the end what is left.
 LOOK_PART = 0.17
 FEWEST_PROBED = 8
 
@@ -19,12 +19,13 @@ class Plan:
     """Sizes of the evaluations of one campaign.
 
     probe: indices of the tasks probed, None for all; the same every time, so that steps compare
-    task by task. probe_samples, look_samples: per task. probe_cost, bank: samples in all.
+    task by task. probe_samples, look_samples, most_samples (ever): per task. probe_cost, bank: samples in all.
     """
 
     probe: tuple[int, ...] | None
     probe_samples: int
     look_samples: int
+    most_samples: int
     probe_cost: int
     bank: float
     tasks: int
@@ -32,7 +33,7 @@ class Plan:
     @classmethod
     def full(cls, samples: int) -> Plan:
         """All tasks, all samples, no limit."""
-        return cls(None, samples, samples, 0, math.inf, 1)
+        return cls(None, samples, samples, samples, 0, math.inf, 1)
 
     @classmethod
     def within(cls, bank: float, *, looks: int, samples: int, tasks: int | None, campaign: int) -> Plan:
@@ -42,7 +43,7 @@ class Plan:
         the probe is one sample of each.
         """
         if tasks is None:
-            return cls(None, 1, 1, 0, bank, 1)
+            return cls(None, 1, 1, 1, 0, bank, 1)
         each = PROBE_PART * bank / looks
         probed = min(tasks, max(FEWEST_PROBED, int(each)))
         probe_samples = min(samples, max(1, int(each / probed)))
@@ -51,11 +52,13 @@ class Plan:
             order = np.random.default_rng([campaign, tasks]).permutation(tasks)
             probe = tuple(sorted(order[:probed].tolist()))
         look_samples = min(samples, max(1, round(LOOK_PART * bank / tasks)))
-        return cls(probe, probe_samples, look_samples, probed * probe_samples, bank, tasks)
+        return cls(probe, probe_samples, look_samples, samples, probed * probe_samples, bank, tasks)
 
     def affordable(self, spent: int, probes_ahead: int, policies: int) -> int:
-        """Samples per task for a closer look at so many policies that still leaves room for the probes ahead."""
+        """Samples per task for a closer look at so many policies that still leaves room for the probes ahead; where
+        there are none, all that is left."""
         if math.isinf(self.bank):
             return self.look_samples
         left = self.bank - spent - probes_ahead * self.probe_cost
-        return max(0, min(self.look_samples, int(left / (policies * self.tasks))))
+        most = self.look_samples if probes_ahead else self.most_samples
+        return max(0, min(most, int(left / (policies * self.tasks))))
