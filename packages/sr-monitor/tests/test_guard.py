@@ -146,6 +146,21 @@ def test_a_campaign_that_gains_nothing_lowers_the_next_ones_rate() -> None:
     assert lowered([0.5] * 21) <= 40  # one of 21 equal policies seldom looks like the best, and that one is the start
 
 
+@pytest.mark.parametrize(("more", "scale"), [(1, 1.0), (-1, 0.5)])
+def test_the_rate_falls_after_a_campaign_only_where_its_end_seems_no_better_than_its_start(
+    more: int, scale: float
+) -> None:
+    guard = CollapseGuard()
+    guard.begin(0, 1)
+    for step in range(2):
+        while request := guard.ask(step):
+            passes = [8 + more if request.step == 1 and task == 0 else 8 for task in range(30)]
+            guard.tell(request.step, passes, 16)
+        guard.decide(step, FINITE)
+    assert guard.kept() == 0  # neither has earned the start's place
+    assert guard.lr_scale == scale
+
+
 def lagging(seed: int, means: list[float], iterate: float, **options: Any) -> tuple[Played, CollapseGuard]:
     """A campaign whose means of iterates follow ``means``, and whose last iterate is at ``iterate``."""
     rng = np.random.default_rng(seed)

@@ -146,7 +146,7 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     iterate, where there is one beside the means, is kept if it leads them clearly.
 
     Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
-    has earned the start's place and the last policy seems no better than it, the rate was too high to get on from there.
+    has earned the start's place and the last policy seems no better, the rate was too high to get on from there.
     """
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
