@@ -111,8 +111,9 @@ class CollapseGuard:
     def lr_scale(self) -> float:
         """What the learning rate of the next campaign is to be multiplied by.
 
-        It takes the factor of every alarm, and of every campaign that ended below its best policy or handed on the one
-        it began with: a rate that made one campaign fall, or gain nothing, would do the same to the next one.
+        It takes the factor of every alarm, and of every campaign that ended below its best policy, or handed on the
+        one it began with and seemed to end no better: a rate that made one campaign fall, or gain nothing, would do the
+        same to the next one.
         """
         return self._c.lr_scale
 
