@@ -62,7 +62,7 @@ WAYS: Mapping[str, Way] = {
     "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
     "average": Way(label="weight averaging", settings={"optim.average": "true"}),
     "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
-    "guard": Way(label="guard", settings=GUARD),
+    "guard_means": Way(label="guard, means only", settings=GUARD | {"controller.last_iterate": "false"}),
 }
 
 
