@@ -13,8 +13,9 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_care import CarePlanner
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
-from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, SamplingConfig
-from sr_core.protocols import Guard, Planner
+from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, SamplingConfig
+from sr_core.protocols import LAST_ITERATE, Guard, Planner
+from sr_monitor import LAST_ITERATE as THEIRS
 from sr_monitor import CollapseGuard, EarlyStop
 
 CAMPAIGNS, STEPS = 10, 20
@@ -84,3 +85,18 @@ def test_care_budgets_are_ten_or_twenty_by_the_last_ratio(chains: Callable[[str,
     budgets = [campaign["budget"] for campaign in summary["campaigns"]]
     assert set(budgets) <= {10, 20}
     assert all(campaign["plan"]["reason"] for campaign in summary["campaigns"])
+
+
+def test_the_guard_gets_the_last_iterate_measured_where_the_steps_are_means() -> None:
+    assert LAST_ITERATE == THEIRS  # the packages do not import each other
+    sections = {
+        "optim": OptimConfig(lr=0.02, average=True),
+        "campaign": CampaignConfig(count=2, steps=4),
+        "evaluate": EvaluateConfig(samples=8, audit_samples=2),
+    }
+    rows: list[dict[str, Any]] = []
+    trainer = Trainer(make_policy(), LetterGrader(), make_config(**sections))
+    run_chain(trainer, draw, CollapseGuard(samples=8, last_iterate=True), None, on_row=rows.append)
+    measured = [row["step"] for row in rows if row["last_iterate"] is not None]
+    assert measured == [4, 4]
+    assert all(row["last_iterate"]["heldout_samples"] == 8 for row in rows if row["step"] == 4)
