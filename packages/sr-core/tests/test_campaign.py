@@ -497,8 +497,8 @@ def test_with_averaging_the_mean_of_the_iterates_is_handed_on_and_training_goes_
         torch.testing.assert_close(mean, mean_of(iterates, name), atol=1e-6, rtol=1e-5)
 
 
-def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
-    trainer = averaging()
+def watching(trainer: Trainer) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]], Callable[..., None]]:
+    """The rows and the iterates of a campaign, filled by what is returned third, its ``on_row``."""
     rows: list[dict[str, Any]] = []
     iterates: list[dict[str, torch.Tensor]] = []
 
@@ -506,6 +506,12 @@ def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
         rows.append(row)
         iterates.append(trainer.weights())
 
+    return rows, iterates, watch
+
+
+def test_with_averaging_the_mean_is_what_is_measured_and_held() -> None:
+    trainer = averaging()
+    rows, iterates, watch = watching(trainer)
     run_campaign(trainer, TASKS, ScriptedGuard({}, keep=2), on_row=watch)
     held = trainer.weights()
     for name, mean in held.items():
@@ -538,15 +544,9 @@ class KeepsTheIterate(ScriptedGuard):
         return LAST_ITERATE if self._step == self.last else super().kept()
 
 
-def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean(tmp_path: Path) -> None:
+def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean() -> None:
     trainer = averaging()
-    rows: list[dict[str, Any]] = []
-    iterates: list[dict[str, torch.Tensor]] = []
-
-    def watch(row: dict[str, Any]) -> None:
-        rows.append(row)
-        iterates.append(trainer.weights())
-
+    rows, iterates, watch = watching(trainer)
     summary = run_campaign(trainer, TASKS, KeepsTheIterate(4), on_row=watch)
     assert weights_equal(trainer.weights(), iterates[-1])
     assert [row["last_iterate"] is None for row in rows] == [True] * 4 + [False]
