@@ -154,11 +154,23 @@ def test_the_rate_falls_after_a_campaign_only_where_its_end_seems_no_better_than
     guard.begin(0, 1)
     for step in range(2):
         while request := guard.ask(step):
-            passes = [8 + more if request.step == 1 and task == 0 else 8 for task in range(30)]
+            changes = [more, 0] + [3, -3] * 14  # tasks come and go
+            passes = [8 + change * (request.step == 1) for change in changes]
             guard.tell(request.step, passes, 16)
         guard.decide(step, FINITE)
     assert guard.kept() == 0  # neither has earned the start's place
     assert guard.lr_scale == scale
+
+
+def test_at_the_end_a_small_lead_counts_where_the_same_random_numbers_show_hardly_any_difference() -> None:
+    guard = CollapseGuard()
+    guard.begin(0, 1)
+    for step in range(2):
+        while request := guard.ask(step):
+            guard.tell(request.step, [9 if request.step == 1 and task < 3 else 8 for task in range(30)], 16)
+        guard.decide(step, FINITE)
+    assert guard.kept() == 1  # by 0.6 points, where independent samples would have a standard error of 3
+    assert guard.lr_scale == 1.0
 
 
 def lagging(seed: int, means: list[float], iterate: float, **options: Any) -> tuple[Played, CollapseGuard]:

@@ -20,9 +20,9 @@ DRIFT_MEMORY = 0.8
 # A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
-EARNED_Z = 0.5
-# So many must the last iterate lie above the best of the means: where iterates scatter, a small lead of one is luck.
-LEAD_Z = 1.0
+EARNED_Z = 0.25
+# So many must the last iterate lie above the best of the means: where iterates scatter, a slight lead of one is luck.
+LEAD_Z = 0.5
 # The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
 SLUMP_Z = 1.0
 SLUMP_WINDOW = 2
@@ -151,10 +151,10 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
     means = [s for s in c.fresh if s != LAST_ITERATE]
-    earned = [s for s in means if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
+    earned = [s for s in means if first is None or s == c.start or _lead(c.counts[s], first) > EARNED_Z]
     c.scores = floor | {step: c.counts[step].pass1 for step in earned}
     kept = c.start if earned == [c.start] else c.best()
-    if LAST_ITERATE in c.fresh and fall(c.counts[kept], c.counts[LAST_ITERATE]).z() < -LEAD_Z:
+    if LAST_ITERATE in c.fresh and _lead(c.counts[LAST_ITERATE], c.counts[kept]) > LEAD_Z:
         c.scores = floor | {LAST_ITERATE: c.counts[LAST_ITERATE].pass1}
         return
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
@@ -164,3 +164,8 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     gained = first is not None and any(fall(first, c.counts[s]).drop < 0 for s in ends)
     if fell or (aim.floor and kept == c.start and not gained):
         c.lr_scale *= aim.lr_factor
+
+
+def _lead(policy: Counts, other: Counts) -> float:
+    """Standard errors by which ``policy`` lies above ``other``, both looked at afresh with the same random numbers."""
+    return -fall(other, policy, coupled=True).z()
