@@ -129,9 +129,16 @@ ARMS: dict[str, Arm] = {
         after="es",
         copies="cost",
     ),
-    "kl_base": Arm(label="KL to the base", kind="penalty", settings=_KL | {"penalty.reference": "base"}),
+    # "strong_kl" is one to the base, too, at the paper's 0.05
+    "kl_base": Arm(
+        label="KL to the base, 0.01",
+        kind="penalty",
+        settings=_KL | {"penalty.reference": "base", "penalty.coefficient": 0.01},
+    ),
     "kl_campaign": Arm(
-        label="KL to the campaign's start", kind="penalty", settings=_KL | {"penalty.reference": "campaign_start"}
+        label="KL to the campaign's start, 0.05",
+        kind="penalty",
+        settings=_KL | {"penalty.reference": "campaign_start"},
     ),
     "kl_adaptive": Arm(label="adaptive KL", kind="penalty", settings=_KL | {"penalty.target": 0.02}),
     "strong_kl": Arm(label="strong KL", kind="penalty", settings={"penalty.name": "strong_kl"}),
