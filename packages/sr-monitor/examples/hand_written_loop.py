@@ -48,7 +48,6 @@ def train(guard: CollapseGuard | None, *, steps: int = 60, lr: float = 8.0) -> N
     logits = np.zeros((PLACES, LETTERS))
     held = {0: logits}
     budget = guard.begin(campaign=0, steps=steps) if guard else steps
-    asked = 0
     for step in range(budget + 1):
         if step:
             logits = update(logits, lr, rng)
@@ -57,8 +56,8 @@ def train(guard: CollapseGuard | None, *, steps: int = 60, lr: float = 8.0) -> N
         while (request := guard.ask(step)) is not None:  # this policy, or one that the guard holds
             tasks = range(len(MOST_A)) if request.tasks is None else request.tasks
             policy = logits if request.step == step else held[request.step]
-            asked += 1
-            guard.tell(request.step, evaluate(policy, tasks, request.samples, asked), request.samples, request.tasks)
+            seed = 2 * step + request.fresh  # the same for all fresh samples of a step: less of a difference is luck
+            guard.tell(request.step, evaluate(policy, tasks, request.samples, seed), request.samples, request.tasks)
         decision = guard.decide(step, {"finite": float(np.isfinite(logits).all())})
         held = {s: held.get(s, logits) for s in guard.holds()}
         if decision.action != "continue":

@@ -25,7 +25,9 @@ class Request:
     """An evaluation the guard wants now.
 
     step: whose policy: the current step, one in ``holds()``, or ``LAST_ITERATE``. samples: per task. tasks: indices
-    into the held-out set, or None for all. fresh: not the first samples of the step, new ones are wanted.
+    into the held-out set, or None for all. fresh: not the first samples of that policy, new ones are wanted. Policies
+    asked for so at one step are compared with each other: draw them with the same random numbers where you can, so that
+    less of a difference is luck.
     """
 
     step: int
