@@ -22,7 +22,9 @@ RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
 EARNED_Z = 0.25
 # So many must the last iterate lie above the best of the means: where iterates scatter, a slight lead of one is luck.
-LEAD_Z = 0.5
+LEAD_Z = 1.0
+# But where that mean has risen so many above the start, the means lag behind, and EARNED_Z is enough.
+RISEN_Z = 2.0
 # The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
 SLUMP_Z = 1.0
 SLUMP_WINDOW = 2
@@ -143,7 +145,7 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
 
 def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them. The last
-    iterate, where there is one beside the means, is kept if it leads them clearly.
+    iterate, where there is one beside the means, is kept if it leads them clearly, or leads means that clearly rose.
 
     Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
     has earned the start's place and the last policy seems no better, the rate was too high to get on from there.
@@ -154,7 +156,9 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     earned = [s for s in means if first is None or s == c.start or _lead(c.counts[s], first) > EARNED_Z]
     c.scores = floor | {step: c.counts[step].pass1 for step in earned}
     kept = c.start if earned == [c.start] else c.best()
-    if LAST_ITERATE in c.fresh and _lead(c.counts[LAST_ITERATE], c.counts[kept]) > LEAD_Z:
+    risen = c.start in c.counts and _lead(c.counts[kept], c.counts[c.start]) > RISEN_Z
+    needed = EARNED_Z if risen else LEAD_Z
+    if LAST_ITERATE in c.fresh and _lead(c.counts[LAST_ITERATE], c.counts[kept]) > needed:
         c.scores = floor | {LAST_ITERATE: c.counts[LAST_ITERATE].pass1}
         return
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
