@@ -197,6 +197,21 @@ def test_a_last_iterate_that_fell_below_the_means_is_not_kept() -> None:
     assert sum(step == LAST_ITERATE for step in kept) <= 1
 
 
+@pytest.mark.parametrize(("rise", "kept"), [(4, LAST_ITERATE), (0, 1)])
+def test_half_a_standard_error_is_enough_for_the_last_iterate_where_the_means_rose(rise: int, kept: int) -> None:
+    guard = CollapseGuard(last_iterate=True)
+    guard.begin(0, 1)
+    for step in range(2):
+        while request := guard.ask(step):
+            passes = [8 + rise * (request.step != 0)] * 30
+            if request.step == LAST_ITERATE:
+                leads = [3, -3] * 15
+                passes = [mean + lead + (task < 8) for task, (mean, lead) in enumerate(zip(passes, leads, strict=True))]
+            guard.tell(request.step, passes, 16)
+        guard.decide(step, FINITE)
+    assert guard.kept() == kept
+
+
 def test_the_last_iterate_is_asked_for_at_the_end_alone_and_where_steps_are_means() -> None:
     def asked(guard: CollapseGuard, steps: int = 8) -> list[tuple[int, int]]:
         guard.begin(0, steps)
