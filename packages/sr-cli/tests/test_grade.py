@@ -135,6 +135,20 @@ def test_the_output_of_another_run_is_not_overwritten(files, tmp_path):
     assert out.read_text() == before
 
 
+@pytest.mark.parametrize("changed", ["sample", "task"])
+def test_verdicts_of_other_samples_or_tasks_are_not_taken_for_these(files, tmp_path, changed):
+    tasks, out = files("t.jsonl", [TASK]), str(tmp_path / "out.jsonl")
+    bad, good = files("s1.jsonl", [BAD]), files("s2.jsonl", [GOOD])
+    assert sr_grade("--tasks", tasks, "--samples", bad, "--out", out).returncode == 0
+    if changed == "sample":
+        done = sr_grade("--tasks", tasks, "--samples", good, "--out", out)
+    else:
+        other = files("t2.jsonl", [{**TASK, "prompt": TASK["prompt"] + "    # another\n"}])
+        done = sr_grade("--tasks", other, "--samples", bad, "--out", out)
+    assert done.returncode == 2
+    assert "another run" in done.stderr
+
+
 def test_a_full_disk_is_one_line(files):
     done = sr_grade("--tasks", files("t.jsonl", [TASK]), "--samples", files("s.jsonl", [GOOD]), "--out", "/dev/full")
     assert done.returncode == 2

@@ -47,3 +47,9 @@ def test_numbers_within_a_tolerance():
     assert same_text("0.5000001 x", "0.5 x", tolerance=1e-6)
     assert not same_text("0.51 x", "0.5 x", tolerance=1e-6)
     assert not same_text("0.5 y", "0.5 x", tolerance=1e-6)
+
+
+def test_within_a_tolerance_whole_numbers_are_still_compared_exactly():
+    assert not same_text("1000000006", "1000000007", tolerance=1e-5)
+    assert same_text("2.9999999", "3", tolerance=1e-5)
+    assert same_text("+7", "7", tolerance=1e-5)

@@ -42,6 +42,10 @@ def answer(completion, **options):
         f"Sure!\n\nimport math\n\ndef helper(x):\n    return x\n\n{WHOLE}\nDone, it's that easy.",
         f"{BODY}\ndef g():\n    return 1\n",
         f"  ```python\n{WHOLE}  ```",
+        f"1. So:\n\n   ```python\n   {WHOLE.replace(chr(10) + ' ', chr(10) + '    ')}   ```\n",
+        f"```python\n{WHOLE}```\nOutput:\n```\n7\n```\n",
+        f"```python\n{WHOLE}```\nAn older one:\n```\ndef f(xs):\n    return 0\n```\n",
+        f"Here:\r\n```python\r\n{WHOLE}```\r\nDone.".replace("\n", "\r\n").replace("\r\r", "\r"),
     ],
 )
 def test_the_code_is_found(completion):
@@ -67,3 +71,20 @@ def test_extraction_never_fails_and_only_takes_away(text):
     code = extract_code(text, "f")
     assert code in text
     assert extract_code(text, "f") == code
+
+
+def test_a_class_solution_defines_the_method_that_is_asked_for():
+    task = Task(
+        task_id="t",
+        prompt="Twice.",
+        entry_point="twice",
+        prompt_is_code=False,
+        tests=CallTests(cases=(CallCase(args=(1,), expected=2),)),
+    )
+    block = "class Solution:\n    def twice(self, x):\n        return 2 * x\n"
+    chat = f"```python\n{block}```\nUse it:\n```python\nprint(Solution().twice(1))\n```\nIt prints\n```\n2\n```\n"
+    assert program_text(task, chat) == block
+
+
+def test_of_a_script_the_marked_block_is_taken_not_what_it_prints():
+    assert extract_code("```python\nprint(3 + 4)\n```\nOutput:\n```\n7\n```\n") == "print(3 + 4)\n"

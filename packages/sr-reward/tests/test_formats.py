@@ -102,6 +102,29 @@ def test_each_format_is_recognized_and_grades_a_right_and_a_wrong_program(file, 
     assert [grade.outcome for grade in grades] == ["passed", "failed"], grades
 
 
+@pytest.mark.parametrize(
+    ("row", "near"),
+    [
+        ({**APPS, "input_output": json.dumps({"inputs": [""], "outputs": ["0.5"]})}, ["0.50", "0.500001"]),
+        ({**CODECONTESTS, "public_tests": {"input": [""], "output": ["0.5"]}, "generated_tests": None}, ["0.50"]),
+        (
+            {
+                **LIVECODEBENCH,
+                "public_test_cases": json.dumps([{"input": "", "output": "0.5", "testtype": "stdin"}]),
+                "private_test_cases": "[]",
+                "metadata": "{}",
+            },
+            ["0.50", "5e-1"],
+        ),
+    ],
+)
+def test_printed_numbers_are_compared_as_the_published_graders_do(file, grader, row, near):
+    (task,) = load_tasks(file(row))
+    programs = [f"print('{text}')" for text in (*near, "0.51")]
+    outcomes = [grade.outcome for grade in grader.grade([task] * len(programs), programs, solutions=True)]
+    assert outcomes == ["passed"] * len(near) + ["failed"]
+
+
 def test_the_entry_point_of_mbpp_is_the_tested_function(file):
     assert load_tasks(file(MBPP))[0].entry_point == "double"
 

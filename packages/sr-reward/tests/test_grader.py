@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import sr_reward
 from sr_reward import AssertTests, CallCase, CallTests, CodeGrader, StdioCase, StdioTests, Task, TaskError
 from sr_reward.check import check_walls
 
@@ -308,3 +309,91 @@ def test_an_asserts_task_in_the_same_batch_as_calls(grader):
     good, bad = "    return x + 1\n", "    return x\n"
     grades = grader.grade([asserts, ADD_ONE] * 2, [good, good, bad, bad])
     assert [grade.outcome for grade in grades] == ["passed", "passed", "failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "print(7)\nexit()",
+        "print(7)\nquit()",
+        "import atexit, io, sys\nsys.stdout = io.StringIO()\n"
+        "atexit.register(lambda: sys.__stdout__.write(sys.stdout.getvalue()))\nprint(7)",
+        "out = open(1, 'w')\nout.write('7\\n')",
+        "import sys\nsys.stdout = out = open(1, 'w', closefd=False)\nprint(7)",
+    ],
+)
+def test_a_script_ends_as_the_interpreter_ends_it(grader, program):
+    task = Task(task_id="t", prompt="", entry_point="", tests=StdioTests(cases=(StdioCase(stdin="", stdout="7"),)))
+    (found,) = grader.grade([task], [program])
+    assert found.outcome == "passed", found
+
+
+def test_an_exit_status_is_no_answer_however_it_is_given(grader):
+    task = Task(task_id="t", prompt="", entry_point="", tests=StdioTests(cases=(StdioCase(stdin="", stdout="7"),)))
+    for end in ("import sys; sys.exit(3)", "import os; os._exit(3)", "exit('bad')"):
+        (found,) = grader.grade([task], [f"print(7, flush=True)\n{end}"])
+        assert found.outcome == "crashed", found
+
+
+def asserting(code, prompt=PROMPT):
+    return Task(task_id="a", prompt=prompt, entry_point="f", tests=AssertTests(code=code))
+
+
+def test_programs_that_share_a_judge_do_not_wait_in_their_own_time():
+    sleeper = "import time\ndef f(x):\n    time.sleep(0.9)\n    return x + 1\n"
+    prompt = "def f(x):\n    pass\n"
+    with CodeGrader(workers=1, timeout_s=1.0, deduplicate=False) as made:
+        found = made.grade([asserting("assert f(1) == 2", prompt)] * 6, [sleeper] * 5 + ["def f(x): return x + 1"])
+    assert [grade.outcome for grade in found] == ["passed"] * 6
+
+
+def test_objects_of_the_program_show_themselves_and_take_those_of_the_prompts_classes(grader):
+    prompt = (
+        "class Node:\n    def __init__(self, below=None):\n        self.below = below\n\ndef f(node: Node) -> int:\n"
+    )
+    depth = "    return 1 + f(node.below) if node else 0\n"
+    task = asserting("assert f(Node(Node())) == 2\n", prompt)
+    assert grader.grade([task], [depth])[0].outcome == "passed"
+    both = "class P:\n    def __str__(self): return 'one'\n    def __repr__(self): return 'P()'\ndef f(): return P()\n"
+    task = asserting("assert repr(f()) == 'P()' and str(f()) == 'one'\n", "")
+    assert grader.grade([task], [both])[0].outcome == "passed"
+
+
+def test_tests_that_cannot_run_here_are_no_programs_fault(grader):
+    checker = "import no_such_module\ndef check(args, kwargs, output, expected): return True\n"
+    for task in (asserting("import no_such_module\nassert f(1, [])\n"), calls(((1, []), 2), checker=checker)):
+        (found,) = grader.grade([task], ["    return x + 1\n"])
+        assert (found.outcome, found.reward) == ("infra_error", None)
+        assert "no_such_module" in found.detail
+    (found,) = grader.grade([asserting("assert f(1, []) == 2\n")], ["    import no_such_module\n"])
+    assert found.outcome == "failed"
+
+
+AS_SOMEBODY = """
+import os
+from sr_reward import CallCase, CallTests, CodeGrader, IsolationError, Task
+task = Task(task_id="t", prompt="", entry_point="f", tests=CallTests(cases=(CallCase(expected=1),)))
+locks = "import os\\ndef f():\\n    os.chmod('/tmp', 0)\\n    return 0\\n"
+uses = "import tempfile\\ndef f():\\n    tempfile.TemporaryFile()\\n    return 1\\n"
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(12345)
+    os.setuid(12345)
+try:
+    with CodeGrader(workers=1, isolation="full") as grader:
+        print(*[grade.outcome for grade in grader.grade([task] * 4, [locks, uses, locks, uses])])
+except IsolationError:
+    print("no walls")
+"""
+
+
+def test_a_program_of_the_graders_own_user_cannot_lock_the_private_folder():
+    source = str(Path(sr_reward.__file__).parents[1])
+    # root's own interpreter may lie where nobody else can go
+    python = "/usr/bin/python3" if os.geteuid() == 0 and Path("/usr/bin/python3").exists() else sys.executable
+    done = subprocess.run(
+        [python, "-c", AS_SOMEBODY], capture_output=True, text=True, cwd="/", env={**os.environ, "PYTHONPATH": source}
+    )
+    if "no walls" in done.stdout or "PermissionError" in done.stderr or "ImportError" in done.stderr:
+        pytest.skip("an ordinary user has no walls, or not this interpreter, here")
+    assert done.stdout.split() == ["failed", "passed", "failed", "passed"], done.stderr

@@ -62,3 +62,17 @@ def test_the_encoded_inputs_hold_no_expected_value():
     tests = CallTests(cases=(CallCase(args=("in",), expected="a-secret", accepted=("b-secret",)),))
     assert b"in" in tests.encoded_inputs()
     assert b"secret" not in tests.encoded_inputs()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AssertTests(code="assert f(1 == 2\n"),
+        lambda: CallTests(cases=ONE.cases, checker="def check(:\n"),
+        lambda: CallTests(cases=ONE.cases, checker="def verify(args, kwargs, output, expected): return True\n"),
+        lambda: StdioTests(cases=(StdioCase(stdin="", stdout=""),), checker="checked = 1\n"),
+    ],
+)
+def test_tests_that_cannot_be_run_make_no_task(make):
+    with pytest.raises(TaskError, match=r"compiles|check"):
+        make()

@@ -142,6 +142,8 @@ def _matches_loosely(parsed: Any, expected: Any, tolerance: float) -> bool:
     if type(expected) in (bool, int, float) and type(parsed) in (bool, int, float):
         if parsed == expected or (parsed != parsed and expected != expected):
             return True
+        if float not in (type(expected), type(parsed)):
+            return False  # of two whole numbers the last digit counts
         return tolerance > 0 and math.isclose(parsed, expected, rel_tol=tolerance, abs_tol=tolerance)
     if type(expected) is dict and type(parsed) is Tag and parsed.name == "d":
         content = parsed.content
@@ -180,6 +182,8 @@ def _same_token(printed: str, expected: str, tolerance: float) -> bool:
     if tolerance <= 0:
         return False
     try:
+        if printed.lstrip("+-").isdigit() and expected.lstrip("+-").isdigit():
+            return int(printed) == int(expected)  # of two whole numbers the last digit counts
         a, b = float(printed), float(expected)
     except ValueError:
         return False

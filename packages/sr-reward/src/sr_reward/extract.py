@@ -2,8 +2,10 @@
 
 The rules, in order:
 
-1. A fenced block: of the blocks that define the entry point the last one (a revised answer comes later); if none
-   does, the last block that compiles, else the last one. An unclosed fence runs to the end.
+1. A fenced block: of the blocks that define the entry point (or a class ``Solution`` that does) the last one, as a
+   revised answer comes later; if none does, the last block that compiles, else the last one. Blocks marked as Python
+   go before those without a mark, these before all others. An unclosed fence runs to the end, and a block that is
+   indented as a whole, under an item of a list, is moved back to the margin.
 2. No fence, and the text defines the entry point itself between prose: the largest run of lines that compiles
    and holds the definition.
 3. Otherwise the text as it is.
@@ -20,9 +22,9 @@ import warnings
 from sr_reward.task import Task
 
 _FENCE = re.compile(
-    r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+    r"^([ \t]*)(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\2[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
 )
-_PYTHON = {"", "python", "py", "python3", "python2"}
+_PYTHON = {"python", "py", "python3", "python2"}
 _MAX_LINES = 400  # prose around code is searched for the longest program only up to this many lines
 
 
@@ -44,30 +46,37 @@ def program_text(task: Task, completion: str, *, solution: bool = False) -> str 
 def extract_code(text: str, entry_point: str = "") -> str:
     """The code in ``text`` (``text`` itself, the same object, where nothing had to be taken out of it)."""
     if "```" in text or "~~~" in text:
-        blocks = [(tag.lower(), body) for _, tag, body in _FENCE.findall(text)]
-        if blocks:
-            return _choose(
-                [body for tag, body in blocks if tag in _PYTHON] or [body for _, body in blocks], entry_point
-            )
+        found = _FENCE.findall(text.replace("\r\n", "\n"))
+        if found:
+            return _choose([(tag.lower(), _moved_back(body, indent)) for indent, _, tag, body in found], entry_point)
     if entry_point and _defines(text, entry_point) and not _compiles(text):
         return _longest_program(text, entry_point) or text
     return text
 
 
-def _choose(blocks: list[str], entry_point: str) -> str:
-    if entry_point:
-        defining = [block for block in blocks if _defines(block, entry_point)]
-        if defining:
-            return defining[-1]
-    compiling = [block for block in blocks if block.strip() and _compiles(block)]
-    return (compiling or blocks)[-1]
+def _choose(blocks: list[tuple[str, str]], entry_point: str) -> str:
+    marked = [block for tag, block in blocks if tag in _PYTHON]
+    bare = [block for tag, block in blocks if not tag]
+    ranks = [rank for rank in (marked, bare, [block for _, block in blocks]) if rank]
+    defining = [[block for block in rank if _defines(block, entry_point)] for rank in ranks]
+    compiling = [[block for block in rank if block.strip() and _compiles(block)] for rank in ranks]
+    return next(chosen for chosen in (*defining, *compiling, *ranks) if chosen)[-1]
+
+
+def _moved_back(block: str, indent: str) -> str:
+    """The lines of a block whose fence is indented, without that indent where they have it."""
+    return re.sub(f"^{indent}", "", block, flags=re.MULTILINE) if indent else block
 
 
 def _defines(code: str, entry_point: str) -> bool:
+    """Whether the code defines the function, at the margin or, where only its name is asked for, in a ``Solution``."""
     if not entry_point:
         return False
-    name = re.escape(entry_point.partition(".")[0])
-    return re.search(rf"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*=[^=]", code, re.MULTILINE) is not None
+    owner, dot, _ = entry_point.partition(".")
+    name = re.escape(owner)
+    if re.search(rf"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*=[^=]", code, re.MULTILINE):
+        return True
+    return not dot and re.search(rf"^class[ \t]+Solution\b.*?^[ \t]+def[ \t]+{name}\b", code, re.S | re.M) is not None
 
 
 def _compiles(code: str) -> bool:

@@ -201,7 +201,7 @@ def _try_stdio(tests: StdioTests, source: str, warm: bool) -> Trial[Grade]:
         error_row = _reported_error(outputs)
         if error_row:
             return _raised(answer, *error_row)
-        if answer.ended == "signalled":
+        if answer.ended == "signalled" or answer.code:
             return _died(answer, "")
         if not right:
             return Grade(outcome="failed", seconds=seconds, detail=f"case {number}: {reason}")
@@ -233,6 +233,8 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     kind, message = _reported_error(verdict) or ("", "")
     if kind == "ProgramEnded":
         return _died(answer, message)
+    if kind == _UNFIT:
+        return _unfit(message)
     return _raised(answer, kind, message)
 
 
@@ -248,6 +250,8 @@ def _check(checker: str, cases: Any, given: Any, seconds: float) -> Trial[Grade]
     if verdict == [1]:
         return Grade(outcome="passed", seconds=seconds)
     kind, message = _reported_error(verdict) or (answer.ended, "the checker did not decide")
+    if kind == _UNFIT:
+        return _unfit(message)
     return Grade(outcome="failed", seconds=seconds, detail=f"checker: {kind}: {message}")
 
 
@@ -278,10 +282,15 @@ def _raised(answer: Answer, kind: str, message: str) -> Grade:
     return Grade(outcome=outcome, seconds=answer.seconds, detail=f"{kind}: {message}".rstrip(": "))
 
 
+def _unfit(message: str) -> Grade:
+    return Grade(outcome="infra_error", detail=f"the task's tests cannot run here: {message}")
+
+
 def _died(answer: Answer, reason: str) -> Grade:
     how = f"signal {answer.code}" if answer.ended == "signalled" else f"exit status {answer.code}"
     detail = f"it ended with {how} before it had answered" + (f" ({reason})" if reason else "")
     return Grade(outcome="crashed", seconds=answer.seconds, detail=detail)
 
 
+_UNFIT = "TestsUnfit"  # as ``inside.judge`` names it
 _SIGXCPU = 24  # the same on every Linux and macOS

@@ -171,7 +171,9 @@ class Run:
         for flight in group:
             flight.reset()
         bodies = [(flight, flight.job.body) for flight in group]
-        worker = lane.worker("judge" if job.kind == protocol.CHECK else "warm" if job.warm else "slim")
+        # one worker for all programs that have a judge: they would wait for it in two, out of their idle time
+        warm = job.warm or job.kind == protocol.SERVE
+        worker = lane.worker("judge" if job.kind == protocol.CHECK else "warm" if warm else "slim")
         judge = lane.worker("judge") if job.kind == protocol.SERVE else None
         try:
             if judge is None:

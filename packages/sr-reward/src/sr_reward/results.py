@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sr_reward.errors import FormatError
 from sr_reward.formats import Sample
 from sr_reward.grader import OUTCOMES, Grade
+from sr_reward.task import Task
 
 
 class ResultFile:
     """Appends a row per sample, in input order, as grades arrive in any order.
 
     A file that already holds rows is continued: ``rows`` are those of its complete lines, which must belong to the
-    first samples (else FormatError: it holds another run); a line cut short by a kill is written anew.
+    first samples (else FormatError: it holds another run); a line cut short by a kill is written anew. A row's
+    ``digest`` is of its task and of the sample's text.
     """
 
-    def __init__(self, path: str | Path, samples: Sequence[Sample]) -> None:
+    def __init__(self, path: str | Path, samples: Sequence[Sample], tasks: Mapping[str, Task]) -> None:
         self.path = Path(path)
-        self._identities = _identities(samples)
+        self._identities = _identities(samples, tasks)
         self._early: dict[int, Grade] = {}
         self.rows: list[dict[str, Any]] = []
         try:
@@ -41,7 +44,7 @@ class ResultFile:
             try:
                 row = json.loads(line)
                 known = row["outcome"] in OUTCOMES and number <= len(self._identities)
-                fits = known and (row["task_id"], row["sample"]) == self._identities[number - 1]
+                fits = known and (row["task_id"], row["sample"], row["digest"]) == self._identities[number - 1]
             except (ValueError, KeyError, TypeError):
                 fits = False
             if not fits:
@@ -59,13 +62,14 @@ class ResultFile:
         try:
             while len(self.rows) in self._early:
                 ready = self._early.pop(len(self.rows))
-                task_id, sample = self._identities[len(self.rows)]
+                task_id, sample, digest = self._identities[len(self.rows)]
                 row = {
                     "task_id": task_id,
                     "sample": sample,
                     "outcome": ready.outcome,
                     "seconds": round(ready.seconds, 6),
                     "detail": ready.detail,
+                    "digest": digest,
                 }
                 self._file.write(json.dumps(row).encode() + b"\n")
                 self.rows.append(row)
@@ -83,11 +87,19 @@ class ResultFile:
         return FormatError(f"{self.path} cannot be written: {error.strerror}; make room or name another file")
 
 
-def _identities(samples: Sequence[Sample]) -> list[tuple[str, int]]:
-    """``(task_id, number of the sample within its task)`` per sample."""
+def _identities(samples: Sequence[Sample], tasks: Mapping[str, Task]) -> list[tuple[str, int, str]]:
+    """``(task_id, number of the sample within its task, digest)`` per sample."""
     seen: Counter[str] = Counter()
+    known: dict[str, str] = {}
     found = []
     for sample in samples:
-        found.append((sample.task_id, seen[sample.task_id]))
-        seen[sample.task_id] += 1
+        name = sample.task_id
+        if name not in known:
+            known[name] = _digest(repr(tasks[name]))
+        found.append((name, seen[name], _digest(f"{known[name]} {sample.solution} {sample.text}")))
+        seen[name] += 1
     return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

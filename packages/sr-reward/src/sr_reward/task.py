@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import marshal
 import math
+import symtable
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,10 +70,10 @@ class CallTests:
 
     Types and values must be equal exactly (``1`` is not ``1.0``, ``True`` is not ``1``, a tuple is not a
     list; NaN equals NaN). ``float_tolerance`` above zero compares floats within that absolute or relative
-    distance and lets an int stand for a float. ``exact_types=False`` reads lists and tuples as one and
-    numbers by value, as the published APPS and LiveCodeBench tests do. ``checker`` is the source of a
-    function ``check(args, kwargs, output, expected) -> bool`` that replaces the comparison; it runs in a
-    judge process.
+    distance and lets an int stand for a float; two ints are never compared so. ``exact_types=False`` reads
+    lists and tuples as one and numbers by value, as the published APPS and LiveCodeBench tests do. ``checker``
+    is the source of a function ``check(args, kwargs, output, expected) -> bool`` that replaces the comparison;
+    it runs in a judge process.
     """
 
     cases: tuple[CallCase, ...]
@@ -82,6 +84,7 @@ class CallTests:
     def __post_init__(self) -> None:
         _check_cases(self.cases, CallCase)
         _check_tolerance(self.float_tolerance)
+        _check_checker(self.checker)
 
     def encoded_inputs(self) -> bytes:
         """All inputs as one block for the program's process (made once per task, without expected values)."""
@@ -104,6 +107,7 @@ class AssertTests:
     def __post_init__(self) -> None:
         if not isinstance(self.code, str) or not self.code.strip():
             raise TaskError(f"an asserts test needs code, got {self.code!r}; write at least one assert")
+        _check_code(self.code, "an asserts test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,8 @@ class StdioCase:
 @dataclass(frozen=True, kw_only=True)
 class StdioTests:
     """Whole-program runs, compared line by line and token by token; white space at ends and blank last lines
-    are ignored. ``float_tolerance`` above zero compares tokens that read as numbers within that distance.
+    are ignored. ``float_tolerance`` above zero compares tokens that read as numbers within that absolute or relative
+    distance, two whole numbers exactly.
     ``checker`` is the source of ``check(stdin, output, expected) -> bool`` that replaces the comparison."""
 
     cases: tuple[StdioCase, ...]
@@ -132,11 +137,30 @@ class StdioTests:
     def __post_init__(self) -> None:
         _check_cases(self.cases, StdioCase)
         _check_tolerance(self.float_tolerance)
+        _check_checker(self.checker)
 
 
 def _check_cases(cases: object, kind: type) -> None:
     if type(cases) is not tuple or not cases or not all(type(case) is kind for case in cases):
         raise TaskError(f"cases must be a non-empty tuple of {kind.__name__}, got {cases!r:.80}; add a case")
+
+
+def _check_code(code: str, what: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # published tests have odd escapes
+            compile(code, "<tests>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise TaskError(f"{what} must be Python that compiles here, it does not ({error}); mend its code") from None
+
+
+def _check_checker(code: str) -> None:
+    if not code:
+        return
+    _check_code(code, "a checker")
+    table = symtable.symtable(code, "<checker>", "exec")
+    if "check" not in table.get_identifiers():
+        raise TaskError(f"a checker must define a function check, got {code!r:.80}; name it so")
 
 
 def _check_tolerance(distance: float) -> None:

@@ -117,7 +117,7 @@ def command(
     tasks: dict[str, Task] = {task.task_id: task for task in load_tasks(tasks_path, format_)}
     samples = load_samples(samples_path, tasks)
     summarize(samples, ["failed"] * len(samples), k)  # what cannot be reported is refused before it is graded
-    result_file = ResultFile(out, samples) if out else None
+    result_file = ResultFile(out, samples, tasks) if out else None
     kept = [row["outcome"] for row in result_file.rows] if result_file else []
     outcomes = kept + [""] * (len(samples) - len(kept))
     todo = samples[len(kept) :]

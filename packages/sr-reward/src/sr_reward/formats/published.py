@@ -15,6 +15,9 @@ from sr_reward.errors import FormatError
 from sr_reward.formats.fields import Row, list_of, name_of, text_of
 from sr_reward.task import AssertTests, CallCase, CallTests, StdioCase, StdioTests, Task, Tests
 
+# Printed numbers: APPS' own grader compares them by numpy's allclose, that of LiveCodeBench as decimal numbers.
+ABOUT, BY_VALUE = 1e-5, 1e-12
+
 
 def humaneval(row: Row) -> Task:
     prompt, entry_point = text_of(row, "prompt"), text_of(row, "entry_point")
@@ -87,7 +90,8 @@ def apps(row: Row) -> Task:
             cases=tuple(
                 StdioCase(stdin=_joined(given), stdout=_joined(answer))
                 for given, answer in zip(inputs, outputs, strict=True)
-            )
+            ),
+            float_tolerance=ABOUT,
         )
     return Task(
         task_id=name_of(name),
@@ -116,7 +120,7 @@ def codecontests(row: Row) -> Task:
         task_id=name_of(row.get("name", row.get("task_id"))),
         prompt=row["description"],
         entry_point="",
-        tests=StdioTests(cases=tuple(cases)),
+        tests=StdioTests(cases=tuple(cases), float_tolerance=ABOUT),
         prompt_is_code=False,
     )
 
@@ -138,7 +142,10 @@ def livecodebench(row: Row) -> Task:
             exact_types=False,
         )
     else:
-        tests = StdioTests(cases=tuple(StdioCase(stdin=case["input"], stdout=case["output"]) for case in cases))
+        tests = StdioTests(
+            cases=tuple(StdioCase(stdin=case["input"], stdout=case["output"]) for case in cases),
+            float_tolerance=BY_VALUE,
+        )
     return Task(
         task_id=name_of(row.get("question_id", row.get("task_id"))),
         prompt=f"{row['question_content']}\n{row.get('starter_code') or ''}",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+UNFIT = "TestsUnfit"  # the kind reported where the tests themselves cannot run here, whatever the program does
+_raised: BaseException | None = None  # the last exception that came from the program
+
+
 class ProgramEnded(BaseException):
     """The program is gone or broke the protocol; no ``except Exception`` of the tests may catch it."""
 
@@ -36,6 +40,10 @@ def run_judge(out: int, code: str, entry_point: str, prompt: str) -> None:
         exec(compile(code, "<tests>", "exec", dont_inherit=True), names)
     except ProgramEnded as error:
         report = f'[0,"ProgramEnded",{codec.encode(str(error))}]'
+    except ImportError as error:
+        kind, message = describe(error)
+        kind = kind if error is _raised else UNFIT
+        report = f"[0,{codec.encode(kind)},{codec.encode(_test_line(error) + message)}]"
     except BaseException as error:  # noqa: BLE001  # whatever ends the tests early is a failure
         kind, message = describe(error)
         where = _test_line(error)
@@ -63,17 +71,23 @@ class Names(dict):  # type: ignore[type-arg]
 
 
 def _define_helpers(prompt: str, names: Names) -> None:
-    """Run the prompt, so that its helper functions and imports are the task's, not the program's."""
+    """Run the prompt, so that its helper functions and imports are the task's, not the program's.
+
+    Its classes are the program's: an object made of them here could not be passed to it.
+    """
     for text in (prompt, prompt.rstrip("\n") + "\n    pass\n"):
         try:
             code = compile(text, "<prompt>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError):
             continue
-        try:
+        try:  # noqa: SIM105  # contextlib would be a page more in every fork
             exec(code, names)
         except Exception:  # noqa: BLE001  # a prompt that needs the program's part: its names come from there
-            return
-        return
+            pass
+        break
+    for name, value in list(names.items()):
+        if isinstance(value, type) and value.__module__ == names["__name__"]:
+            del names[name]
 
 
 def _test_line(error: BaseException) -> str:
@@ -127,7 +141,8 @@ class Remote:
     def __str__(self) -> str:
         return str(_of(str, _ask("str", self)))
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(_of(str, _ask("repr", self)))
 
     def __eq__(self, other: object) -> bool:
         # only among the program's own objects may the program say what is equal
@@ -225,6 +240,8 @@ def _raise_error(reply: list[Any], *, while_loading: bool = False) -> None:
                 error = found(*args)
             except TypeError:  # some built-in exceptions insist on their own arguments
                 error = RuntimeError(message)
+            global _raised
+            _raised = error
             raise error
     raise ProgramEnded(f"it raised {kind}")
 
@@ -240,6 +257,11 @@ def run_check(out: int, checker: str, cases: list[Any], given: bytes | str) -> N
     report = "[1]"
     try:
         check = load(checker, "checker").__dict__["check"]
+    except BaseException as error:  # noqa: BLE001
+        kind, message = describe(error)
+        write_all(out, f"[0,{codec.encode(UNFIT)},{codec.encode(f'{kind}: {message}')}]".encode())
+        return
+    try:
         inputs: list[Any]
         outputs: list[Any]
         if isinstance(given, bytes):

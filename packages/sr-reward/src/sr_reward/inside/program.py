@@ -86,9 +86,7 @@ def run_stdio(out: int, source: str) -> None:
         except SystemExit as error:
             if error.code not in (None, 0):
                 report = f'[0,"SystemExit",{encode(str(error.code)[:DETAIL])}]'
-        if "threading" in sys.modules:
-            sys.modules["threading"]._shutdown()
-        sys.stdout.flush()
+        _finish()
     except MemoryError:
         report = '[0,"MemoryError",""]'
     except BaseException as error:  # noqa: BLE001
@@ -99,6 +97,19 @@ def run_stdio(out: int, source: str) -> None:
         except BaseException:  # noqa: BLE001
             report = f"[0,{encode(kind)},{encode(message)}]"
     write_all(out, report.encode())
+
+
+def _finish() -> None:
+    """What the interpreter does at the end of a script, in its order: join threads, call exit handlers, write out what
+    files still hold, those too that only the script's own names keep open."""
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+    sys.stdout.flush()
+    if sys.__stdout__ and not sys.__stdout__.closed:
+        sys.__stdout__.flush()
+    sys.modules["__main__"].__dict__.clear()
 
 
 def take_stdin(text: bytes) -> None:

@@ -92,6 +92,7 @@ def _carry_out(request: list[Any], module: Any, entry_point: str, objects: line.
         "len": len,
         "bool": bool,
         "str": str,
+        "repr": repr,
         "equal": lambda one, other: bool(one == other),
     }
     return f"[1,{text(simple[action](target, *rest))}]"

@@ -17,7 +17,7 @@ if sys.platform == "linux":
 
 LEVELS = ("full", "landlock", "limits")
 NOBODY = 65534
-TMP_BYTES = 32 << 20
+TMP_BYTES, TMP_MODE = 32 << 20, 0o1777
 FILE_BYTES = 16 << 20
 OPEN_FILES = 64
 PROCESSES = 128
@@ -60,7 +60,11 @@ class Standing:
 
     def wipe(self) -> None:
         """Empty the private ``/tmp``. Raises OSError, which ends the zygote, if that fails."""
-        if self.level == "full" and os.listdir("/tmp"):
+        if self.level != "full":
+            return
+        if os.stat("/tmp").st_mode & 0o7777 != TMP_MODE:  # it may be the program's own, to lock or to open
+            os.chmod("/tmp", TMP_MODE)
+        if os.listdir("/tmp"):
             _empty("/tmp")
 
 
@@ -235,7 +239,7 @@ def _build_root(readable: list[str]) -> None:
             _make_read_only(target)
         os.close(source)
     os.makedirs(root + "/tmp", exist_ok=True)
-    kernel.mount("tmpfs", root + "/tmp", "tmpfs", quiet, f"size={TMP_BYTES},nr_inodes=1024,mode=1777")
+    kernel.mount("tmpfs", root + "/tmp", "tmpfs", quiet, f"size={TMP_BYTES},nr_inodes=1024,mode={TMP_MODE:o}")
     for link in ("/lib", "/lib64"):
         if os.path.islink(link) and not os.path.lexists(root + link):
             os.symlink(os.readlink(link), root + link)

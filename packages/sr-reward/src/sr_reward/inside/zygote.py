@@ -13,6 +13,7 @@ knows no expected value. One process, no threads, no imports after the start.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal and socket, around it, would double what a fork copies
+import builtins
 import gc
 import marshal
 import os
@@ -273,6 +274,7 @@ def main() -> None:
     for name in settings.pop("preload", "").split(","):
         if name:
             __import__(name)
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which ``site``, left out here, would have made
     sys.argv[:] = ["program"]
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     try:
