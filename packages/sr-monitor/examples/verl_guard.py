@@ -1,6 +1,6 @@
 """A guard beside a verl run: reads each validation as verl writes it, and says when to go back, and to what.
 
-    python packages/sr-monitor/examples/verl_guard.py VALIDATIONS --checkpoints DIR [--follow]
+    python packages/sr-monitor/examples/verl_guard.py VALIDATIONS --checkpoints DIR [--follow --steps N]
 
 Start verl with ``trainer.validation_data_dir=VALIDATIONS``, ``trainer.test_freq=1``, a ``trainer.save_freq`` that
 divides the steps you would go back to, ``trainer.default_local_dir=DIR`` and several samples per prompt
@@ -62,8 +62,11 @@ def main() -> None:
     parser.add_argument("validations", type=Path)
     parser.add_argument("--checkpoints", type=Path, required=True, help="verl's trainer.default_local_dir")
     parser.add_argument("--follow", action="store_true", help="keep reading while verl runs")
+    parser.add_argument("--steps", type=int, help="verl's trainer.total_training_steps; default: the newest there is")
     options = parser.parse_args()
     guard = CollapseGuard(max_rollbacks=1)
+    newest = max((int(file.stem) for file in options.validations.glob("*.jsonl") if file.stem.isdigit()), default=0)
+    guard.begin(campaign=0, steps=options.steps or newest)  # the last one may be the peak, too
     wanted = watch(options.validations, guard, follow=options.follow)
     if wanted is None:
         print(f"no alarm; the policy to keep is that of step {guard.kept()}")

@@ -173,6 +173,29 @@ def test_at_the_end_a_small_lead_counts_where_the_same_random_numbers_show_hardl
     assert guard.lr_scale == 1.0
 
 
+@pytest.mark.parametrize("every", [1, 5])
+def test_a_last_look_that_stands_clear_of_all_before_is_kept(every: int) -> None:
+    rising = list(np.linspace(0.1, 0.95, 21))
+    kept = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        start_M = tasks_of(30, rng, rising[0])
+        kept.append(play(CollapseGuard(every=every), curve(rising, start_M), start_M, 20, rng).kept)
+    assert kept.count(20) >= 18
+
+
+def test_the_last_look_may_be_the_peak_where_nothing_can_be_looked_at_again() -> None:
+    guard = CollapseGuard()
+    guard.begin(0, 4)
+    for step, passes in enumerate([4, 6, 8, 10, 12]):
+        guard.step(step, [passes] * 30, 16)
+    assert guard.kept() == 4
+    guard.begin(1, 4)
+    for step, passes in enumerate([4, 6, 12, 11, 10]):
+        guard.step(step, [passes] * 30, 16)
+    assert guard.kept() == 2
+
+
 def lagging(seed: int, means: list[float], iterate: float, **options: Any) -> tuple[Played, CollapseGuard]:
     """A campaign whose means of iterates follow ``means``, and whose last iterate is at ``iterate``."""
     rng = np.random.default_rng(seed)

@@ -117,14 +117,28 @@ def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) ->
     *before, (previous, (value, noise)) = c.rates.items()
     moved = max(0.0, (rate - value) ** 2 - noise - variance)
     c.drift = moved if c.drift is None else DRIFT_MEMORY * c.drift + (1 - DRIFT_MEMORY) * moved
-    if previous in c.scores:
-        return
-    seen = [(value, noise), *((r, v + c.drift) for r, v in [(rate, variance), *(rv for _, rv in before)])]
+    if previous not in c.scores:
+        _score(c, previous, (value, noise), [(rate, variance), *(look for _, look in before)], aim)
+
+
+def score_last(c: CampaignState, aim: Aim) -> None:
+    """At the end, where no fresh samples can be had: score the last look, too, by its one neighbour."""
+    if len(c.rates) > 1 and c.looked not in c.scores:
+        (_, before), (step, look) = c.rates.items()
+        _score(c, step, look, [before], aim)
+
+
+def _score(
+    c: CampaignState, step: int, look: tuple[float, float], neighbours: list[tuple[float, float]], aim: Aim
+) -> None:
+    """Score a look (pass@1 and its sampling variance) by the looks beside it; the best so far is kept."""
+    (value, _), drift = look, c.drift or 0.0
+    seen = [look, *((rate, variance + drift) for rate, variance in neighbours)]
     # as a change of its own value, so that equal looks score exactly equally
     score = value + sum((r - value) / v for r, v in seen) / sum(1 / v for _, v in seen)
     if score >= c.scores[c.best()]:
         floor = {c.start: c.scores[c.start]} if aim.floor else {}
-        c.scores = {**floor, previous: score}
+        c.scores = {**floor, step: score}
 
 
 def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
@@ -134,7 +148,7 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
     if step == c.steps and c.suspected is None:
         best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
         close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
-        candidates = {*close, step, LAST_ITERATE} if aim.last_iterate else {*close, step}
+        candidates = {*close, step, LAST_ITERATE if aim.last_iterate else c.best()}
         c.wanted = tuple(sorted(candidates)) if candidates != {step} else ()
     c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
     if c.wanted:

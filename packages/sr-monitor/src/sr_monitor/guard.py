@@ -20,7 +20,7 @@ from typing import Any, Literal
 from sr_monitor.counts import Counts, fall
 from sr_monitor.decision import Decision, Request, first_non_finite
 from sr_monitor.errors import MonitorError
-from sr_monitor.evidence import Aim, hear_reward, lately, run_off, take_look
+from sr_monitor.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
 from sr_monitor.plan import Plan
 from sr_monitor.state import CampaignState
 
@@ -167,8 +167,8 @@ class CollapseGuard:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
-            if step == c.steps and (c.since or len(c.fresh) > 1):
-                run_off(c, step, self._aim())
+            if step == c.steps:
+                run_off(c, step, self._aim()) if c.since or len(c.fresh) > 1 else score_last(c, self._aim())
             c.keep_only({*c.scores, step})
         return decision
 
