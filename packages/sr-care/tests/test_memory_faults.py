@@ -7,12 +7,24 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sr_care import CapabilityDelta, CapabilityMemory, Context, EffectModel, Entry, Posterior, StoreError, Strategy
+from sr_care import (
+    CapabilityDelta,
+    CapabilityMemory,
+    Context,
+    EffectModel,
+    Entry,
+    Posterior,
+    StoreError,
+    Strategy,
+    schema,
+)
 from sr_care.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from sr_care.summaries import CHUNK
 
@@ -29,6 +41,17 @@ with CapabilityMemory(path) as memory:
              for k in range(size)]
         )
         print(batch, flush=True)
+"""
+
+OPENER = """
+import sys
+from sr_care import CapabilityMemory, CareError
+for line in sys.stdin:
+    try:
+        CapabilityMemory(line.strip()).close()
+        print("opened", flush=True)
+    except CareError as error:
+        print(error, flush=True)
 """
 
 
@@ -50,6 +73,73 @@ def entry(campaign, run="r", value=0.1, **context):
 def many(count, run="r"):
     random = np.random.default_rng(0)
     return [entry(k, run, float(random.uniform(-0.3, 0.3)), entropy=float(random.uniform())) for k in range(count)]
+
+
+def test_several_processes_open_a_new_file_at_once(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    openers = [subprocess.Popen([sys.executable, "-c", OPENER], **pipes) for _ in range(4)]
+    said = []
+    for name in ("warm", *range(20)):
+        for opener in openers:
+            opener.stdin.write(f"{tmp_path}/{name}.db\n")
+            opener.stdin.flush()
+        said += [opener.stdout.readline() for opener in openers]
+    for opener in openers:
+        opener.communicate()
+    assert said == ["opened\n"] * len(said)
+    for path in tmp_path.glob("*.db"):
+        with CapabilityMemory(path) as memory:
+            assert memory._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            memory.append(entry(0))
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A new file that another connection is about to write to, and that connection."""
+    other = sqlite3.connect(tmp_path / "m.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    yield tmp_path / "m.db", other
+    other.close()
+
+
+def test_creating_a_file_waits_for_who_holds_it(busy):
+    path, other = busy
+    release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+    release.start()
+    with CapabilityMemory(path, timeout_s=30) as memory:
+        memory.append(entry(0))
+    release.join()
+
+
+def test_creating_a_file_waits_no_longer_than_the_time_out(busy):
+    begin = time.monotonic()
+    with pytest.raises(StoreError, match="held by another writer"):
+        CapabilityMemory(busy[0], timeout_s=0.3)
+    assert 0.3 <= time.monotonic() - begin < 10
+
+
+def test_a_file_that_another_creates_while_it_is_recognised_is_ours(tmp_path, monkeypatch):
+    path, open_file, created = tmp_path / "m.db", schema._open, []
+    raw = sqlite3.connect(path)
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.close()
+
+    def create_between_the_reads(statement):
+        if statement == "PRAGMA user_version" and not created:
+            created.append(True)
+            monkeypatch.setattr(schema, "_open", open_file)
+            with CapabilityMemory(path) as memory:
+                memory.append(entry(0))
+
+    def open_traced(*arguments):
+        connection = open_file(*arguments)
+        connection.set_trace_callback(create_between_the_reads)
+        return connection
+
+    monkeypatch.setattr(schema, "_open", open_traced)
+    with CapabilityMemory(path) as memory:
+        assert created
+        assert len(memory) == 1
 
 
 def test_several_processes_write_while_others_read(tmp_path):
@@ -114,6 +204,27 @@ def test_a_run_that_wrote_before_it_was_pinned_does_not_count_itself_as_history(
     with CapabilityMemory(tmp_path / "m.db") as memory:
         memory.append_many([*many(5, "old"), entry(0, "mine"), *many(5, "new")])
         assert memory.pin("mine") == 5
+
+
+@pytest.mark.parametrize("what", [{"run": "mine"}, {"run": "mine", "campaign": 0}, {"ids": [6]}])
+def test_a_forgotten_run_that_is_run_again_sees_what_others_wrote_since(tmp_path, what):
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        memory.append_many([*many(5, "old"), entry(0, "mine"), *many(30, "new")])
+        memory.forget(**what)
+        assert memory.recall(upto=memory.pin("mine")).count[0] == 35
+        memory.append(entry(0, "mine"))
+        assert memory.recall(upto=memory.pin("mine")).count[0] == 35
+
+
+def test_a_run_forgotten_by_name_is_pinned_anew_and_one_that_lost_a_campaign_is_not(tmp_path):
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        memory.append_many(many(5, "old"))
+        memory.pin("mine")
+        memory.append_many([entry(0, "mine"), entry(1, "mine"), *many(30, "new")])
+        memory.forget(run="mine", campaign=0)
+        assert memory.recall(upto=memory.pin("mine")).count[0] == 5
+        memory.forget(run="mine")
+        assert memory.recall(upto=memory.pin("mine")).count[0] == 35
 
 
 def test_the_forgotten_leave_every_belief(tmp_path):

@@ -14,7 +14,7 @@ from sr_care.effects import EffectModel
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy
 from sr_care.errors import EntryError, StoreError
 from sr_care.posterior import Posterior
-from sr_care.schema import connect, store_errors
+from sr_care.schema import connect, store_errors, transaction
 
 STRATEGY = ("algorithm", "lr", "steps", "group_size", "prompts", "penalty")
 CONTEXT = ("family", "model_parameters", "pass1", "passk", "positive_rate", "entropy", "unique_share")
@@ -146,15 +146,8 @@ class CapabilityMemory:
         """One transaction: all of it on the disk, or nothing."""
         if self.read_only:
             raise StoreError(f"{self.path} was opened with read_only=True; open it for writing")
-        with store_errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with store_errors(self.path), transaction(self._db, "IMMEDIATE"):
+            yield
 
     # --- beliefs
 
@@ -166,18 +159,21 @@ class CapabilityMemory:
             if not self.read_only and summaries.backlog(self._db, self.model, upto) >= summaries.CHUNK:
                 with self._writing():
                     summaries.advance(self._db, self.model, upto)
-            with self._reading():
+            with transaction(self._db):
                 return Posterior(self.model, summaries.total(self._db, self.model, upto))
 
     def pin(self, run: str) -> int:
-        """The id up to which entries are history for ``run``: fixed at the first call, the same ever after,
-        whatever other processes write meanwhile, so that a resumed run sees what the killed one saw."""
+        """The id up to which entries are history for ``run``: all there are, or all before the first that is
+        remembered of itself. Fixed at the first call and the same ever after, whatever other processes write
+        meanwhile, so that a resumed run sees what the killed one saw; fixed anew once the whole run was
+        forgotten by its name."""
         found = self._horizon(run)
         if found is None:
             with self._writing():
                 self._db.execute(
                     "INSERT OR IGNORE INTO pins SELECT :run, coalesce("
-                    "(SELECT min(id) - 1 FROM entries WHERE run = :run), (SELECT max(id) FROM entries), 0)",
+                    f"(SELECT min(id) - 1 FROM entries WHERE run = :run AND {_REMEMBERED}), "
+                    "(SELECT max(id) FROM entries), 0)",
                     {"run": run},
                 )
                 found = self._horizon(run) or 0
@@ -188,15 +184,6 @@ class CapabilityMemory:
         with store_errors(self.path):
             row = self._db.execute("SELECT horizon FROM pins WHERE run = ?", (run,)).fetchone()
         return int(row[0]) if row else None
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """One consistent view of the file over several statements."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("COMMIT")
 
     # --- reading
 

@@ -7,6 +7,7 @@ acknowledged write survive the death of the process and of the machine.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,21 @@ def store_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"{_advice(path, error)} (SQLite: {error})") from error
 
 
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str = "DEFERRED") -> Iterator[None]:
+    """All that is read in it is of one moment; all that is written in it is kept, or nothing on an error.
+
+    Who reads first and then writes needs ``kind`` "IMMEDIATE": a lock is waited for at its beginning only."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _advice(path: Path, error: sqlite3.Error) -> str:
     text = str(error)
     if "not a database" in text or "malformed" in text or "file is encrypted" in text:
@@ -79,6 +95,7 @@ def _advice(path: Path, error: sqlite3.Error) -> str:
 def connect(path: Path, *, read_only: bool, timeout_s: float) -> sqlite3.Connection:
     """Open ``path``, creating or migrating it unless ``read_only``. StoreError when that cannot be.
 
+    Any number of processes may do so at once: each waits for the others up to ``timeout_s`` at every lock it needs.
     Read-only opening works on a read-only disk too: there no writer can exist, so the file is taken as
     immutable.
     """
@@ -87,7 +104,7 @@ def connect(path: Path, *, read_only: bool, timeout_s: float) -> sqlite3.Connect
     with store_errors(path):
         connection = _open_for_reading(path, timeout_s) if read_only else _open(path, timeout_s)
         try:
-            _prepare(connection, path, read_only=read_only)
+            _prepare(connection, path, read_only=read_only, timeout_s=timeout_s)
         except BaseException:
             connection.close()
             raise
@@ -109,8 +126,9 @@ def _open_for_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
-    version = _recognise(connection, path)
+def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool, timeout_s: float) -> None:
+    with transaction(connection):
+        version = _recognise(connection, path)
     if read_only:
         if version < SCHEMA_VERSION:
             raise StoreError(
@@ -119,7 +137,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
         return
     if version < SCHEMA_VERSION:
         if version == 0:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection, timeout_s)
         _migrate(connection, path)
     connection.execute("PRAGMA synchronous = FULL")
     # at a million entries the index outgrows the default 2 MB of cache, and writing slows to half
@@ -127,8 +145,25 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
     connection.execute("PRAGMA wal_autocheckpoint = 8000")
 
 
+def _use_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
+    """Switch the journal to WAL. Here SQLite does not wait for a lock by itself: the switch goes from reading to
+    writing, where two who wait would wait for each other. A failed try gives up both, so trying again is safe."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.005)
+
+
 def _recognise(connection: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version, 0 for an empty file; StoreError for what is not ours or too new."""
+    """The file's schema version, 0 for an empty file; StoreError for what is not ours or too new.
+
+    The caller holds the transaction: another process may be creating the file.
+    """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -141,18 +176,12 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Run the missing scripts in one transaction; another process may have been faster."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection, "IMMEDIATE"):
         for number in range(_recognise(connection, path), SCHEMA_VERSION):
             for statement in _statements(MIGRATIONS[number]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number + 1}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _statements(script: str) -> Iterator[str]:
