@@ -5,13 +5,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-CONFIG = {"algorithm": {"name": "reinforce"}, "controller": {"name": "guard"}, "policy": {"path": "pocket-rich"}}
+CONFIG: dict[str, dict[str, object]] = {
+    "algorithm": {"name": "reinforce"},
+    "controller": {"name": "guard"},
+    "policy": {"path": "pocket-rich"},
+}
 COLLAPSE = [6, 9, 12, 14, 15, 15, 9, 2, 1]
 RISE = [6, 9, 12, 14, 15, 15, 15, 14, 15]
 
 
-def write_run(folder: Path, passes: list[int], *, campaigns: int = 1, roll_back: tuple[int, int] | None = None) -> Path:
-    """``passes``: passing samples of 16 at every step, the same for each of 30 tasks."""
+def write_run(
+    folder: Path,
+    passes: list[int],
+    *,
+    campaigns: int = 1,
+    roll_back: tuple[int, int] | None = None,
+    kept_step: int | None = None,
+    config: dict[str, dict[str, object]] = CONFIG,
+    seed: int = 0,
+) -> Path:
+    """``passes``: passing samples of 16 at every step, the same for each of 30 tasks. ``kept_step``: whose policy was
+    handed on, the last one's if left out.
+    """
     rows, samples, told = [], [], []
     for campaign in range(campaigns):
         for step, count in enumerate(passes):
@@ -42,14 +57,13 @@ def write_run(folder: Path, passes: list[int], *, campaigns: int = 1, roll_back:
                     "outcome": "passed" if count > 8 else "failed",
                 }
             )
-        peak = max(range(len(passes)), key=lambda s: passes[s])
-        told.append(
-            {"campaign": campaign, "kept": passes[peak] / 16, "kept_step": peak, "audit": {"kept": 0.9, "start": 0.4}}
-        )
+        kept = len(passes) - 1 if kept_step is None else kept_step
+        audit = {"kept": passes[kept] / 16, "start": passes[0] / 16}
+        told.append({"campaign": campaign, "kept": passes[kept] / 16, "kept_step": kept, "audit": audit})
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
-    (folder / "run.json").write_text(json.dumps({"seed": 0, "config": CONFIG}))
+    (folder / "run.json").write_text(json.dumps({"seed": seed, "config": config}))
     (folder / "summary.json").write_text(json.dumps({**told[-1], "campaigns": told}))
     return folder
 

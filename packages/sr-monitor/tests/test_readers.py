@@ -1,6 +1,7 @@
 """Logs of every trainer give the same run; bad logs are handled, or are one clear error."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_monitor import MonitorError, Run, read_runs
+from sr_monitor import MonitorError, Run, judge, read_runs
 from sr_monitor.readers import detect
 
 CURVE = {0: 0.2, 1: 0.5, 2: 0.75, 3: 0.25}
@@ -70,6 +71,21 @@ def verl_console(folder: Path) -> Path:
 def openrlhf_console(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "openrlhf.log"
+    lines = []
+    for step, value in CURVE.items():
+        if step in REWARD:
+            trained = f"✨ Global step {step}: {{'policy_loss': 0.1, 'reward': {REWARD[step]}, 'kl': nan}}"
+            lines.append(f"\x1b[36m(PPOTrainer pid=7)\x1b[0m INFO 07-01 12:00:00 [ppo_trainer.py:390] {trained}")
+        told = f"{{'eval_apps_pass4': 0.9, 'eval_apps_pass1': {value}}}"
+        done = f"✨ Evaluation completed in 0:00:12, global_step {step}, eval_metrics: {told}"
+        lines.append(f"\x1b[36m(PPOTrainer pid=7)\x1b[0m INFO 07-01 12:00:01 [ppo_trainer.py:520] {done}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def openrlhf_one_kind_of_line(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "openrlhf.log"
     lines = [f"INFO ✨ Global step {s}: {{'eval_apps_pass1': {v}}}" for s, v in CURVE.items()]
     lines += [f"INFO ✨ Global step {s}: {{'reward': {v}, 'kl': nan}}" for s, v in REWARD.items()]
     path.write_text("\n".join(lines) + "\n")
@@ -121,6 +137,7 @@ WRITERS = {
     "verl": verl_log,
     "verl-console": verl_console,
     "openrlhf": openrlhf_console,
+    "openrlhf-console": openrlhf_one_kind_of_line,
     "csv": csv_log,
     "tensorboard": tensorboard_log,
 }
@@ -139,6 +156,66 @@ def test_every_format_gives_the_same_run(kind: str, tmp_path: Path) -> None:
     assert {r.step: r.pass1 for r in run.records} == pytest.approx(CURVE)
     seen = {r.step: r.signals["train_reward"] for r in run.records if "train_reward" in r.signals}
     assert seen == pytest.approx(REWARD)
+
+
+def test_an_evaluation_of_openrlhf_joins_the_training_row_of_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "o.log"
+    path.write_text(
+        "✨ Global step 5: {'reward': 0.25, 'policy_loss': 0.5}\n"
+        "✨ Evaluation completed in 1 day, 0:00:12, global_step 5, eval_metrics: {'pass1': 0.75, 'reward': 0.75}\n"
+    )
+    run = only(read_runs(path))
+    assert [(r.step, r.pass1, dict(r.signals)) for r in run.records] == [(5, 0.75, {"train_reward": 0.25, "loss": 0.5})]
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("printed", "value"), [("nan", math.nan), ("-inf", -math.inf), ("inf", math.inf), ("np.float64(0.5)", 0.5)]
+)
+def test_numbers_that_openrlhf_prints_as_no_literal_are_numbers(printed: str, value: float, tmp_path: Path) -> None:
+    path = tmp_path / "o.log"
+    path.write_text(
+        "✨ Global step 1: {'eval_a_pass1': 0.5, 'policy_loss': 0.1}\n"
+        f"✨ Global step 2: {{'eval_a_pass1': 0.5, 'policy_loss': {printed}, 'infinite/nan': None}}\n"
+    )
+    run = only(read_runs(path))
+    assert [r.pass1 for r in run.records] == [0.5, 0.5]
+    assert run.records[-1].signals["loss"] == pytest.approx(value, nan_ok=True)
+    assert judge(run).verdict == ("insufficient" if math.isfinite(value) else "at_risk")
+
+
+@pytest.mark.parametrize("broken", ["{'reward': <object>}", "{'reward': dangerous}", "{0.5}", "{'reward': f()}"])
+def test_a_row_of_openrlhf_that_is_no_dict_of_values_is_left_out_and_noted(broken: str, tmp_path: Path) -> None:
+    path = tmp_path / "o.log"
+    path.write_text(f"✨ Global step 1: {{'reward': 0.5}}\n✨ Global step 2: {broken}\n")
+    run = only(read_runs(path))
+    assert [r.step for r in run.records] == [1]
+    assert "a row of step 2 could not be read" in run.notes[0]
+
+
+@pytest.mark.parametrize("format", ["auto", "tensorboard", "openrlhf"])
+def test_every_directory_of_a_tensorboard_root_is_a_run(format: str, tmp_path: Path) -> None:
+    for folder, value in (("a/tb", 0.25), ("b/tb", 0.75)):
+        (tmp_path / folder / "1700.5").mkdir(parents=True)
+        (tmp_path / folder / "events.out.tfevents.1.host").write_bytes(event(1, "eval/heldout_pass1", value))
+        (tmp_path / folder / "1700.5" / "events.out.tfevents.2.host").write_bytes(event(1, "train/reward", value))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "events.out.tfevents.3.host").touch()
+    runs = read_runs(tmp_path, format)
+    assert [(run.name, run.path) for run in runs] == [("a/tb", tmp_path / "a/tb"), ("b/tb", tmp_path / "b/tb")]
+    assert [[(r.pass1, r.signals["train_reward"]) for r in run.records] for run in runs] == [
+        [(0.25, 0.25)],
+        [(0.75, 0.75)],
+    ]
+    assert all(run.notes == () for run in runs)
+
+
+def test_a_tensorboard_root_that_holds_files_itself_is_one_run(tmp_path: Path) -> None:
+    tensorboard_log(tmp_path / "root")
+    (tmp_path / "root" / "more").mkdir()
+    (tmp_path / "root" / "more" / "events.out.tfevents.1.host").write_bytes(event(9, "eval/heldout_pass1", 0.5))
+    run = only(read_runs(tmp_path / "root"))
+    assert (run.name, run.records[-1].step) == ("root", 9)
 
 
 def test_our_event_reader_agrees_with_tensorboards_own_writer(tmp_path: Path) -> None:

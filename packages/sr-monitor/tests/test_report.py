@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_dirs import COLLAPSE, RISE, write_demo, write_run
+from run_dirs import COLLAPSE, CONFIG, RISE, write_demo, write_run
 
 from sr_monitor import MonitorError, read_runs
 
@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from sr_monitor.figures import plot_curves, svg_text, write_figure
-from sr_monitor.report import render, summarize, write_report
+from sr_monitor.report import _arms, render, summarize, write_report
 from sr_monitor.verdict import judge
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -128,6 +128,48 @@ def test_repeated_runs_are_an_arm_with_an_interval(tmp_path: Path) -> None:
     assert "<h2>Arms</h2>" not in render(read_runs(tmp_path / "r0"))
 
 
+def with_optim(**optim: object) -> dict[str, dict[str, object]]:
+    return {**CONFIG, "optim": optim}
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_different_arms(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path / f"large-{seed}", COLLAPSE, config=with_optim(lr=1e-3, beta1=0.9), seed=seed)
+        write_run(tmp_path / f"small-{seed}", RISE, config=with_optim(lr=1e-6, beta1=0.9, average=True), seed=seed)
+    arms = _arms(read_runs(tmp_path))
+    assert [(arm["name"], arm["runs"]) for arm in arms] == [
+        ("reinforce + guard on pocket-rich, optim.average unset, optim.lr 0.001", 2),
+        ("reinforce + guard on pocket-rich, optim.average true, optim.lr 1e-06", 2),
+    ]
+    assert [arm["handed_on"].estimate for arm in arms] == pytest.approx([1 / 16, 15 / 16])
+
+
+def test_runs_without_a_configuration_are_arms_of_their_own(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "log.csv").write_text("step,heldout_pass1\n0,0.1\n1,0.2\n")
+    logs = [run for folder in ("a", "b") for run in read_runs(tmp_path / folder / "log.csv")]
+    assert _arms(logs) == []
+    for seed in range(2):
+        write_run(tmp_path / "ours" / str(seed), RISE, seed=seed)
+    assert [(arm["name"], arm["runs"]) for arm in _arms([*logs, *read_runs(tmp_path / "ours")])] == [
+        (f"log, {tmp_path / 'a' / 'log.csv'}", 1),
+        (f"log, {tmp_path / 'b' / 'log.csv'}", 1),
+        ("reinforce + guard on pocket-rich", 2),
+    ]
+
+
+def test_a_run_that_fell_after_the_policy_handed_on_is_not_told_to_go_back(tmp_path: Path) -> None:
+    es: dict[str, dict[str, object]] = {**CONFIG, "controller": {"name": "es", "mode": "next_budget"}}
+    runs = read_runs(write_run(tmp_path / "es", COLLAPSE, kept_step=4, config=es))
+    assert summarize(runs, [judge(run) for run in runs]) == [
+        "“es” started at 37.5% held-out pass@1, reached 93.8% (step 4) and ended at 6.2% (step 8).",
+        "Held-out pass@1 peaked at 93.8% (step 4), its last value. The policy of step 4 was handed on; what came after "
+        "it does not count.",
+        "Nothing was rolled back; the policy in hand passes 93.8% (on the audit set, which no decision saw).",
+    ]
+
+
 def test_a_run_without_evaluations_or_samples_is_reported_too(tmp_path: Path) -> None:
     folder = tmp_path / "bare"
     folder.mkdir()
@@ -150,7 +192,6 @@ def test_the_onset_is_marked_where_a_run_collapsed_and_nowhere_else(tmp_path: Pa
     collapsed = read_runs(write_run(tmp_path / "a", COLLAPSE))
     healthy = read_runs(write_run(tmp_path / "b", RISE))
     assert "onset" not in svg_text(plot_curves(healthy))
-    # the summary says that the peak was handed on, but nothing was stopped: the curve is judged as it ran
     assert "onset" in svg_text(plot_curves(collapsed))
 
 

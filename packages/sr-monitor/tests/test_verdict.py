@@ -1,6 +1,7 @@
 """Verdicts follow the curve, its noise, and what the guard did."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,34 @@ def test_what_the_guard_rolled_back_does_not_count() -> None:
     assert judge(run_of([*COLLAPSE, 0.9], s7=back)).verdict == "healthy"
     assert judge(run_of([*COLLAPSE, 0.9])).verdict == "healthy"
     assert judge(run_of(COLLAPSE, s7=back)).verdict == "healthy"
+
+
+def handed_on(run: Run, kept_step: int) -> Run:
+    return replace(run, summary={"campaigns": [{"campaign": 0, "kept_step": kept_step}]})
+
+
+def test_what_came_after_the_policy_handed_on_does_not_count() -> None:
+    verdict = judge(handed_on(run_of(COLLAPSE), 4))
+    assert (verdict.verdict, verdict.action, verdict.gap) == ("healthy", "continue", 0.0)
+    assert "The policy of step 4 was handed on" in verdict.reason
+    assert judge(handed_on(run_of(COLLAPSE), 7)).verdict == "collapsed"
+    assert judge(handed_on(run_of(COLLAPSE, s7={"loss": float("nan")}), 4)).verdict == "healthy"
+
+
+def test_a_finished_campaign_that_handed_on_its_start_needs_no_more_evaluations() -> None:
+    verdict = judge(handed_on(run_of(COLLAPSE), 0))
+    assert (verdict.verdict, verdict.peak_step, verdict.gap) == ("healthy", 0, 0.0)
+    assert judge(handed_on(run_of([0.5, 0.1]), 0)).verdict == "insufficient"
+
+
+def test_a_policy_handed_on_though_a_guard_had_gone_back_before_it_is_judged_as_it_was() -> None:
+    back = {"decision": {"action": "roll_back", "to_step": 2}}
+    (campaign,) = handed_on(run_of(COLLAPSE, s4=back), 4).campaigns
+    assert campaign.surviving is not None
+    assert campaign.surviving.steps == (0, 1, 2, 3, 4)
+    (campaign,) = handed_on(run_of(COLLAPSE, s4=back), 5).campaigns
+    assert campaign.surviving is not None
+    assert campaign.surviving.steps == (0, 1, 2, 5)
 
 
 def test_a_last_step_that_is_not_finite_is_at_risk() -> None:

@@ -3,8 +3,9 @@
 sr          a run directory: metrics.jsonl with run.json, summary.json, samples.jsonl where present
 trl         trainer_state.json (or a directory with checkpoints), also a JSON list of log rows: transformers, TRL
 verl        the file logger's JSONL, or the console log with lines ``step:1 - name:value - ...``
-openrlhf    the console log with lines ``Global step 1: {...}``, or its TensorBoard directory
-tensorboard event files
+openrlhf    the console log with lines ``Global step 1: {...}`` and ``Evaluation completed in 0:01:23, global_step 1,
+            eval_metrics: {...}``, or its TensorBoard directory
+tensorboard event files; every directory that holds some is a run, with all that lies below it
 csv         a table, comma-separated or JSONL
 """
 
@@ -15,6 +16,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,17 @@ FORMATS = ("sr", "trl", "verl", "openrlhf", "tensorboard", "csv")
 
 _VERL_LINE = re.compile(r"\bstep:(\d+) - (.+)")
 _NUMPY_SCALAR = re.compile(r"np\.\w+\((.*)\)$")  # as numpy 2 writes its numbers
-_OPENRLHF_LINE = re.compile(r"Global step (\d+): (\{.*\})")
+_OPENRLHF_LINE = re.compile(
+    r"(?:Global step (?P<trained>\d+)|Evaluation completed in .+, global_step (?P<evaluated>\d+), eval_metrics)"
+    r": (?P<values>\{.*\})"
+)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEAD_BYTES = 65536
 
 
 def read_runs(path: Path | str, format: str = "auto", columns: Mapping[str, str] | None = None) -> list[Run]:
-    """The runs at ``path``: one, or several where a directory holds run directories (a demo, a study).
+    """The runs at ``path``: one, or several where a directory holds run directories (a demo, a study, a log root of
+    TensorBoard; of the last, those that hold no number yet are left out).
 
     ``columns``: our name -> the log's name. Raises MonitorError for what is missing, malformed or not a log.
     """
@@ -49,12 +55,16 @@ def read_runs(path: Path | str, format: str = "auto", columns: Mapping[str, str]
         inner.sort(key=lambda p: order.index(p.name) if p.name in order else len(order))
         if inner:
             return [read_run(p, "sr", columns) for p in inner]
+    logged = _event_runs(path) if path.is_dir() and _kind(path, format) in ("tensorboard", "openrlhf") else []
+    if len(logged) > 1:
+        read = [(folder, read_run(folder, format, columns)) for folder in logged]
+        return [replace(run, name=folder.relative_to(path).as_posix()) for folder, run in read]
     return [read_run(path, format, columns)]
 
 
 def read_run(path: Path, format: str = "auto", columns: Mapping[str, str] | None = None) -> Run:
     """The run at ``path``."""
-    chosen = detect(path) if format == "auto" else format
+    chosen = _kind(path, format)
     notes: list[str] = []
     readers = {
         "sr": _sr,
@@ -86,6 +96,10 @@ def read_run(path: Path, format: str = "auto", columns: Mapping[str, str] | None
         }
     name = path.stem if path.is_file() else path.resolve().name
     return Run(path, name, chosen, records, (*notes, *more), **extra)
+
+
+def _kind(path: Path, format: str) -> str:
+    return detect(path) if format == "auto" else format
 
 
 def detect(path: Path) -> str:
@@ -152,12 +166,36 @@ def _openrlhf(path: Path, notes: list[str]) -> Iterator[RawRow]:
         yield from _tensorboard(path, notes)
         return
     for match in _matches(path, _OPENRLHF_LINE):
+        step = match["trained"] or match["evaluated"]
         try:
-            values = ast.literal_eval(re.sub(r"\b(nan|inf)\b", "None", match[2]))
+            values = _printed_dict(match["values"])
         except (ValueError, SyntaxError):
-            notes.append(f"the row of step {match[1]} could not be read and was left out")
+            notes.append(f"a row of step {step} could not be read and was left out")
             continue
-        yield {**values, "step": match[1]}
+        if match["evaluated"]:  # beside the training row of this step, whose names may be the same
+            values = {name if name.startswith("eval") else f"eval/{name}": v for name, v in values.items()}
+        yield {**values, "step": step}
+
+
+def _printed_dict(text: str) -> dict[str, Any]:
+    """A dict as ``print`` shows it: of literals, ``nan``, ``inf``, and numbers inside their type as in
+    ``np.float64(0.5)``. Raises ValueError or SyntaxError for anything else.
+    """
+    values = ast.literal_eval(_AsLiterals().visit(ast.parse(text, mode="eval")))
+    if not isinstance(values, dict):
+        raise ValueError(f"not a dict: {text}")
+    return {str(name): value for name, value in values.items()}
+
+
+class _AsLiterals(ast.NodeTransformer):
+    """Puts literals in the place of ``nan``, ``inf`` and of calls, which become their first argument."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(float(node.id)) if node.id in ("nan", "inf") else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        inner: ast.expr = self.visit(node.args[0]) if node.args else node
+        return inner
 
 
 def _matches(path: Path, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
@@ -176,6 +214,15 @@ def _tensorboard(path: Path, notes: list[str]) -> Iterator[RawRow]:
         for step, tag, value in scalars(file):
             rows.setdefault(step, {"step": step})[tag] = value
         yield from rows.values()
+
+
+def _event_runs(path: Path) -> list[Path]:
+    """The outermost directories at or below ``path`` that hold event files; of several, those with a number in one."""
+    holding = sorted({file.parent for file in _event_files(path)})
+    outermost = [folder for folder in holding if not any(parent in holding for parent in folder.parents)]
+    if len(outermost) < 2:
+        return outermost
+    return [folder for folder in outermost if any(True for file in _event_files(folder) for _ in scalars(file))]
 
 
 def _event_files(path: Path) -> list[Path]:

@@ -5,8 +5,9 @@ jinja2 and matplotlib are needed (``pip install sr-monitor[report]``) and loaded
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,17 +155,18 @@ def _row(run: Run, campaign: Campaign) -> dict[str, Any]:
 
 
 def _arms(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Runs that differ by no more than their seed, with the interval of what they handed on; empty if none repeat."""
+    """Runs that differ by no more than their seed, with the interval of what they handed on; empty if none repeat.
+
+    A run that does not say its configuration is an arm of its own.
+    """
     groups: dict[str, list[Run]] = {}
-    for run in runs:
-        config = run.config.get("config") or {}
-        names = [str((config.get(part) or {}).get("name", "?")) for part in ("algorithm", "controller")]
-        place = str((config.get("policy") or {}).get("path", "?"))
-        groups.setdefault(f"{names[0]} + {names[1]} on {Path(place).name}", []).append(run)
+    for number, run in enumerate(runs):
+        settings = _settings(run)
+        groups.setdefault(json.dumps(settings, sort_keys=True) if settings else f"run {number}", []).append(run)
     if all(len(group) < 2 for group in groups.values()):
         return []
     arms = []
-    for name, group in groups.items():
+    for name, group in zip(_arm_names([group[0] for group in groups.values()]), groups.values(), strict=True):
         values = [value for run in group if (value := _handed_on(run)[0]) is not None]
         curves = [c.surviving for run in group for c in run.campaigns]
         known = [curve for curve in curves if curve is not None]
@@ -177,6 +179,41 @@ def _arms(runs: Sequence[Run]) -> list[dict[str, Any]]:
             }
         )
     return arms
+
+
+def _arm_names(firsts: Sequence[Run]) -> list[str]:
+    """A name for every arm, from its first run: what was trained, and the settings that tell it from others of that."""
+    settings = [_settings(run) for run in firsts]
+    names = [_trained(one) if one else run.name for one, run in zip(settings, firsts, strict=True)]
+    full = []
+    for name, one, run in zip(names, settings, firsts, strict=True):
+        alike = [other for other, named in zip(settings, names, strict=True) if named == name]
+        keys = sorted(key for key in set().union(*alike) if len({other.get(key) for other in alike}) > 1)
+        told = [f"{key} {one.get(key, 'unset')}" for key in keys]
+        where = [str(run.path)] if len(alike) > 1 and not one else []
+        full.append(", ".join([name, *told, *where]))
+    return full
+
+
+def _trained(settings: Mapping[str, str]) -> str:
+    parts = ("algorithm.name", "controller.name", "policy.path")
+    algorithm, controller, policy = (settings.get(key, "?") for key in parts)
+    return f"{algorithm} + {controller} on {Path(policy).name}"
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """The run's configuration without its seed, as dotted keys and their values as text; empty if it says none."""
+    config = run.config.get("config")
+    return dict(_flat(config, "")) if isinstance(config, Mapping) else {}
+
+
+def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        yield key, value if isinstance(value, str) and value else json.dumps(value)
+        return
+    for name, inner in value.items():
+        if name != "seed":
+            yield from _flat(inner, f"{key}.{name}" if key else name)
 
 
 def _decisions(run: Run) -> list[dict[str, Any]]:

@@ -81,16 +81,24 @@ class Campaign:
 
     @property
     def surviving(self) -> Trajectory | None:
-        """The evaluations on the way to the policy in hand: without what was rolled back, or not handed on."""
+        """The evaluations on the way to the policy in hand: without what was rolled back, or came after the policy
+        handed on."""
         alive: list[Record] = []
         for record in self.records:
             alive.append(record)
-            action, to = record.decision.get("action"), record.decision.get("to_step")
-            if action == "stop":
-                to = self.kept_step
-            if action in ("roll_back", "stop") and to is not None:
+            if record.step == self.kept_step:
+                break
+            to = record.decision.get("to_step")
+            if record.decision.get("action") == "roll_back" and to is not None:
                 alive = [r for r in alive if r.step <= to]
         return _trajectory(alive)
+
+    @property
+    def undone(self) -> bool:
+        """Whether the last step is no part of the policy in hand: a guard undid it, or an earlier one was handed on."""
+        last = self.records[-1]
+        handed_on_earlier = self.kept_step is not None and self.kept_step < last.step
+        return handed_on_earlier or last.decision.get("action") in ("roll_back", "stop")
 
 
 @dataclass(frozen=True)

@@ -67,22 +67,33 @@ def _judge_campaign(path: str, campaign: Campaign) -> Verdict:
     if broken:
         action = "roll_back" if len(curve.steps) > 1 else "stop"
         return Verdict(path, "at_risk", curve.peak_step, None, curve.gap, p_value, action, broken)
-    verdict, action, why = _weigh(curve, p_value)
+    finished = campaign.kept_step is not None
+    made = sum(r.pass1 is not None for r in campaign.records) if finished else len(curve.steps)
+    verdict, action, why = _weigh(curve, p_value, made)
     onset = curve.onset if verdict == "collapsed" else None
-    rolled = sum(r.decision.get("action") == "roll_back" for r in campaign.records)
-    if rolled:
-        why += f" The guard rolled back {rolled} time(s); what was undone does not count."
+    why += _what_does_not_count(campaign)
     return Verdict(path, verdict, curve.peak_step, onset, curve.gap, p_value, action, why)
 
 
-def _weigh(curve: Trajectory, p_value: float | None) -> tuple[str, str, str]:
-    """(verdict, action, reason) from the gap and its p-value."""
+def _what_does_not_count(campaign: Campaign) -> str:
+    """Sentences on the steps that the policy in hand has not gone through, each after a space."""
+    said = ""
+    rolled = sum(r.decision.get("action") == "roll_back" for r in campaign.records)
+    if rolled:
+        said += f" The guard rolled back {rolled} time(s); what was undone does not count."
+    if campaign.kept_step is not None and campaign.kept_step < campaign.records[-1].step:
+        said += f" The policy of step {campaign.kept_step} was handed on; what came after it does not count."
+    return said
+
+
+def _weigh(curve: Trajectory, p_value: float | None, made: int) -> tuple[str, str, str]:
+    """(verdict, action, reason) from the gap and its p-value; ``made``: evaluations there are to judge by."""
     seen = (
         f"Held-out pass@1 peaked at {curve.peak:.1%} (step {curve.peak_step}) and stands at {curve.end:.1%}, "
         f"{100 * curve.gap:.1f} points below"
     )
-    if len(curve.steps) < FEWEST_EVALUATIONS:
-        many = f"Too few evaluations to judge by: {len(curve.steps)} of at least {FEWEST_EVALUATIONS}."
+    if made < FEWEST_EVALUATIONS:
+        many = f"Too few evaluations to judge by: {made} of at least {FEWEST_EVALUATIONS}."
         return "insufficient", "evaluate", many
     if p_value is None:
         return (
@@ -108,9 +119,9 @@ def _chance(p_value: float) -> str:
 
 
 def _broken(campaign: Campaign) -> str | None:
-    """A sentence if the last record of a campaign, not undone by a guard, holds a number that is not finite."""
+    """A sentence if the last record of a campaign, where its policy is in hand, holds a number that is not finite."""
     last = campaign.records[-1]
-    if last.decision.get("action") in ("roll_back", "stop"):
+    if campaign.undone:
         return None
     for name, value in last.signals.items():
         if not math.isfinite(value) or (name == "finite" and value == 0):
