@@ -220,6 +220,28 @@ def test_a_last_iterate_that_fell_below_the_means_is_not_kept() -> None:
     assert sum(step == LAST_ITERATE for step in kept) <= 1
 
 
+def test_a_campaign_that_is_prolonged_goes_on_from_the_mean_beside_its_last_iterate() -> None:
+    guard = CollapseGuard(last_iterate=True)
+    guard.begin(0, 1)
+
+    def take(step: int, passes: int, iterate: int) -> None:
+        while request := guard.ask(step):
+            guard.tell(request.step, [iterate if request.step == LAST_ITERATE else passes] * 30, 16)
+        guard.decide(step, FINITE)
+
+    take(0, 6, 6)
+    take(1, 8, 12)
+    assert guard.kept() == LAST_ITERATE
+    assert guard.prolong(3) == 3
+    assert guard.kept() == 1
+    take(2, 10, 16)
+    assert guard.kept() in (1, 2)
+    take(3, 13, 12)
+    assert guard.kept() == 3
+    with pytest.raises(MonitorError, match="must not be below"):
+        guard.prolong(2)
+
+
 @pytest.mark.parametrize(("rise", "kept"), [(4, LAST_ITERATE), (0, 0)])
 def test_half_a_standard_error_is_enough_for_the_last_iterate_where_the_means_rose(rise: int, kept: int) -> None:
     guard = CollapseGuard(last_iterate=True)

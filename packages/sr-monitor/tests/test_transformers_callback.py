@@ -16,7 +16,7 @@ pytest.importorskip("accelerate")
 import torch
 import transformers
 
-from sr_monitor import LAST_ITERATE, CollapseGuard, MonitorError
+from sr_monitor import LAST_ITERATE, CollapseGuard, EarlyStop, MonitorError
 from sr_monitor.integrations.transformers import CollapseGuardCallback, GenerationEvaluator
 
 TASKS = 30
@@ -113,6 +113,67 @@ def test_a_resumed_trainer_decides_as_the_uninterrupted_one(tmp_path: Path) -> N
     resumed.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-14"))
     assert first.decisions + second.decisions == whole.decisions
     assert resumed.model.level.item() == uninterrupted.model.level.item()
+
+
+def test_a_training_resumed_for_longer_goes_on_to_its_new_end(tmp_path: Path) -> None:
+    trainer(tmp_path, guarded(), 6, save_strategy="steps", save_steps=6).train()
+    second = guarded()
+    resumed = trainer(tmp_path, second, 14)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert [step for step, _ in second.decisions] == list(range(7, 15))
+    trainer(tmp_path / "es", guarded(guard=EarlyStop()), 3, save_strategy="steps", save_steps=3).train()
+    other = trainer(tmp_path / "es", guarded(guard=EarlyStop()), 9)
+    with pytest.raises(MonitorError, match="same max_steps"):
+        other.train(resume_from_checkpoint=str(tmp_path / "es" / "checkpoint-3"))
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_second_training_under_the_same_callback_knows_nothing_of_the_first_ones_weights(
+    tmp_path: Path, average: bool
+) -> None:
+    used = guarded(average=average)
+    trainer(tmp_path / "first", used, 30).train()
+    again, alone = trainer(tmp_path / "again", used, 6), trainer(tmp_path / "alone", guarded(average=average), 6)
+    again.train()
+    alone.train()
+    assert again.model.level.item() == alone.model.level.item()
+
+
+def test_what_was_logged_of_a_step_that_was_undone_is_not_held_against_the_next(tmp_path: Path) -> None:
+    class Breaking(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.global_step == 2:
+                given["model"].level.data.fill_(float("nan"))
+
+    class Logging(transformers.Trainer):  # type: ignore[misc]
+        def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
+            broken = {"grad_norm": float("nan")} if self.state.global_step == 2 else {}
+            super().log({**logs, **broken}, *given, **named)
+
+    callback = guarded()
+    run = trainer(tmp_path, Breaking(), steps=6)
+    run.__class__ = Logging
+    run.add_callback(callback)
+    run.train()
+    assert [step for step, decision in callback.decisions if decision.rule == "non_finite"] == [2]
+
+
+def test_logs_of_an_evaluation_leave_what_training_logged(tmp_path: Path) -> None:
+    class Hearing(CollapseGuard):
+        def decide(self, step: int, signals: Any) -> Any:
+            heard.append(signals.get("train_reward"))
+            return super().decide(step, signals)
+
+    class Evaluated(transformers.Trainer):  # type: ignore[misc]
+        def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
+            super().log({**logs, "reward": 1.0} if "loss" in logs else logs, *given, **named)
+            super().log({"eval_loss": 2.0}, *given, **named)
+
+    heard: list[float | None] = []
+    run = trainer(tmp_path, guarded(guard=Hearing()), steps=4)
+    run.__class__ = Evaluated
+    run.train()
+    assert heard == [None, None, 1.0, 1.0, 1.0]
 
 
 def test_the_guard_hears_every_logged_reward_once_and_after_a_resume_too(tmp_path: Path) -> None:

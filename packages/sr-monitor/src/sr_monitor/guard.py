@@ -18,7 +18,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from sr_monitor.counts import Counts, fall
-from sr_monitor.decision import Decision, Request, first_non_finite
+from sr_monitor.decision import LAST_ITERATE, Decision, Request, first_non_finite
 from sr_monitor.errors import MonitorError
 from sr_monitor.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
 from sr_monitor.plan import Plan
@@ -105,6 +105,19 @@ class CollapseGuard:
         if steps < 0:
             raise MonitorError(f"guard: steps must not be negative, got {steps}")
         self._c = CampaignState(number=campaign, steps=steps, lr_scale=self._c.lr_scale)
+        return steps
+
+    def prolong(self, steps: int) -> int:
+        """The campaign in progress has ``steps`` steps in all instead, as when a training is resumed for longer."""
+        c = self._c
+        if steps < max(c.looked, 0):
+            raise MonitorError(f"guard: steps must not be below those taken ({c.looked}), got {steps}")
+        c.steps, c.wanted = steps, ()
+        if LAST_ITERATE in c.counts:  # it was the last one of then; the mean beside it is still held
+            last = c.counts.pop(LAST_ITERATE)
+            c.fresh.pop(LAST_ITERATE, None)
+            if c.scores.pop(LAST_ITERATE, None) is not None:
+                c.scores[c.looked] = last.pass1 if c.looked not in c.counts else c.counts[c.looked].pass1
         return steps
 
     @property

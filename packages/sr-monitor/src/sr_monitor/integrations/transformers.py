@@ -76,7 +76,8 @@ class CollapseGuardCallback(TrainerCallback):
         self.evaluated_samples = 0
         self._held: dict[int, Weights | Path] = {}
         self._logged: dict[str, float] = {}
-        self._budget = 0
+        self._undone = -1  # the last step that was rolled back
+        self._trainings = self._budget = self._steps = 0
 
     # -- what transformers calls -------------------------------------------------------------------------------
 
@@ -85,9 +86,14 @@ class CollapseGuardCallback(TrainerCallback):
     ) -> None:
         self._folder = _output(args) / "collapse_guard"
         if state.global_step:
-            self._resume(args, state.global_step)
+            self._resume(args, state)
             return
-        self._budget = self.guard.begin(0, state.max_steps)
+        for old in list(self._held):  # of a training before this one
+            self._drop(old)
+        self.mean = None if self.mean is None else Mean()
+        self._logged, self._undone, self._steps = {}, -1, state.max_steps
+        self._budget = self.guard.begin(self._trainings, state.max_steps)
+        self._trainings += 1
         self._after_step(args, 0, control, kwargs)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -101,14 +107,22 @@ class CollapseGuardCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if state.global_step == self._undone:  # what led to a roll-back is no news of the policy after it
+            return
         found = {signal: (logs or {}).get(name) for name, signal in _LOGGED_SIGNALS.items()}
-        self._logged = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        self._logged |= {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             target = _output(args) / f"checkpoint-{state.global_step}" / STATE_FILE
             held = {step: self._weights(step) for step in self._held}
-            saved = {"guard": self.guard.state_dict(), "held": held, "budget": self._budget, "logged": self._logged}
+            saved = {
+                "guard": self.guard.state_dict(),
+                "held": held,
+                "budget": self._budget,
+                "steps": self._steps,
+                "logged": self._logged,
+            }
             torch.save(saved if self.mean is None else saved | {"mean": self.mean.state_dict()}, target)
 
     def on_train_end(
@@ -135,6 +149,7 @@ class CollapseGuardCallback(TrainerCallback):
             with self._averaged(model):
                 self._hold(model, step)
         if decision.action == "roll_back":
+            self._undone = step
             self._load(model, decision.to_step)
             if self.mean is not None:
                 self.mean.begin(model)
@@ -229,8 +244,8 @@ class CollapseGuardCallback(TrainerCallback):
         if isinstance(held, Path) and _rank_and_world()[0] == 0:
             held.unlink(missing_ok=True)
 
-    def _resume(self, args: TrainingArguments, step: int) -> None:
-        folder = Path(self.resume_from) if self.resume_from else _output(args) / f"checkpoint-{step}"
+    def _resume(self, args: TrainingArguments, state: TrainerState) -> None:
+        folder = Path(self.resume_from) if self.resume_from else _output(args) / f"checkpoint-{state.global_step}"
         path = folder / STATE_FILE
         if not path.exists():
             raise MonitorError(f"callback: {path} is missing; name the checkpoint's folder with resume_from=")
@@ -242,6 +257,17 @@ class CollapseGuardCallback(TrainerCallback):
                 raise MonitorError(f"callback: {path} is of a run without means, resume it with average=False")
             self.mean.load_state_dict(saved["mean"])
         self._held = dict(saved["held"])
+        self._steps = saved.get("steps", self._budget)
+        if state.max_steps != self._steps:
+            self._prolong(state.max_steps)
+
+    def _prolong(self, steps: int) -> None:
+        if not hasattr(self.guard, "prolong"):
+            raise MonitorError(
+                f"callback: a {type(self.guard).__name__} cannot go on with max_steps={steps} what it began with "
+                f"{self._steps}; resume with the same max_steps"
+            )
+        self._steps, self._budget = steps, self.guard.prolong(steps)
 
 
 @contextmanager
