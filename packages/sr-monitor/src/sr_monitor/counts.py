@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from sr_monitor.errors import MonitorError
 
-# Of coupled samples, so much of the standard error of independent ones is the least that is believed.
-COUPLED_LEAST = 0.25
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -115,13 +112,12 @@ class Fall:
         return self.drop - z * self.se
 
 
-def fall(reference: Counts, other: Counts, *, coupled: bool = False) -> Fall:
+def fall(reference: Counts, other: Counts) -> Fall:
     """How far ``other`` lies below ``reference``, paired by task.
 
-    The variance is the larger of two: sampling noise on these very tasks, and the spread of the per-task
-    differences, which also knows that other tasks could have been drawn. ``coupled``: samples of both were drawn with
-    the same random numbers. Then most of the noise is the same in both and goes out of the difference; how much, the
-    spread alone knows. A quarter of the other's root is the least that is believed, as all differences may be 0.
+    The variance is the larger of two: sampling noise on these very tasks, as if both were drawn independently, and the
+    spread of the per-task differences, which also knows that other tasks could have been drawn. Samples drawn with the
+    same random numbers differ by less, but tasks of one kind rise and fall together, which neither knows.
     """
     both = np.flatnonzero((reference.samples_M > 0) & (other.samples_M > 0))
     if both.size == 0:
@@ -130,8 +126,7 @@ def fall(reference: Counts, other: Counts, *, coupled: bool = False) -> Fall:
     variance = reference.variance_on(both.tolist()) + other.variance_on(both.tolist())
     drop = _mean(differences_M)
     if both.size > 1:
-        least = COUPLED_LEAST**2 * variance if coupled else variance
-        variance = max(least, _mean((differences_M - drop) ** 2) / (both.size - 1))
+        variance = max(variance, _mean((differences_M - drop) ** 2) / (both.size - 1))
     return Fall(drop, math.sqrt(variance))
 
 

@@ -20,11 +20,12 @@ DRIFT_MEMORY = 0.8
 # A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
-EARNED_Z = 0.25
+EARNED_Z = 0.5
+# But any lead will do for a mean that the last iterate does not lie so many below: iterates that do not scatter harm
+# nothing, and a start that is kept costs the campaign.
+SCATTER_Z = 1.5
 # So many must the last iterate lie above the best of the means: where iterates scatter, a slight lead of one is luck.
 LEAD_Z = 1.0
-# But where that mean has risen so many above the start, the means lag behind, and EARNED_Z is enough.
-RISEN_Z = 2.0
 # The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
 SLUMP_Z = 1.0
 SLUMP_WINDOW = 2
@@ -159,7 +160,7 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
 
 def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     """At the end the candidates are ranked on all their samples, and the start, if it is a floor, with them. The last
-    iterate, where there is one beside the means, is kept if it leads them clearly, or leads means that clearly rose.
+    iterate, where there is one beside the means, is kept if it leads them clearly.
 
     Where the last policy turns out below the one that is kept, be it by less than raises an alarm, or where nothing
     has earned the start's place and the last policy seems no better, the rate was too high to get on from there.
@@ -167,12 +168,11 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
     means = [s for s in c.fresh if s != LAST_ITERATE]
-    earned = [s for s in means if first is None or s == c.start or _lead(c.counts[s], first) > EARNED_Z]
+    needed = 0.0 if _calm(c, means) else EARNED_Z
+    earned = [s for s in means if first is None or s == c.start or fall(first, c.counts[s]).z() < -needed]
     c.scores = floor | {step: c.counts[step].pass1 for step in earned}
     kept = c.start if earned == [c.start] else c.best()
-    risen = c.start in c.counts and _lead(c.counts[kept], c.counts[c.start]) > RISEN_Z
-    needed = EARNED_Z if risen else LEAD_Z
-    if LAST_ITERATE in c.fresh and _lead(c.counts[LAST_ITERATE], c.counts[kept]) > needed:
+    if LAST_ITERATE in c.fresh and fall(c.counts[kept], c.counts[LAST_ITERATE]).z() < -LEAD_Z:
         c.scores = floor | {LAST_ITERATE: c.counts[LAST_ITERATE].pass1}
         return
     c.scores = {s: score for s, score in c.scores.items() if s in (c.start, kept)}
@@ -184,6 +184,9 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
         c.lr_scale *= aim.lr_factor
 
 
-def _lead(policy: Counts, other: Counts) -> float:
-    """Standard errors by which ``policy`` lies above ``other``, both looked at afresh with the same random numbers."""
-    return -fall(other, policy, coupled=True).z()
+def _calm(c: CampaignState, means: list[int]) -> bool:
+    """Whether the last iterate is known and does not lie clearly below the best of the means."""
+    if LAST_ITERATE not in c.fresh or not means:
+        return False
+    best = max(means, key=lambda s: (c.counts[s].pass1, s))
+    return fall(c.counts[best], c.counts[LAST_ITERATE]).z() < SCATTER_Z
