@@ -231,18 +231,6 @@ def test_a_campaign_that_is_prolonged_goes_on_from_the_mean_beside_its_last_iter
         guard.prolong(2)
 
 
-@pytest.mark.parametrize(("iterate", "kept"), [(8, 1), (5, 0)])
-def test_a_small_gain_of_the_mean_is_enough_where_the_last_iterate_is_no_worse(iterate: int, kept: int) -> None:
-    guard = CollapseGuard(last_iterate=True)
-    guard.begin(0, 1)
-    for step in range(2):
-        while request := guard.ask(step):
-            mean = [9 if request.step == 1 and task < 3 else 8 for task in range(30)]
-            guard.tell(request.step, [iterate] * 30 if request.step == LAST_ITERATE else mean, 16)
-        guard.decide(step, FINITE)
-    assert guard.kept() == kept
-
-
 def test_the_last_iterate_is_asked_for_at_the_end_alone_and_where_steps_are_means() -> None:
     def asked(guard: CollapseGuard, steps: int = 8) -> list[tuple[int, int]]:
         guard.begin(0, steps)

@@ -21,9 +21,6 @@ DRIFT_MEMORY = 0.8
 RUN_OFF_Z = 2.0
 # So many standard errors must a policy lie above the campaign's start to take its place, where the start is a floor.
 EARNED_Z = 0.5
-# But any lead will do for a mean that the last iterate does not lie so many below: iterates that do not scatter harm
-# nothing, and a start that is kept costs the campaign.
-SCATTER_Z = 1.5
 # So many must the last iterate lie above the best of the means: where iterates scatter, a slight lead of one is luck.
 LEAD_Z = 1.0
 # The training reward slumps where the mean of its last two steps lies this many standard errors below the best before.
@@ -168,8 +165,7 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     floor = {c.start: c.scores[c.start]} if aim.floor else {}
     first = c.counts[c.start] if aim.floor and c.start in c.fresh else None
     means = [s for s in c.fresh if s != LAST_ITERATE]
-    needed = 0.0 if _calm(c, means) else EARNED_Z
-    earned = [s for s in means if first is None or s == c.start or fall(first, c.counts[s]).z() < -needed]
+    earned = [s for s in means if first is None or s == c.start or fall(first, c.counts[s]).z() < -EARNED_Z]
     c.scores = floor | {step: c.counts[step].pass1 for step in earned}
     kept = c.start if earned == [c.start] else c.best()
     if LAST_ITERATE in c.fresh and fall(c.counts[kept], c.counts[LAST_ITERATE]).z() < -LEAD_Z:
@@ -182,11 +178,3 @@ def run_off(c: CampaignState, step: int, aim: Aim) -> None:
     gained = first is not None and any(fall(first, c.counts[s]).drop < 0 for s in ends)
     if fell or (aim.floor and kept == c.start and not gained):
         c.lr_scale *= aim.lr_factor
-
-
-def _calm(c: CampaignState, means: list[int]) -> bool:
-    """Whether the last iterate is known and does not lie clearly below the best of the means."""
-    if LAST_ITERATE not in c.fresh or not means:
-        return False
-    best = max(means, key=lambda s: (c.counts[s].pass1, s))
-    return fall(c.counts[best], c.counts[LAST_ITERATE]).z() < SCATTER_Z
