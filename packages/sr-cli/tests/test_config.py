@@ -89,3 +89,8 @@ def test_only_known_keys_are_taken(section: str, key: str) -> None:
     if not known:
         with pytest.raises(ConfigError, match="unknown key"):
             from_mapping({section: {key: 1}})
+
+
+def test_a_rule_across_sections_is_checked_before_anything_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"group_size must be at least 2 for algorithm.name 'grpo'"):
+        load_config(None, "testbed", ["algorithm.name=grpo", "sampling.group_size=1"])

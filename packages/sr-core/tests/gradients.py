@@ -44,7 +44,7 @@ def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], 
 
 
 def gradients(
-    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None
+    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None, on_policy=True
 ) -> tuple[dict[int, torch.Tensor], UpdateResult]:
     policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
@@ -58,6 +58,7 @@ def gradients(
         optim=optim,
         penalty=penalty,
         reference=reference,
+        on_policy=on_policy,
     )
     return optimizer.seen, result
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -24,7 +25,8 @@ from sr_core.algorithms import (
     Wapo,
     make_algorithm,
 )
-from sr_core.config import AlgorithmConfig
+from sr_core.config import AlgorithmConfig, SamplingConfig, TrainConfig
+from sr_core.errors import ConfigError
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 ALL = torch.ones(2, 4, dtype=torch.bool)
@@ -264,3 +266,21 @@ def test_no_ratio_overflows(numbers: list[float], name: str) -> None:
         assert torch.isfinite(loss).all()
         assert torch.isfinite(gradient).all()
         assert float(gradient[0, 1]) == 0
+
+
+BASELINES = [("reinforce", baseline) for baseline in ("none", "leave_one_out", "ema")]
+
+
+@pytest.mark.parametrize(("name", "baseline"), [*((name, "batch_mean") for name in ALGORITHMS), *BASELINES])
+def test_one_sample_per_prompt_is_refused_exactly_where_it_teaches_nothing(name: str, baseline: str) -> None:
+    config = AlgorithmConfig(name=name, baseline=baseline)
+    one_each, valid = torch.tensor([[1.0], [0.0], [0.0]]), torch.ones(3, 1, dtype=torch.bool)
+    teaches = bool(make_algorithm(config, max_tokens=5).advantages(one_each, valid).any())
+    assert config.compares_samples == (not teaches)
+    TrainConfig(algorithm=config, sampling=SamplingConfig(group_size=2))
+    if teaches:
+        TrainConfig(algorithm=config, sampling=SamplingConfig(group_size=1))
+        return
+    rule = f"sampling.group_size must be at least 2 for algorithm.name '{name}'"
+    with pytest.raises(ConfigError, match=re.escape(rule) + ".*of one sample 'reinforce' learns.*, got 1"):
+        TrainConfig(algorithm=config, sampling=SamplingConfig(group_size=1))

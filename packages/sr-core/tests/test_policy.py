@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from tiny import make_policy
+from tiny import ARCHITECTURES, SIZE, make_policy
+from transformers import CohereConfig, Gemma2Config, GraniteConfig
 
+from sr_core import policy as policies
 from sr_core.config import PolicyConfig
 from sr_core.errors import PolicyError
 from sr_core.forward import completion_scores
@@ -58,3 +63,46 @@ def test_a_head_that_is_no_plain_layer_is_refused() -> None:
 def test_the_configured_head_reaches_the_policy_and_its_copies() -> None:
     policy = Policy.load(PolicyConfig(dtype="bfloat16", head_dtype="float32"))
     assert policy.head_dtype == policy.frozen_copy().head_dtype == "float32"
+
+
+SCALED: dict[str, Any] = {
+    "granite": lambda: GraniteConfig(**without_head_dim(), logits_scaling=8.0),
+    "cohere": lambda: CohereConfig(**without_head_dim(), logit_scale=0.0625),
+    "gemma2": lambda: Gemma2Config(**SIZE, final_logit_softcapping=3.0, query_pre_attn_scalar=8),
+}
+
+
+def without_head_dim() -> dict[str, Any]:
+    return {key: value for key, value in SIZE.items() if key != "head_dim"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES | SCALED))
+def test_the_scores_of_a_loaded_policy_are_its_models_own(tmp_path: Path, architecture: str, dtype: Any) -> None:
+    make_policy((ARCHITECTURES | SCALED)[architecture]()).save(tmp_path)
+    ids = torch.tensor([[2, 5, 9, 3, 11, 4]])
+    for head_dtype in ("same", "float32"):
+        policy = Policy.load(PolicyConfig(path=str(tmp_path), device="cpu", dtype=dtype, head_dtype=head_dtype))
+        with torch.no_grad():
+            own = policy.model(input_ids=ids).logits.float()
+            ours = policy.logits(policy.read(input_ids=ids).last_hidden_state)
+        tolerance = 1e-5 if dtype == "float32" else 1e-2
+        assert float((ours - own).abs().max()) <= tolerance * float(own.abs().max())
+
+
+@pytest.mark.parametrize("architecture", ["granite", "cohere"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_whose_scores_are_not_known_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, dtype: Any
+) -> None:
+    make_policy(SCALED[architecture]()).save(tmp_path)
+    monkeypatch.setattr(policies, "SCALINGS", {})
+    with pytest.raises(PolicyError, match=f"those of the architecture '{architecture}' differ"):
+        Policy.load(PolicyConfig(path=str(tmp_path), device="cpu", dtype=dtype))
+
+
+def test_weights_that_are_not_finite_are_no_matter_of_the_architecture(tmp_path: Path) -> None:
+    policy = make_policy()
+    policy.model.get_output_embeddings().weight.data[3] = torch.nan
+    policy.save(tmp_path)
+    assert Policy.load(tmp_path).size == policy.size

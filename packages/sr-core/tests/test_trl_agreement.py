@@ -120,6 +120,7 @@ def test_loss_and_gradients_agree_with_trl(
         temperature=TEMPERATURE,
         optim=OptimConfig(max_grad_norm=1e9),
         penalty=PenaltyConfig(),
+        on_policy=on_policy,
     )
     torch.testing.assert_close(algorithm.advantages(rewards, valid).flatten(), batch["advantages"])
     gradients = [p.grad for p in trainer.model.parameters()]

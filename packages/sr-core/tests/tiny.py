@@ -86,9 +86,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<eos>", pad_token="<pad>")
 
 
-def make_policy(architecture: str = "qwen2", seed: int = 0, dtype: torch.dtype = torch.float32) -> Policy:
+def make_policy(architecture: str | Any = "qwen2", seed: int = 0, dtype: torch.dtype = torch.float32) -> Policy:
+    """``architecture``: a name from ``ARCHITECTURES``, or a configuration of transformers."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(ARCHITECTURES[architecture]()).to(dtype)
+    config = ARCHITECTURES[architecture]() if isinstance(architecture, str) else architecture
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
     with torch.no_grad():  # the default initialisation is so small that every token is equally likely
         for parameter in model.parameters():
             if parameter.ndim > 1:

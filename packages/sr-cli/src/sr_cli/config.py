@@ -127,6 +127,9 @@ class RunConfig:
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def __post_init__(self) -> None:
+        self.training(0)  # its rules across sections, before anything is made
+
     def training(self, seed: int) -> TrainConfig:
         """The part that sr_core reads."""
         names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "seed"]

@@ -21,6 +21,8 @@ from transformers import AttentionInterface
 __all__ = ["SharedPrompts", "additive", "can_share", "shared_attention"]
 
 _NAME = "sr_shared_prompts"
+# what transformers' models may ask of an attention function that would change its result, and that no plan computes
+_BEYOND = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
 
 
 class Plan(Protocol):
@@ -39,9 +41,15 @@ def _attend(
     plan: Plan,
     scaling: float,
     sliding_window: int | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer."""
+    """The function that transformers calls in every layer.
+
+    Raises ValueError where the layer asks for more than a plain softmax, such as Gemma-2's soft-capped scores.
+    """
+    for name in _BEYOND:
+        if others.get(name) is not None:
+            raise ValueError(f"attention over shared prompts is a plain softmax, {type(module).__name__} wants {name}")
     return plan.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
 
 
@@ -63,7 +71,8 @@ def shared_attention(decoder: Any) -> Iterator[None]:
 def can_share(decoder: Any, device: torch.device) -> bool:
     """Whether ``decoder`` gives the same hidden states through ``SharedPrompts`` as by itself.
 
-    The tokens compared reach beyond any sliding window.
+    The tokens compared reach beyond any sliding window. A model that asks for more than a plain softmax cannot share,
+    however little that changes here: these are few tokens, and the weights will move.
     """
     config = decoder.config
     window = max(getattr(config, name, None) or 0 for name in ("sliding_window", "attention_chunk_size"))

@@ -104,6 +104,11 @@ class AlgorithmConfig:
         require(self.entropy_rate > 0, "algorithm.entropy_rate", "must be above 0", self.entropy_rate)
 
     @property
+    def compares_samples(self) -> bool:
+        """Whether advantages are relative to the other samples of the prompt, hence 0 for a sample without others."""
+        return self.name != "reinforce" or self.baseline == "leave_one_out"
+
+    @property
     def tries(self) -> int:
         """``resample``, or the algorithm's own."""
         return {"dapo": 3}.get(self.name, 0) if self.resample is None else self.resample
@@ -244,3 +249,14 @@ class TrainConfig:
     campaign: CampaignConfig = field(default_factory=CampaignConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        name = self.algorithm.name
+        by = f"algorithm.name {name!r}" + (" with baseline 'leave_one_out'" if name == "reinforce" else "")
+        require(
+            self.sampling.group_size >= 2 or not self.algorithm.compares_samples,
+            "sampling.group_size",
+            f"must be at least 2 for {by}, which compares a prompt's samples with each other and would learn nothing "
+            "(of one sample 'reinforce' learns, with another baseline than 'leave_one_out')",
+            self.sampling.group_size,
+        )

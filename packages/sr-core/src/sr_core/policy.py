@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
@@ -21,6 +22,9 @@ from sr_core.sharding import joined, own
 
 __all__ = ["Policy", "shipped_policies"]
 
+# What a model multiplies its scores by: a key of its configuration, and the power of that key's value.
+SCALINGS = {"logit_scale": 1, "logits_scaling": -1}
+
 INSTRUCTION = "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
 
 
@@ -34,7 +38,8 @@ class Policy:
     """A decoder-only transformers model and its tokenizer.
 
     ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. Sampling and the update go through
-    ``prompt_ids``, ``read``, ``logits``, so they work for every architecture that transformers loads. ``ranks``: the
+    ``prompt_ids``, ``read``, ``logits``, so they work for every architecture that transformers loads and whose own
+    scores these are; ``load`` refuses the others, a policy made of a model directly is not checked. ``ranks``: the
     processes that the weights are divided among (``sr_core.sharding``), one as a rule.
     """
 
@@ -53,7 +58,8 @@ class Policy:
     def load(cls, config: PolicyConfig | str | Path) -> Policy:
         """Load from a shipped name or a local folder, of a model or of adapters to one; never from the network.
 
-        Raises PolicyError when the folder is missing, holds no model, or cannot be read.
+        Raises PolicyError when the folder is missing, holds no model, cannot be read, or holds a model whose scores
+        over the vocabulary are not those that ``logits`` computes.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -80,7 +86,9 @@ class Policy:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
         # eval: dropout would make the update's log-probabilities differ from the sampler's
-        return cls(model.to(device).eval(), tokenizer, prompt=config.prompt, head_dtype=config.head_dtype)
+        policy = cls(model.to(device).eval(), tokenizer, prompt=config.prompt, head_dtype=config.head_dtype)
+        _check_scores(policy)
+        return policy
 
     @property
     def device(self) -> torch.device:
@@ -150,7 +158,13 @@ class Policy:
         return can_share(self.decoder, self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden)."""
+        """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden).
+
+            z = (W h + b) * scaling;    cap * tanh(z / cap) where the configuration has a ``final_logit_softcapping``
+
+        ``scaling`` is the product of the ``SCALINGS`` that the configuration has (Granite, Cohere). Left out: whatever
+        else a model does to its scores.
+        """
         head: nn.Module = self.model.get_output_embeddings()
         if self.head_dtype == "float32" and hidden.dtype != torch.float64:
             if not isinstance(head, nn.Linear):
@@ -163,7 +177,12 @@ class Policy:
         else:
             logits = linear(hidden, head.weight, head.bias) if type(head) is nn.Linear else head(hidden)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        text = self.model.config.get_text_config()
+        for key, power in SCALINGS.items():
+            value = getattr(text, key, None)
+            if isinstance(value, int | float) and value != 1:
+                logits = logits * value**power
+        cap = getattr(text, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
@@ -187,6 +206,30 @@ def _freeze_what_text_does_not_pass(model: Any) -> None:
     for parameter in model.parameters():
         if id(parameter) not in used:
             parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def _check_scores(policy: Policy) -> None:
+    """Raise PolicyError unless ``policy`` scores a few tokens as its model does, up to rounding.
+
+    Scores that are not finite pass: they say nothing of the architecture, and sampling refuses them.
+    """
+    config = policy.model.config.get_text_config()
+    ids = torch.tensor([[i % config.vocab_size for i in range(5)]], device=policy.device)
+    own = policy.model(input_ids=ids, use_cache=False).logits
+    ours = policy.logits(policy.read(input_ids=ids, use_cache=False).last_hidden_state)
+    largest = float(own.abs().max())
+    if not math.isfinite(largest):
+        return
+    # in bfloat16, scaling and capping are rounded too
+    tolerance = 1e-4 if own.dtype in (torch.float32, torch.float64) else 2e-2
+    apart = float((ours - own).abs().max()) if ours.shape == own.shape else math.inf
+    if not apart <= tolerance * largest:
+        raise PolicyError(
+            f"the scores of a policy must be its model's own, those of the architecture {config.model_type!r} differ "
+            f"by {apart:.3g} where the largest is {largest:.3g}: this package does not know what such a model does to "
+            f"its scores beyond {', '.join(SCALINGS)} and final_logit_softcapping; use another architecture"
+        )
 
 
 def _check_folder(folder: Path, given: str) -> None:

@@ -119,7 +119,12 @@ class Trainer:
         )
 
     def update(self, graded: GradedRollout) -> UpdateResult:
-        """One step of the algorithm; not taken, and said so, when its numbers are not finite."""
+        """One step of the algorithm, of ``optim.epochs`` gradient steps; the result says how many were taken, since
+        none is whose numbers are not finite.
+
+        ``graded`` must be samples of the policy as it is now: they count as its own, whatever it was when they were
+        drawn. Several gradient steps on them are ``optim.epochs``, not several calls.
+        """
         self._await_copy()
         if self.config.optim.average and self._mean is None:
             self._mean = Mean(self._own_weights())

@@ -1,4 +1,4 @@
-"""One gradient step from a graded rollout: exact, in micro-batches, never with non-finite numbers.
+"""Gradient steps from a graded rollout: exact, in micro-batches, never with non-finite numbers.
 
 Axes: P prompts, G samples per prompt, N = P*G sequences, U unique ones among them, T tokens, V vocabulary.
 """
@@ -26,9 +26,14 @@ __all__ = ["UpdateResult", "update"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """``finite``: whether the step was taken; ``grad_norm``: before clipping; ``kl``: per trained token, or None."""
+    """What an update did. ``steps``: gradient steps taken, fewer than ``optim.epochs`` when one was not finite.
+
+    ``finite``: whether any was. ``loss``, ``grad_norm`` (before clipping) and ``kl`` (per trained token, or None) are
+    the last taken one's; where none was, those of the one that was not.
+    """
 
     finite: bool
+    steps: int
     loss: float
     grad_norm: float
     kl: float | None
@@ -36,11 +41,14 @@ class UpdateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequences:
-    """U unique sequences of a step; ``weights`` counts how many of the N each stands for."""
+    """U unique sequences of a step; ``weights`` counts how many of the N each stands for.
+
+    ``old_logprobs``: what the ratios compare with; None until the first epoch has computed it.
+    """
 
     prompts: list[list[int]]
     tokens: list[list[int]]
-    old_logprobs: list[Tensor]
+    old_logprobs: list[Tensor | None]
     advantages: Tensor
     weights: Tensor
 
@@ -76,15 +84,20 @@ def update(
     anchor: Anchor | None = None,
     entropy_bonus: float = 0.0,
     ranks: Ranks = ALONE,
+    on_policy: bool = True,
 ) -> UpdateResult:
     """Take ``optim.epochs`` gradient steps on one rollout.
+
+    ``on_policy``: ``policy`` drew it as it is now. The old log-probabilities are then those of the first epoch itself,
+    so that its ratios are exactly 1: the sampler's differ from them by rounding, in bfloat16 by more than a narrow clip
+    allows. Where an earlier policy drew it (False), they are the rollout's own.
 
     ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts. A sequence without a verdict trains nothing, nor does a
     group without any advantage (equal rewards, as a rule), not through penalty or bonus either unless
     ``penalty.equal_groups``; the means of the loss are over all that were judged. ``coefficient`` is the penalty's now,
     the configured one if left out; ``reference`` and ``anchor`` are what it pulls to. A step whose loss or gradient
-    norm is not finite is not taken, and the result says so. Several processes (``ranks``) are all given the whole
-    rollout; each computes its share of the micro-batches, and gradients are added up.
+    norm is not finite is not taken, nor any after it, and the result says so. Several processes (``ranks``) are all
+    given the whole rollout; each computes its share of the micro-batches, and gradients are added up.
     """
     advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
     lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
@@ -92,7 +105,7 @@ def update(
     trained_PG = valid_PG & (advantages_PG != 0)
     if reference is not None or entropy_bonus > 0:  # without them, an advantage of 0 is a gradient of 0
         trained_PG = valid_PG & (trained_PG.any(1, keepdim=True) | penalty.equal_groups)
-    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), optim.merge_duplicates)
+    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), optim.merge_duplicates, on_policy)
     objective = _Objective(
         algorithm=algorithm,
         counts=counts,
@@ -111,8 +124,8 @@ def update(
     if policy.divided and batches:  # the weights come together for all at once, so all need as many passes
         idle = max(ranks.gather([len(mine)])) - len(mine)
         mine, shares = mine + [batches[0][:1]] * idle, shares + [0.0] * idle
-    result = UpdateResult(finite=True, loss=0.0, grad_norm=0.0, kl=None)
-    for _ in range(optim.epochs):
+    result = UpdateResult(finite=False, steps=0, loss=0.0, grad_norm=0.0, kl=None)
+    for epoch in range(optim.epochs):
         for parameter in parameters:  # the optimizer may step on copies, so it does not know these
             parameter.grad = None
         loss = kl = 0.0
@@ -128,20 +141,18 @@ def update(
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
         norm = _clip(parameters, optim.max_grad_norm)
-        result = UpdateResult(
-            finite=math.isfinite(loss) and math.isfinite(norm),
-            loss=loss,
-            grad_norm=norm,
-            kl=kl / trained_tokens if reference is not None and trained_tokens else None,
-        )
-        if not result.finite:
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite or epoch == 0:
+            mean_kl = kl / trained_tokens if reference is not None and trained_tokens else None
+            result = UpdateResult(finite=finite, steps=epoch + finite, loss=loss, grad_norm=norm, kl=mean_kl)
+        if not finite:
             break
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return result
 
 
-def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge: bool) -> _Sequences:
+def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge: bool, on_policy: bool) -> _Sequences:
     """The ``wanted_N`` sequences; those equal in prompt, tokens and advantage are computed once and weighted."""
     index: dict[object, int] = {}
     rows: list[int] = []
@@ -158,7 +169,7 @@ def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge
     return _Sequences(
         prompts=[rollout.prompts[i // rollout.group_size] for i in rows],
         tokens=[rollout.tokens[i] for i in rows],
-        old_logprobs=[rollout.logprobs[i] for i in rows],
+        old_logprobs=[None if on_policy else rollout.logprobs[i] for i in rows],
         advantages=advantages_N[rows],
         weights=torch.tensor(weights),
     )
@@ -213,9 +224,7 @@ def _backward(
     score = partial(completion_scores, temperature=objective.temperature, top_p=objective.top_p)
     scores = score(policy, prompts, tokens, entropy=bonus > 0)
     logprobs_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
-    old_NT = torch.zeros_like(logprobs_NT)
-    for line, row in enumerate(rows):
-        old_NT[line, : len(tokens[line])] = sequences.old_logprobs[row].to(policy.device)
+    old_NT = _old(sequences, rows, logprobs_NT.detach())
     losses_N = objective.algorithm.loss(logprobs_NT, old_NT, advantages_N, mask_NT, counts)
     kl = 0.0
     if objective.reference is not None:
@@ -229,3 +238,15 @@ def _backward(
     loss = (weights_N * losses_N).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), kl
+
+
+def _old(sequences: _Sequences, rows: list[int], now_NT: Tensor) -> Tensor:
+    """What the ratios of ``rows`` compare with (N x T); of rows that have nothing yet it is ``now_NT``, and kept."""
+    old_NT = torch.zeros_like(now_NT)
+    for line, row in enumerate(rows):
+        length = len(sequences.tokens[row])
+        known = sequences.old_logprobs[row]
+        if known is None:
+            known = sequences.old_logprobs[row] = now_NT[line, :length]
+        old_NT[line, :length] = known.to(now_NT.device)
+    return old_NT
