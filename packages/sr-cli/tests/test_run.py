@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from sr_cli import runs
+from sr_cli.config import load_config
 from sr_cli.main import main
+from sr_core import RunStore
 
 SMALL = [
     *("--set", "campaign.steps=2", "--set", "sampling.prompts=2", "--set", "sampling.group_size=4"),
@@ -104,6 +107,68 @@ def test_a_folder_that_holds_another_run_is_left_as_it_is(tmp_path: Path, refuse
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert f"sr resume {out}" in refused("run", *SMALL, "--out", out)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"start":', "must be JSON"),
+        ("[]", "must hold an object, got list"),
+        ('{"start": 0.1, "peak": 0.2}', "must hold peak_step, peak_campaign, end, kept, campaigns"),
+    ],
+)
+def test_a_broken_summary_is_one_line_with_the_way_out(
+    tmp_path: Path, refused: Callable[..., str], text: str, message: str
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "summary.json").write_text(text)
+    said = refused("resume", tmp_path)
+    assert message in said
+    assert f"remove it, then make it again from the last checkpoint: sr resume {tmp_path}" in said
+
+
+def test_a_demos_folder_is_no_run(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "summary.json").write_text('{"unguarded": {}, "guarded": {}}')
+    assert "must hold run.json" in refused("resume", tmp_path)
+
+
+def interrupted_at(step: int, out: Path, every: int) -> None:
+    def on_row(row: dict[str, Any]) -> None:
+        if row["step"] == step:
+            raise KeyboardInterrupt
+
+    config = load_config(None, "testbed", [*SMALL[1::2], "campaign.steps=4", f"campaign.checkpoint_every={every}"])
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(config, out, 0, on_row)
+
+
+def test_an_interrupt_says_which_step_is_saved_and_that_is_where_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    interrupted_at(3, out, every=2)
+    said = capsys.readouterr().err
+    assert (
+        f"sr: state saved up to step 2 of campaign 0 (any later step is run again), continue with: sr resume {out}\n"
+        in said
+    )
+    store = RunStore.open(out)
+    assert [row["step"] for row in store.rows()] == [0, 1, 2, 3]
+    found = store.load()
+    assert found is not None
+    assert (found.campaign, found.step) == (0, 2)
+
+
+def test_an_interrupt_before_the_first_checkpoint_claims_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "save", interrupted)
+    interrupted_at(0, tmp_path / "run", every=1)
+    said = capsys.readouterr().err
+    assert f"sr: interrupted before the first checkpoint, begin again with: sr resume {tmp_path / 'run'}\n" in said
 
 
 def test_a_full_disk_stops_the_run_with_one_line_and_it_can_go_on(tmp_path: Path) -> None:

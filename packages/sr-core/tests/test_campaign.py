@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
+from sr_core.chain import FIRST, summarize
 from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
 from sr_core.protocols import LAST_ITERATE
@@ -428,6 +429,20 @@ def test_a_chain_starts_each_campaign_from_the_policy_kept_before() -> None:
     assert weights_equal(trainer.weights(), kept[2])
     for before, after in zip(summary["campaigns"], summary["campaigns"][1:], strict=False):
         assert after["audit"]["start"] == before["audit"]["kept"]
+
+
+def campaign_summary(campaign: int, peak: float | None, audited: float) -> dict[str, Any]:
+    audit = {"start": 0.1 + campaign, "peak": audited, "end": 0.2 + campaign, "kept": 0.3 + campaign}
+    measured = {"start": 0.3, "peak": peak, "peak_step": 5, "end": 0.2, "kept": 0.2}
+    return {"campaign": campaign, **measured, "audit": audit | {"tasks": 9, "samples": 16}}
+
+
+def test_the_audited_peak_of_a_chain_is_that_of_the_policy_it_names() -> None:
+    campaigns = [campaign_summary(0, 0.60, 0.41), campaign_summary(1, 0.50, 0.52), campaign_summary(2, None, 0.90)]
+    whole = summarize(campaigns)
+    assert (whole["peak"], whole["peak_campaign"], whole["audit"]["peak"]) == (0.60, 0, 0.41)
+    assert (whole["audit"]["start"], whole["audit"]["end"], whole["audit"]["kept"]) == (0.1, 2.2, 2.3)
+    assert (summarize(campaigns, 1)["audit"]["kept"], summarize(campaigns, FIRST)["audit"]["kept"]) == (1.3, 0.1)
 
 
 def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sr_core import durable
 from sr_core.errors import RunError
 from sr_core.store import Checkpoint, RunStore
 
@@ -68,6 +70,145 @@ def test_a_truncated_checkpoint_is_found_and_the_one_before_used(tmp_path: Path,
     assert found.step == 0
     assert store.rows() == [{"step": 0}]
     assert "c0000-step-000001 is damaged" in store.notices[0]
+
+
+def contents(store: RunStore) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def of_steps(tmp_path: Path, *steps: int, held: tuple[int, ...] = (0,)) -> RunStore:
+    """A run with a row and a checkpoint of each of ``steps``."""
+    store = make_store(tmp_path)
+    for step in steps:
+        store.append("metrics.jsonl", [{"step": step}])
+        store.save(checkpoint(step, held))
+    return store
+
+
+def test_a_run_of_a_gpu_goes_on_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as saved_on_a_gpu:
+        saved_on_a_gpu.setattr(torch.serialization, "location_tag", lambda storage: "cuda:7")
+        store = of_steps(tmp_path, 0, 1)
+    found = store.load()
+    assert found is not None
+    assert (found.step, store.notices) == (1, [])
+    assert found.trainer["optimizer"]["moment"].device.type == "cpu"
+    assert torch.equal(found.positions[0]["moment"], torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError("much"), PermissionError("not yours")]
+)
+def test_a_whole_checkpoint_that_cannot_be_loaded_here_stops_the_run_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = of_steps(tmp_path, 0, 1, 2)
+    before = contents(store)
+
+    def failing(*args: object, **how: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(RunError, match=rf"c0000-step-000002.*{type(error).__name__}: {error}.*sr resume"):
+        store.load()
+    assert (contents(store), store.notices) == (before, [])
+
+
+def test_a_checkpoint_of_another_layout_stops_the_run_and_costs_nothing(tmp_path: Path) -> None:
+    store = of_steps(tmp_path, 0, 1)
+    newest = store.checkpoints / "c0000-step-000001"
+    state = json.loads((newest / "state.json").read_text())
+    del state["earlier"]
+
+    def fill(folder: Path) -> None:
+        (folder / "state.json").write_text(json.dumps(state))
+
+    shutil.rmtree(newest)
+    durable.write_folder(newest, fill)
+    before = contents(store)
+    with pytest.raises(RunError, match=r"c0000-step-000001.*KeyError: 'earlier'.*versions"):
+        store.load()
+    assert contents(store) == before
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_which_and_why_and_keeps_its_rows(tmp_path: Path) -> None:
+    store = of_steps(tmp_path, 0, 1)
+    shorten(store.checkpoints / "c0000-step-000000" / "weights.safetensors")
+    (store.checkpoints / "c0000-step-000001" / "manifest.json").unlink()
+    before = contents(store)
+    with pytest.raises(RunError) as said:
+        store.load()
+    for part in (
+        "c0000-step-000001 is damaged (manifest.json is missing)",
+        "c0000-step-000000 is damaged (weights.safetensors is not what its manifest says)",
+        "put a copy of one back",
+    ):
+        assert part in str(said.value)
+    assert contents(store) == before
+
+
+def test_a_damaged_held_policy_that_all_checkpoints_refer_to_is_named(tmp_path: Path) -> None:
+    store = of_steps(tmp_path, 0, 1)
+    shorten(store.checkpoints / "c0000-held-000000" / "position.pt")
+    before = contents(store)
+    with pytest.raises(RunError, match=r"000001 is damaged \(of c0000-held-000000, position\.pt is not what"):
+        store.load()
+    assert contents(store) == before
+
+
+def test_a_checkpoint_that_was_passed_over_does_not_crowd_out_those_that_come_after(tmp_path: Path) -> None:
+    store = of_steps(tmp_path, 5, 10)
+    shorten(store.checkpoints / "c0000-step-000010" / "trainer.pt")
+    assert store.load() is not None
+    assert store.saved() == (0, 5)
+    store.save(checkpoint(6))
+    assert folders(store) == ["c0000-held-000000", "c0000-step-000005", "c0000-step-000006"]
+    again = RunStore.open(store.folder)
+    found = again.load()
+    assert found is not None
+    assert (found.step, again.notices) == (6, [])
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "position.pt", "manifest.json"])
+def test_a_held_policy_that_lost_a_byte_is_written_again(tmp_path: Path, name: str) -> None:
+    store = of_steps(tmp_path, 0, 1, 2)
+    shorten(store.checkpoints / "c0000-held-000000" / name)
+    store.save(checkpoint(3))
+    found = RunStore.open(store.folder).load()
+    assert found is not None
+    assert found.step == 3
+    assert torch.equal(found.held[0]["w"], torch.zeros(4))
+
+
+def test_a_held_policy_that_made_the_run_fall_back_is_replaced(tmp_path: Path) -> None:
+    store = of_steps(tmp_path, 0)
+    store.save(checkpoint(1, held=(0, 1)))
+    shorten(store.checkpoints / "c0000-held-000001" / "weights.safetensors")
+    again = RunStore.open(store.folder)
+    fallback = again.load()
+    assert fallback is not None
+    assert fallback.step == 0
+    assert "of c0000-held-000001, weights.safetensors is not" in again.notices[0]
+    again.save(checkpoint(1, held=(0, 1)))
+    found = RunStore.open(store.folder).load()
+    assert found is not None
+    assert (found.step, sorted(found.held)) == (1, [0, 1])
+
+
+def test_a_held_policy_is_not_read_again_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, read = durable._digest, []
+
+    def counting(path: Path) -> str:
+        read.append(path.relative_to(path.parents[1]))
+        return plain(path)
+
+    monkeypatch.setattr(durable, "_digest", counting)
+    of_steps(tmp_path, *range(6))
+    assert read.count(Path("c0000-held-000000/weights.safetensors")) == 1
 
 
 def test_rows_after_the_last_checkpoint_are_cut_even_half_written(tmp_path: Path) -> None:

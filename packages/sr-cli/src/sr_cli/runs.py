@@ -55,7 +55,7 @@ def _execute(
         run = _describe(config, seed, policy, isolation, ranks)
         store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
         stack.enter_context(store.lock())
-        stack.enter_context(_interruptible(folder))
+        stack.enter_context(_interruptible(store))
         if store.run().get("processes", 1) != ranks.count:
             store.notices.append(
                 f"this run was started on {store.run().get('processes', 1)} processes and goes on with {ranks.count}: "
@@ -108,10 +108,18 @@ def _terminating() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
+def _interruptible(store: RunStore) -> Iterator[None]:
+    """Say on an interrupt what is saved and how to go on: no more than the last checkpoint, whatever has been done."""
     try:
         yield
     except KeyboardInterrupt:
         if leads():
-            print(f"sr: state saved, continue with: sr resume {folder}", file=sys.stderr)
+            print(f"sr: {_saved(store)} with: sr resume {store.folder}", file=sys.stderr)
         raise
+
+
+def _saved(store: RunStore) -> str:
+    if (place := store.saved()) is None:
+        return "interrupted before the first checkpoint, begin again"
+    campaign, step = place
+    return f"state saved up to step {step} of campaign {campaign} (any later step is run again), continue"

@@ -111,7 +111,8 @@ def _shared(planner: Planner | None, ranks: Ranks) -> Planner | None:
 
 def summarize(summaries: Sequence[Mapping[str, Any]], handed_on: int | None = None) -> dict[str, Any]:
     """``summary.json`` of a chain: start of the first campaign, best peak, end of the last, and kept of the campaign
-    that ``handed_on`` names (the last one, if it names none)."""
+    that ``handed_on`` names (the last one, if it names none). ``audit`` is of these same four policies: the peak is
+    chosen on held-out tasks alone."""
     measured = [s for s in summaries if s["peak"] is not None]
     best = max(measured, key=lambda s: s["peak"]) if measured else summaries[0]
     first, last = summaries[0], summaries[-1]
@@ -126,14 +127,13 @@ def summarize(summaries: Sequence[Mapping[str, Any]], handed_on: int | None = No
         "kept_campaign": last["campaign"] if handed_on is None else handed_on,
     }
     if "audit" in last:
-        audits = [s["audit"] for s in summaries]
         whole["audit"] = {
-            "start": audits[0]["start"],
-            "peak": max(a["peak"] for a in audits),
-            "end": audits[-1]["end"],
-            "kept": audits[max(whole["kept_campaign"], 0)]["start" if whole["kept_campaign"] == FIRST else "kept"],
-            "tasks": audits[-1]["tasks"],
-            "samples": audits[-1]["samples"],
+            "start": first["audit"]["start"],
+            "peak": best["audit"]["peak"],
+            "end": last["audit"]["end"],
+            "kept": first["audit"]["start"] if handed_on == FIRST else kept["audit"]["kept"],
+            "tasks": last["audit"]["tasks"],
+            "samples": last["audit"]["samples"],
         }
     whole["campaigns"] = list(summaries)
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,13 @@ from safetensors import SafetensorError
 
 from sr_core.errors import RunError
 
-__all__ = ["reporting", "verify", "write_file", "write_folder", "write_json"]
+__all__ = ["DamageError", "reporting", "verify", "write_file", "write_folder", "write_json"]
+
+MANIFEST = "manifest.json"
+
+
+class DamageError(RunError):
+    """A folder of ``write_folder`` is not what its manifest says, or has none that can be read."""
 
 
 def write_json(path: Path, value: object) -> None:
@@ -34,27 +41,57 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make the folder ``target`` of what ``fill`` writes into it, with a manifest, unless it is there already."""
-    if (target / "manifest.json").exists():
+    """Make the folder ``target`` of what ``fill`` writes into it, with a manifest, unless it is there already, whole.
+
+    A damaged one is replaced.
+    """
+    if _is_whole(target):
         return  # written by the run before it was killed, or held for longer: the contents are the same
     temporary = target.with_suffix(".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)
     temporary.mkdir()
     fill(temporary)
     manifest = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(temporary.iterdir())}
     for path in temporary.iterdir():
         _sync(path)
-    write_file(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
+    write_file(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
+    shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(target.parent)
 
 
 def verify(folder: Path) -> None:
-    """Raise ValueError unless a folder of ``write_folder`` is what its manifest says."""
-    for name, noted in json.loads((folder / "manifest.json").read_text()).items():
-        if (folder / name).stat().st_size != noted["bytes"] or _digest(folder / name) != noted["sha256"]:
-            raise ValueError(f"{name} is not what its manifest says")
+    """Raise DamageError unless a folder of ``write_folder`` is what its manifest says.
+
+    A file that is there and cannot be read (no permission, a failing disk) is an OSError, not damage.
+    """
+    _compare(folder, _digest)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether it would be verified; files that have not changed since this process last asked are not read again."""
+    try:
+        _compare(folder, _digest_once)
+    except DamageError:
+        return False
+    return True
+
+
+def _compare(folder: Path, digest: Callable[[Path], str]) -> None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        noted = {name: (file["bytes"], file["sha256"]) for name, file in manifest.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamageError(f"{MANIFEST} is missing") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DamageError(f"{MANIFEST} is no manifest ({error})") from error
+    for name, (size, sha256) in noted.items():
+        try:
+            same = (folder / name).stat().st_size == size and digest(folder / name) == sha256
+        except FileNotFoundError:
+            raise DamageError(f"{name} is missing") from None
+        if not same:
+            raise DamageError(f"{name} is not what its manifest says")
 
 
 @contextlib.contextmanager
@@ -74,6 +111,18 @@ def _digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _digest_once(path: Path) -> str:
+    """``_digest``, remembered for as long as the file system tells of no change."""
+    status = path.stat()
+    return _digest_of(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of(path: Path, *unchanged: int) -> str:
+    del unchanged  # they only tell one state of the file from another
+    return _digest(path)
 
 
 def _sync(path: Path) -> None:

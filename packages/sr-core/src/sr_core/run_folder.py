@@ -1,4 +1,4 @@
-"""What can be said of a run's directory without torch: whether it may be started in, and what its ``run.json`` says."""
+"""What can be said of a run's directory without torch: whether it may be started in, what its JSON files say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from sr_core.errors import RunError
 
-__all__ = ["RUN", "check_new", "read_run"]
+__all__ = ["RUN", "SUMMARY", "check_new", "read_run", "read_summary"]
 
 RUN = "run.json"
+SUMMARY = "summary.json"
+SUMMARY_KEYS = ("start", "peak", "peak_step", "peak_campaign", "end", "kept", "campaigns")
 
 
 def check_new(folder: Path) -> None:
@@ -22,12 +24,26 @@ def check_new(folder: Path) -> None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """What ``run.json`` says. Raises RunError when there is none, or none that can be read."""
+    if not (folder / RUN).exists():
+        raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run")
+    return _read_object(folder / RUN, "put a copy back, or start a new run")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What ``summary.json`` of a complete run says. Raises RunError when it is not the summary of one."""
+    way_out = f"remove it, then make it again from the last checkpoint: sr resume {folder}"
+    summary = _read_object(folder / SUMMARY, way_out)
+    if lacking := [key for key in SUMMARY_KEYS if key not in summary]:
+        raise RunError(f"{SUMMARY} of {str(folder)!r} must hold {', '.join(lacking)}, it does not: {way_out}")
+    return summary
+
+
+def _read_object(path: Path, way_out: str) -> dict[str, Any]:
     try:
-        run = json.loads((folder / RUN).read_text())
-    except FileNotFoundError:
-        raise RunError(f"a run directory must hold {RUN}, {str(folder)!r} does not: give the --out of a run") from None
+        value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RunError(f"{RUN} of {str(folder)!r} must be JSON, it is not ({error})") from error
-    if not isinstance(run, dict):
-        raise RunError(f"{RUN} of {str(folder)!r} must hold an object, got {type(run).__name__}")
-    return run
+        raise RunError(f"{path.name} of {str(path.parent)!r} must be JSON, it is not ({error}): {way_out}") from error
+    if not isinstance(value, dict):
+        got = type(value).__name__
+        raise RunError(f"{path.name} of {str(path.parent)!r} must hold an object, got {got}: {way_out}")
+    return value

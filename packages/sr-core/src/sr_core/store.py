@@ -2,7 +2,7 @@
 
 A checkpoint is written to a temporary directory, its manifest (sizes and SHA-256) last, then renamed; it notes how long
 the append-only files were. Loading takes the newest checkpoint whose manifest holds, and cuts the files back to it, so
-a run killed at any moment goes on as if it had not been.
+a run killed at any moment goes on as if it had not been. Nothing is cut or deleted before a checkpoint has been loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import functools
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sr_core.durable import reporting, verify, write_file, write_folder, write_json
+from sr_core.durable import DamageError, reporting, verify, write_file, write_folder, write_json
 from sr_core.errors import RunError
 from sr_core.ranks import ALONE, Ranks
 from sr_core.run_folder import RUN, check_new, read_run
@@ -161,9 +162,11 @@ class RunStore:
             self._prune()
 
     def load(self) -> Checkpoint | None:
-        """The newest whole checkpoint, None when there is none; the append-only files are cut back to it.
+        """The newest whole checkpoint, None when none was ever written; the append-only files are cut back to it.
 
-        A checkpoint that is damaged is passed over for the one before, and ``notices`` says so.
+        A checkpoint that is damaged, that is, not what its manifest says, is passed over for the one before and
+        deleted, and ``notices`` says so. Tensors come to host memory, wherever they were saved from. Raises RunError,
+        and leaves everything as it is, when all are damaged or when a whole one cannot be loaded.
         """
         found: Checkpoint | None = None
         with self.ranks.together():
@@ -175,38 +178,52 @@ class RunStore:
                 found, _ = self._read(self.checkpoints / place)
         return found
 
+    def saved(self) -> tuple[int, int] | None:
+        """Campaign and step of the newest checkpoint, None before the first one."""
+        saved = self._saved()
+        return _place(saved[-1]) if saved else None
+
     def _newest(self) -> Checkpoint | None:
+        damaged: dict[Path, DamageError] = {}
         for path in reversed(self._saved()):
             try:
                 found, appended = self._read(path)
-            except (OSError, ValueError, KeyError, RuntimeError, EOFError, SafetensorError) as error:
-                self.notices.append(f"checkpoint {path.name} is damaged ({error}); the one before it is used")
+            except DamageError as error:
+                damaged[path] = error
                 continue
             self._cut(appended)
+            self._drop(damaged)
             return found
+        if damaged:
+            which = ", ".join(f"{path.name} is damaged ({error})" for path, error in damaged.items())
+            raise RunError(
+                f"a run goes on from a whole checkpoint, and {str(self.checkpoints)!r} has none: {which}. Nothing was "
+                "changed: put a copy of one back, or start a new run with another --out"
+            )
         self._cut(dict.fromkeys(APPENDED, 0))
         return None
 
     def _read(self, path: Path) -> tuple[Checkpoint, dict[str, int]]:
-        """A checkpoint, and how long the append-only files were."""
-        campaign, step = (int(part[1:] if part[0] == "c" else part) for part in path.name.split("-step-"))
-        verify(path)
-        saved = json.loads((path / "state.json").read_text())
-        held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
-        earlier = {c: self.checkpoints / _kept(c) for c in saved["earlier"]}
-        for folder in (*held.values(), *earlier.values()):
-            verify(folder)
-        checkpoint = Checkpoint(
-            campaign=campaign,
-            step=step,
-            state=saved["state"],
-            trainer=torch.load(path / "trainer.pt", weights_only=True),
-            weights=load_file(path / "weights.safetensors"),
-            held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
-            positions={s: torch.load(folder / "position.pt", weights_only=True) for s, folder in held.items()},
-            earlier={c: load_file(folder / "weights.safetensors") for c, folder in earlier.items()},
-        )
-        return checkpoint, saved["appended"]
+        """A checkpoint, and how long the append-only files were. Raises DamageError for one that does not verify."""
+        with _loading(path):
+            campaign, step = _place(path)
+            verify(path)
+            saved = json.loads((path / "state.json").read_text())
+            held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
+            earlier = {c: self.checkpoints / _kept(c) for c in saved["earlier"]}
+            for folder in (*held.values(), *earlier.values()):
+                _verify_part(folder)
+            checkpoint = Checkpoint(
+                campaign=campaign,
+                step=step,
+                state=saved["state"],
+                trainer=_load(path / "trainer.pt"),
+                weights=load_file(path / "weights.safetensors"),
+                held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
+                positions={s: _load(folder / "position.pt") for s, folder in held.items()},
+                earlier={c: load_file(folder / "weights.safetensors") for c, folder in earlier.items()},
+            )
+            return checkpoint, saved["appended"]
 
     def _cut(self, sizes: Mapping[str, int]) -> None:
         with reporting(self.folder):
@@ -214,7 +231,15 @@ class RunStore:
                 path = self.folder / name
                 if not path.exists() or path.stat().st_size < size:
                     raise RunError(f"{name} of {str(self.folder)!r} is shorter than its checkpoint says: it was edited")
-                os.truncate(path, size)
+            for name, size in sizes.items():
+                os.truncate(self.folder / name, size)
+
+    def _drop(self, damaged: Mapping[Path, DamageError]) -> None:
+        """Delete checkpoints that were passed over: they would count as newer than those the run writes now."""
+        with reporting(self.folder):
+            for path, error in damaged.items():
+                self.notices.append(f"checkpoint {path.name} is damaged ({error}); the one before it is used")
+                shutil.rmtree(path)
 
     def _saved(self) -> list[Path]:
         return sorted(p for p in self.checkpoints.glob("c*-step-*") if p.suffix != ".tmp")
@@ -237,12 +262,46 @@ def _name(campaign: int, step: int) -> str:
     return f"c{campaign:04d}-step-{step:06d}"
 
 
+def _place(path: Path) -> tuple[int, int]:
+    """Campaign and step of a checkpoint called by ``_name``."""
+    campaign, step = path.name.removeprefix("c").split("-step-")
+    return int(campaign), int(step)
+
+
 def _held(campaign: int, step: int) -> str:
     return f"c{campaign:04d}-held-{step:06d}"
 
 
 def _kept(campaign: int) -> str:
     return f"c{campaign:04d}-kept"
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Turn what keeps a checkpoint from being loaded, other than damage, into a RunError that says what to do."""
+    try:
+        yield
+    except (
+        *(OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, MemoryError),
+        *(SafetensorError, pickle.UnpicklingError),
+    ) as error:
+        raise RunError(
+            f"a run goes on from its newest whole checkpoint, and {str(path)!r} cannot be loaded here "
+            f"({type(error).__name__}: {error}). Nothing was changed: give it the access, the memory or the versions "
+            f"(see {RUN}) that it wants, then: sr resume {path.parent.parent}"
+        ) from error
+
+
+def _verify_part(folder: Path) -> None:
+    """``verify`` a folder that checkpoints share; the error names it."""
+    try:
+        verify(folder)
+    except DamageError as error:
+        raise DamageError(f"of {folder.name}, {error}") from error
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:

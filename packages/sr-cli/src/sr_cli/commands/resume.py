@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from sr_cli.commands.run import show_summary
 from sr_cli.launched import leads
+from sr_core.run_folder import SUMMARY, read_run, read_summary
 
 
 @click.command(epilog="Example:  sr resume runs/first")
@@ -16,10 +16,12 @@ from sr_cli.launched import leads
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(folder: Path, as_json: bool) -> None:
     """Continue the run in DIR from its last checkpoint, bit-identical to a run that was never cut."""
-    if (folder / "summary.json").is_file():
+    read_run(folder)  # a demo's folder has a summary, too
+    if (folder / SUMMARY).is_file():
+        summary = read_summary(folder)
         if leads():
             click.echo(f"sr: the run in {folder} is complete", err=True)
-        show_summary(json.loads((folder / "summary.json").read_text()), folder, as_json)
+        show_summary(summary, folder, as_json)
         return
     from sr_cli.config import describe_run
     from sr_cli.live import viewing
