@@ -47,7 +47,7 @@ def study(*arguments: object) -> Result:
 @pytest.mark.parametrize("regime", choices.REGIMES)
 def test_every_arm_is_a_valid_configuration(regime: str) -> None:
     for name, arm in choices.ARMS.items():
-        copied = choices.copied_settings(name, [4, 20, 7], 33, 0) if arm.copies else {}
+        copied = choices.copied_settings(name, [4, 20, 7], 33, 0, 20) if arm.copies else {}
         preset, settings = choices.settings_of(regime, name, False, copied)
         config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
         assert config.optim.lr == choices.REGIMES[regime].lr
@@ -56,10 +56,11 @@ def test_every_arm_is_a_valid_configuration(regime: str) -> None:
 
 def test_controls_copy_what_the_other_arm_did() -> None:
     steps = [20, 4, 7, 7]
-    assert choices.copied_settings("fixed_budget", steps, 42, 0) == {"controller.budgets": [10] * 4}  # mean 9.5
-    shuffled = choices.copied_settings("random_stop", steps, 42, 0)["controller.budgets"]
+    assert choices.copied_settings("fixed_budget", steps, 42, 0, 20) == {"controller.budgets": [10] * 4}  # mean 9.5
+    shuffled = choices.copied_settings("random_stop", steps, 42, 0, 20)["controller.budgets"]
     assert sorted(shuffled) == sorted(steps)
-    assert choices.copied_settings("best_of_n", steps, 16, 0) == {"evaluate.every": 5}  # 80 steps, 16 evaluations
+    assert choices.copied_settings("best_of_n", steps, 16, 0, 20) == {"evaluate.every": 5}  # 80 steps, 16 evaluations
+    assert choices.copied_settings("best_of_n", [12] * 3, 36, 0, 12) == {"evaluate.every": 1}  # as a quick study has it
 
 
 def test_an_arm_that_copies_brings_the_one_it_copies_first() -> None:

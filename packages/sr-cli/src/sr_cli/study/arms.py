@@ -90,13 +90,12 @@ def _care(version: str) -> Settings:
 GUARD: Settings = {"controller.name": "guard", "evaluate.every": BUDGET_EVERY}
 _AVERAGE: Settings = {"optim.average": "true"}  # the mean of a campaign's iterates is handed on
 _GRPO: Settings = {"algorithm.name": "grpo"}
+_SCHEDULE: Settings = {"controller.name": "schedule", "tasks.ood": 0}  # steps set beforehand, with nothing measured
 _LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
 
 ARMS: dict[str, Arm] = {
-    "frozen": Arm(
-        label="frozen policy", kind="control", settings={"controller.name": "schedule", "controller.budgets": [0]}
-    ),
+    "frozen": Arm(label="frozen policy", kind="control", settings=_SCHEDULE | {"controller.budgets": [0]}),
     "naive": Arm(label="naive REINFORCE", kind="main"),
     "es": Arm(label="ES, next budget", kind="main", settings=_es("next_budget"), decides=True),
     "grpo": Arm(label="GRPO", kind="main", settings=_GRPO),
@@ -115,12 +114,8 @@ ARMS: dict[str, Arm] = {
     ),
     "grpo_care": Arm(label="GRPO + CARE v2", kind="care", settings=_GRPO | _care("v2"), decides=True),
     "patience_5": Arm(label="ordinary patience, 5", kind="control", settings=_es("patience", 5), decides=True),
-    "fixed_budget": Arm(
-        label="fixed small budget", kind="control", settings={"controller.name": "schedule"}, after="es", copies="mean"
-    ),
-    "random_stop": Arm(
-        label="random stop", kind="control", settings={"controller.name": "schedule"}, after="es", copies="shuffled"
-    ),
+    "fixed_budget": Arm(label="fixed small budget", kind="control", settings=_SCHEDULE, after="es", copies="mean"),
+    "random_stop": Arm(label="random stop", kind="control", settings=_SCHEDULE, after="es", copies="shuffled"),
     "best_of_n": Arm(
         label="best of N checkpoints",
         kind="control",
@@ -195,13 +190,13 @@ def settings_of(regime: str, arm: str, quick: bool, copied: Settings) -> tuple[s
     return where.preset, settings | copied
 
 
-def copied_settings(arm: str, steps: Sequence[int], evaluations: int, seed: int) -> Settings:
-    """What ``arm`` takes over from a chain that took ``steps`` in its campaigns, with that many ``evaluations``."""
+def copied_settings(arm: str, steps: Sequence[int], evaluations: int, seed: int, most: int) -> Settings:
+    """What ``arm`` takes over from a chain that took ``steps`` in its campaigns, of ``most`` each, with that many
+    ``evaluations``."""
     how = ARMS[arm].copies
     if how == "mean":
         return {"controller.budgets": [round(sum(steps) / len(steps))] * len(steps)}
     if how == "shuffled":
         order = rng_for(seed, 0, 0, "random stop").permutation(len(steps))
         return {"controller.budgets": [steps[i] for i in order]}
-    full = len(steps) * int(SHAPE["campaign.steps"])
-    return {"evaluate.every": max(1, round(full / evaluations))}
+    return {"evaluate.every": max(1, round(len(steps) * most / evaluations))}

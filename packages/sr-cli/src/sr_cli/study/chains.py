@@ -153,7 +153,8 @@ class Study:
             return {}
         other = self._needed(chain, chain.after)
         steps = [campaign["steps"] for campaign in other["summary"]["campaigns"]]
-        return copied_settings(chain.arm, steps, sum(other["evaluated"]), chain.seed)
+        most = other["config"]["campaign"]["steps"]
+        return copied_settings(chain.arm, steps, sum(other["evaluated"]), chain.seed, most)
 
     def _taught(self, chain: Chain) -> Path:
         """A memory file of its own for ``chain`` that holds what its teachers remember."""
