@@ -320,6 +320,8 @@ def test_an_asserts_task_in_the_same_batch_as_calls(grader):
         "atexit.register(lambda: sys.__stdout__.write(sys.stdout.getvalue()))\nprint(7)",
         "out = open(1, 'w')\nout.write('7\\n')",
         "import sys\nsys.stdout = out = open(1, 'w', closefd=False)\nprint(7)",
+        "import sys\nprint(7)\ndel sys.modules['__main__']",
+        "import sys\nprint(7)\nsys.modules['__main__'] = sys.stdout",
     ],
 )
 def test_a_script_ends_as_the_interpreter_ends_it(grader, program):

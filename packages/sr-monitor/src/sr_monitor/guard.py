@@ -114,10 +114,9 @@ class CollapseGuard:
             raise MonitorError(f"guard: steps must not be below those taken ({c.looked}), got {steps}")
         c.steps, c.wanted = steps, ()
         if LAST_ITERATE in c.counts:  # it was the last one of then; the mean beside it is still held
-            last = c.counts.pop(LAST_ITERATE)
-            c.fresh.pop(LAST_ITERATE, None)
+            del c.counts[LAST_ITERATE], c.fresh[LAST_ITERATE]
             if c.scores.pop(LAST_ITERATE, None) is not None:
-                c.scores[c.looked] = last.pass1 if c.looked not in c.counts else c.counts[c.looked].pass1
+                c.scores[c.looked] = c.counts[c.looked].pass1
         return steps
 
     @property
@@ -180,8 +179,10 @@ class CollapseGuard:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
-            if step == c.steps:
-                run_off(c, step, self._aim()) if c.since or len(c.fresh) > 1 else score_last(c, self._aim())
+            if step == c.steps and (c.since or len(c.fresh) > 1):
+                run_off(c, step, self._aim())
+            elif step == c.steps:
+                score_last(c, self._aim())
             c.keep_only({*c.scores, step})
         return decision
 

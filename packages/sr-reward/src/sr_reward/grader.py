@@ -13,6 +13,7 @@ from sr_reward.compare import matches, parse_outputs, same_text
 from sr_reward.errors import TaskError
 from sr_reward.extract import program_text
 from sr_reward.inside.codec import CodecError
+from sr_reward.inside.judge import UNFIT
 from sr_reward.pool import Job, Trial
 from sr_reward.sandbox import Sandbox
 from sr_reward.task import AssertTests, CallTests, StdioTests, Task
@@ -233,7 +234,7 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     kind, message = _reported_error(verdict) or ("", "")
     if kind == "ProgramEnded":
         return _died(answer, message)
-    if kind == _UNFIT:
+    if kind == UNFIT:
         return _unfit(message)
     return _raised(answer, kind, message)
 
@@ -250,7 +251,7 @@ def _check(checker: str, cases: Any, given: Any, seconds: float) -> Trial[Grade]
     if verdict == [1]:
         return Grade(outcome="passed", seconds=seconds)
     kind, message = _reported_error(verdict) or (answer.ended, "the checker did not decide")
-    if kind == _UNFIT:
+    if kind == UNFIT:
         return _unfit(message)
     return Grade(outcome="failed", seconds=seconds, detail=f"checker: {kind}: {message}")
 
@@ -292,5 +293,4 @@ def _died(answer: Answer, reason: str) -> Grade:
     return Grade(outcome="crashed", seconds=answer.seconds, detail=detail)
 
 
-_UNFIT = "TestsUnfit"  # as ``inside.judge`` names it
 _SIGXCPU = 24  # the same on every Linux and macOS

@@ -109,7 +109,9 @@ def _finish() -> None:
     sys.stdout.flush()
     if sys.__stdout__ and not sys.__stdout__.closed:
         sys.__stdout__.flush()
-    sys.modules["__main__"].__dict__.clear()
+    main = sys.modules.pop("__main__", None)
+    if type(main) is type(sys):  # the script may have put anything there
+        main.__dict__.clear()
 
 
 def take_stdin(text: bytes) -> None:
