@@ -16,7 +16,7 @@ from sr_reward.inside.codec import CodecError
 from sr_reward.inside.judge import UNFIT
 from sr_reward.pool import Job, Trial
 from sr_reward.sandbox import Sandbox
-from sr_reward.task import AssertTests, CallTests, StdioTests, Task
+from sr_reward.task import AssertTests, CallCase, CallTests, StdioTests, Task
 from sr_reward.worker import Answer
 
 OUTCOMES = ("passed", "failed", "timeout", "memory", "crashed", "no_code", "infra_error")
@@ -161,16 +161,20 @@ def _try_calls(task: Task, tests: CallTests, source: str, warm: bool) -> Trial[G
         cases = [(case.args, case.kwargs, case.expected) for case in tests.cases]
         return (yield from _check(tests.checker, cases, answer.data, answer.seconds))
     for number, (case, (_, output)) in enumerate(zip(tests.cases, outputs, strict=True)):
-        try:
-            right = any(
-                matches(output, wanted, tolerance=tests.float_tolerance, exact_types=tests.exact_types)
-                for wanted in (case.expected, *case.accepted)
-            )
-        except (CodecError, TypeError, ValueError, OverflowError, RecursionError):
-            right = False  # a malformed or monstrous output equals nothing
-        if not right:
+        if not _accepts(tests, case, output):
             return Grade(outcome="failed", seconds=answer.seconds, detail=f"case {number}: another value")
     return Grade(outcome="passed", seconds=answer.seconds)
+
+
+def _accepts(tests: CallTests, case: CallCase, output: Any) -> bool:
+    """Whether a parsed output is one of those that a case accepts."""
+    try:
+        for wanted in (case.expected, *case.accepted):
+            if matches(output, wanted, tolerance=tests.float_tolerance, exact_types=tests.exact_types):
+                return True
+    except (CodecError, TypeError, ValueError, OverflowError, RecursionError):
+        pass  # a malformed or monstrous output equals nothing
+    return False
 
 
 def _try_stdio(tests: StdioTests, source: str, warm: bool) -> Trial[Grade]:

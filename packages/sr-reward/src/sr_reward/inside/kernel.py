@@ -84,6 +84,11 @@ def _protect(begin: int, end: int, rights: int) -> None:
     _libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), rights)
 
 
+def core() -> Callable[[], int] | None:
+    """A function that says which core the caller runs on; None where the C library has none."""
+    return getattr(_libc, "sched_getcpu", None)
+
+
 def unshare(flags: int) -> None:
     """Leave namespaces for new ones; raises OSError."""
     _checked(_libc.unshare(flags), "unshare")

@@ -49,7 +49,7 @@ _COLUMN = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # which colum
 
 _BY_ARGUMENT = {"clone", "fcntl", "ioctl", "prlimit64"}
 _SIGNALS = ("kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill")
-_PER_PROGRAM = {"clone3", "fork", "vfork", "memfd_create", "pidfd_open", "tkill"}
+_PER_PROGRAM = {"clone3", "fork", "vfork", "memfd_create", "pidfd_open", "sched_setaffinity", "tkill"}
 # what the mount namespace makes harmless and Landlock leaves open
 _FILE_ATTRIBUTES = {
     "chmod", "chown", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fremovexattr", "fsetxattr",

@@ -30,6 +30,7 @@ _package.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.modules.setdefault("sr_reward", _package)
 
 from sr_reward.inside import judge, program, serve, walls  # noqa: E402
+from sr_reward.inside.cores import SLOW_S, Core  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Zygote:
         self.sock = sock
         self.standing = standing
         self.output = output
+        self.core = Core()
         self.pid = os.getpid()
         self.first_closed = LINE if standing.level in walls.LEVELS else 256
         self.started_r, self.started_w = os.pipe()
@@ -88,10 +90,13 @@ class Zygote:
             if magic != MAGIC:
                 raise Stopped
             sizes = memoryview(self.read(count * SIZE_BYTES)).cast("Q").tolist()
+            self.core.begin()
             children = self.fork(kind, sizes, cpu_s)
+            used = 0.0
             os.kill(children[0][0], SIGUSR1)
             for number, (pid, files) in enumerate(children, start=1):
                 ended, code, seconds = self.watch(pid, files, cpu_s, idle_s)
+                used += seconds
                 try:
                     os.read(self.started_r, 1)
                 except BlockingIOError:
@@ -102,6 +107,7 @@ class Zygote:
                 self.report(ended, code, seconds, files)
                 if ended == NOT_RUN:
                     raise Stopped  # part of the body may still lie in the socket
+            self.core.end(used)
 
     def read(self, count: int) -> bytes:
         """So many bytes from the grader. Raises Stopped when it has gone."""
@@ -161,9 +167,9 @@ class Zygote:
         clock = (~pid << 3) | 2  # the kernel's number for the CPU clock of another process
         used = idle = 0.0
         verdict = EXITED
-        looked = time.monotonic()
+        began = looked = time.monotonic()
         while True:
-            wait_s = min(WINDOW_S, max(cpu_s - used, 0.002))
+            wait_s = min(WINDOW_S if looked > began else SLOW_S, max(cpu_s - used, 0.002))
             _pause(wait_s)
             ended, status, usage = os.wait4(pid, os.WNOHANG if verdict == EXITED else 0)
             if ended:
@@ -171,6 +177,8 @@ class Zygote:
             now = time.monotonic()
             if now - looked < wait_s:  # the signal was of a child before
                 continue
+            if looked == began:
+                self.core.let_go(pid)
             before, used = used, _cpu_seconds(clock, used)
             window = min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
             idle += max(0.0, window - (used - before) / FAIR_SHARE)
