@@ -307,7 +307,7 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     assert shown.exit_code == 0, shown.output
     judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]
     assert judged["ways"]["continue"]["over_continue"] == [0, 0, 0]
-    assert judged["ways"]["guard"]["audit"] == ways["guard"]["audit"]
+    assert judged["ways"]["guard_means"]["audit"] == ways["guard_means"]["audit"]
     assert judged["around"]["last look"]["pass1"] == made["looks"][-1]["pass1"]
     written = (tmp_path / "RESULTS.md").read_text()
     assert "| guard without averaging |" in written

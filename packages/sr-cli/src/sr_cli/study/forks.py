@@ -61,8 +61,8 @@ WAYS: Mapping[str, Way] = {
     "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
     "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
     "average": Way(label="weight averaging", settings={"optim.average": "true"}),
-    "guard": Way(label="guard", settings=GUARD),
     "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
+    "guard_means": Way(label="guard, means only", settings=GUARD | {"controller.last_iterate": "false"}),
 }
 
 
