@@ -15,7 +15,7 @@ from sr_cli.config import load_config
 from sr_cli.study import arms as choices
 from sr_cli.study.care_pages import tables as care_tables
 from sr_cli.study.chains import SIGNALS, Chain, Study, plan
-from sr_cli.study.forks import WAYS, fork
+from sr_cli.study.forks import WAYS, fork, judge_forks
 from sr_cli.study.pages import figures, tables
 from sr_cli.study.records import PACKED, Record, Records
 from sr_cli.study.results import end, hindsight, judge, trajectories
@@ -307,8 +307,10 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     assert shown.exit_code == 0, shown.output
     judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]
     assert judged["ways"]["continue"]["over_continue"] == [0, 0, 0]
-    assert judged["ways"]["guard_means"]["audit"] == ways["guard_means"]["audit"]
+    assert judged["ways"]["guard"]["audit"] == ways["guard"]["audit"]
     assert judged["around"]["last look"]["pass1"] == made["looks"][-1]["pass1"]
     written = (tmp_path / "RESULTS.md").read_text()
     assert "| guard without averaging |" in written
     assert made["looks"][0]["samples"][0]["completion"].strip() in written
+    older = {name: way for name, way in ways.items() if name != "guard"}
+    assert set(judge_forks([made, made | {"ways": older}])["ways"]) == set(older)

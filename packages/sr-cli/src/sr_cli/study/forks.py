@@ -61,6 +61,7 @@ WAYS: Mapping[str, Way] = {
     "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
     "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
     "average": Way(label="weight averaging", settings={"optim.average": "true"}),
+    "guard": Way(label="guard", settings=GUARD),
     "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
     "guard_means": Way(label="guard, means only", settings=GUARD | {"controller.last_iterate": "false"}),
 }
@@ -170,7 +171,8 @@ def _best(fork: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each way the audited pass@1 that it handed on, its difference to the checkpoint and to going on."""
+    """Of each way that all forks have gone (records may be older than a way) the audited pass@1 that it handed on, its
+    difference to the checkpoint and to going on."""
     start = [fork["start"] for fork in forks]
     on = [fork["ways"]["continue"]["audit"] for fork in forks]
     judged: dict[str, Any] = {"forks": len(forks), "start": float(np.mean(start)), "ways": {}}
@@ -182,7 +184,7 @@ def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ("last look", [fork["looks"][-1] for fork in forks]),
         )
     }
-    for name in WAYS:
+    for name in (name for name in WAYS if all(name in fork["ways"] for fork in forks)):
         handed = [fork["ways"][name]["audit"] for fork in forks]
         whole = bootstrap(handed)
         judged["ways"][name] = {
