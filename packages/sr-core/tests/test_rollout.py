@@ -101,7 +101,7 @@ def test_lines_are_the_distinct_histories(data: st.DataObject) -> None:
     of_line: dict[int, tuple[int, ...]] = {line: (line,) for line in range(lines)}
     for _ in range(4):
         drawn = [data.draw(st.integers(0, 2)) for _ in number]
-        branching = branch(line_S, torch.tensor(drawn), len(of_line), 3)
+        branching = branch(line_S, torch.tensor(drawn), len(of_line))
         for source, target in zip(branching.sources.tolist(), branching.targets.tolist(), strict=True):
             assert source not in branching.targets.tolist()
             of_line[target] = of_line[source]

@@ -20,6 +20,8 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     # scores over the vocabulary: multiplied as the weights are, or in float32 (slower, and free of bfloat16's rounding)
     head_dtype: Literal["same", "float32"] = "same"
+    # on CUDA, sampling records the work for a token once and replays it; holds memory for all samples' keys and values
+    cuda_graphs: bool = True
     # 0 trains all weights; above, only low-rank adapters of this rank (needs sr-core[lora])
     lora_rank: int = 0
     # several processes keep a part of the weights each, and of gradients and moments (FSDP2), instead of all of them

@@ -4,7 +4,7 @@ Samples of a prompt that have drawn the same tokens so far are one *line*: they 
 part. Keys and values of a prompt are stored once for all of its lines.
 
 Axes: P prompts, N lines, W most lines of a prompt, L longest prompt, T tokens drawn so far, H heads of keys and values,
-E queries for each of them, D their size, V vocabulary.
+E queries for each of them, D their size.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 from sr_core.attention import SharedPrompts, additive
 
 __all__ = ["Branching", "Decoding", "branch"]
+
+_TOKENS = 2**32  # more than any vocabulary has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +49,13 @@ class Branching:
         return lines if self.keep is None else lines[self.keep]
 
 
-def branch(line_S: Tensor, token_S: Tensor, lines: int, vocabulary: int) -> Branching:
+def branch(line_S: Tensor, token_S: Tensor, lines: int) -> Branching:
     """Samples on ``lines`` lines, each with the token that it has drawn: those that still agree stay together.
 
     One of the tokens drawn on a line goes on there; the others fork to lines that no sample is on, or to new ones.
     """
-    nodes, node_S = torch.unique(line_S * vocabulary + token_S, return_inverse=True)
-    parents = nodes // vocabulary
+    nodes, node_S = torch.unique(line_S * _TOKENS + token_S, return_inverse=True)
+    parents = nodes // _TOKENS
     forks = torch.zeros_like(parents, dtype=torch.bool)
     forks[1:] = parents[1:] == parents[:-1]  # nodes are sorted, so those of a line stand together
     idle = torch.ones(lines, dtype=torch.bool, device=line_S.device)
@@ -68,7 +70,7 @@ def branch(line_S: Tensor, token_S: Tensor, lines: int, vocabulary: int) -> Bran
         keep, order = places.sort()
         places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         lines = len(keep)
-    tokens = line_S.new_zeros(lines).scatter_(0, places, nodes % vocabulary)  # idle lines read anything
+    tokens = line_S.new_zeros(lines).scatter_(0, places, nodes % _TOKENS)  # idle lines read anything
     return Branching(tokens=tokens, line_S=places[node_S], sources=sources, targets=targets, keep=keep)
 
 
@@ -83,7 +85,7 @@ class Decoding:
         self.prompts = [read.kept[layer] for layer in sorted(read.kept)]
         self.lengths = read.prompts.lengths
         self.samples, self.room = samples, room
-        self.length = 0  # tokens of each line so far
+        self.length: Any = 0  # tokens of each line so far
         self.own: dict[int, tuple[Tensor, Tensor]] = {}  # lines x H x room x D, of which the first N lines are used
         self._mask: dict[int | None, Tensor] = {}
         self._stand(torch.arange(len(self.lengths), device=self.lengths.device))
@@ -120,20 +122,16 @@ class Decoding:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
         k_p, v_p = self.prompts[layer]  # P x H x D x L and P x H x L x D
         prompts, heads, size, longest = k_p.shape
-        lines, now = len(q), self.length + 1
-        if layer not in self.own:
-            shape = (self.samples, heads, self.room, size)
-            self.own[layer] = (k.new_empty(shape), v.new_empty(shape))
-        for buffer, new in zip(self.own[layer], (k, v), strict=True):
-            buffer[:lines, :, self.length] = new.view(lines, heads, size)
-        keys, values = (buffer[:lines, :, :now] for buffer in self.own[layer])
+        lines = len(q)
+        keys, values = self._append(layer, k.view(lines, heads, size), v.view(lines, heads, size))
         q = q.view(lines, heads, -1, size) * scaling  # N x H x E x D
         each = q.shape[2]
         scores_p = (self._to_grid(q) @ k_p).view(prompts, heads, self.width, each, longest)
-        scores_p = self._from_grid(scores_p + self._masked(window, q))
+        scores_p = self._from_grid(scores_p + self._prompt_mask(window, q))
         scores = q @ keys.transpose(2, 3)
-        if window is not None and now > window:
-            scores[..., : now - window] = -torch.inf
+        mask = self._own_mask(window, q)
+        if mask is not None:
+            scores = scores + mask
         weights = (
             torch.cat([scores_p, scores], dim=3)
             .softmax(dim=3, dtype=torch.promote_types(q.dtype, torch.float32))
@@ -142,6 +140,23 @@ class Decoding:
         out = (self._to_grid(weights[..., :longest]) @ v_p).view(prompts, heads, self.width, each, size)
         out = self._from_grid(out) + weights[..., longest:] @ values
         return out.reshape(lines, 1, heads * each, size)
+
+    def _append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N x H x T x D) of the lines, with those of their next token (N x H x D)."""
+        lines, heads, size = key.shape
+        if layer not in self.own:
+            shape = (self.samples, heads, self.room, size)
+            self.own[layer] = (key.new_empty(shape), key.new_empty(shape))
+        keys, values = self.own[layer]
+        keys[:lines, :, self.length], values[:lines, :, self.length] = key, value
+        return keys[:lines, :, : self.length + 1], values[:lines, :, : self.length + 1]
+
+    def _own_mask(self, window: int | None, like: Tensor) -> Tensor | None:
+        """0 or -inf for each place of a line (T); None where all are seen."""
+        now = self.length + 1
+        if window is None or now <= window:
+            return None
+        return additive(torch.arange(now, device=like.device) >= now - window, like)
 
     def _stand(self, owners: Tensor) -> None:
         """Lines of these prompts, and where each stands in a grid of P x W."""
@@ -170,7 +185,7 @@ class Decoding:
             for buffer in buffers:
                 buffer[targets, :, : self.length] = buffer[sources, :, : self.length]
 
-    def _masked(self, window: int | None, like: Tensor) -> Tensor:
+    def _prompt_mask(self, window: int | None, like: Tensor) -> Tensor:
         """0 or -inf for each place of a prompt: P x 1 x 1 x 1 x L."""
         if window is not None or window not in self._mask:
             place = torch.arange(self.prompts[0][1].shape[2], device=like.device)

@@ -43,13 +43,23 @@ class Policy:
     processes that the weights are divided among (``sr_core.sharding``), one as a rule.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, prompt: str = "completion", head_dtype: str = "same") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        prompt: str = "completion",
+        head_dtype: str = "same",
+        cuda_graphs: bool = True,
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
         self.model = model
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.head_dtype = head_dtype
+        self.cuda_graphs = cuda_graphs
+        self.recorded: dict[object, Any] = {}  # what sr_core.cuda_graphs keeps from roll-out to roll-out
         self.ranks = ALONE
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
@@ -86,7 +96,13 @@ class Policy:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
         # eval: dropout would make the update's log-probabilities differ from the sampler's
-        policy = cls(model.to(device).eval(), tokenizer, prompt=config.prompt, head_dtype=config.head_dtype)
+        policy = cls(
+            model.to(device).eval(),
+            tokenizer,
+            prompt=config.prompt,
+            head_dtype=config.head_dtype,
+            cuda_graphs=config.cuda_graphs,
+        )
         _check_scores(policy)
         return policy
 
@@ -105,7 +121,9 @@ class Policy:
         """The same policy as it is now, not trained; weights that this one does not train either are shared."""
         shared = {id(p): p for p in self.model.parameters() if not p.requires_grad}
         model = copy.deepcopy(self.model, shared).requires_grad_(False)
-        return Policy(model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype)
+        return Policy(
+            model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype, cuda_graphs=self.cuda_graphs
+        )
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format; of a model with adapters, the adapters alone.

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from sr_core.attention import SharedPrompts
-from sr_core.decoding import Branching, Decoding, branch
 from sr_core.errors import NonFiniteError
 from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
+from sr_core.readers import reader_of
 from sr_core.sharding import gathered
 
 __all__ = ["Rollout", "sample"]
@@ -115,11 +113,11 @@ def _decode(
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies.
 
-    Samples that have drawn the same so far are one line of the batch, see ``sr_core.decoding``.
+    The batch consists of lines, each of one sample or of several that have drawn the same so far (``sr_core.readers``).
     """
     device = policy.device
     max_new_tokens = uniform_NT.shape[1]
-    reader = (_SharedReader if policy.shares_prompts else _PlainReader)(policy, prompts, group_size, max_new_tokens)
+    reader = reader_of(policy, prompts, group_size, max_new_tokens)
     hidden = reader.first()
     line_S = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
     number_S = torch.arange(len(line_S), device=device)  # which of the N each sample is that has not ended
@@ -143,9 +141,7 @@ def _decode(
         if t + 1 == max_new_tokens or not bool(going.any()):
             break
         number_S = number_S[going]
-        branching = branch(line_S[going], drawn_S[going], len(hidden), logits.shape[1])
-        line_S = branching.line_S
-        hidden = reader.next(branching)
+        hidden, line_S = reader.next(number_S, line_S[going], drawn_S[going])
     return ids_NT, logprobs_NT, float(entropy)
 
 
@@ -156,64 +152,3 @@ def _draw(probs_V: Tensor, line_S: Tensor, uniform_S: Tensor) -> Tensor:
     place = torch.minimum(uniform_S[:, None].to(total.dtype) * total, total.nextafter(torch.zeros_like(total)))
     # right: the first token whose sum exceeds the number, so that one of probability 0 is never drawn
     return torch.searchsorted(cumulative, place, right=True)[:, 0].clamp(max=probs_V.shape[1] - 1)
-
-
-class _SharedReader:
-    """Reads every prompt once and stores it once for its ``group_size`` samples."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
-        self.read = policy.read
-        self.prompts = SharedPrompts(prompts, device=policy.device, keep=True)
-        self.samples, self.room = len(prompts) * group_size, room
-
-    def first(self) -> Tensor:
-        """Hidden states (P x hidden) that predict the first token after each prompt."""
-        hidden = self.read(**self.prompts.inputs).last_hidden_state
-        self.decoding = Decoding(self.prompts, self.samples, self.room)
-        return self.prompts.last_states(hidden)
-
-    def next(self, branching: Branching) -> Tensor:
-        """Hidden states that predict the token after those of ``branching``, line by line."""
-        self.decoding.fork(branching)
-        hidden: Tensor = self.read(**self.decoding.inputs(branching.tokens)).last_hidden_state
-        self.decoding.advance()
-        return hidden[:, 0]
-
-
-class _PlainReader:
-    """The same through transformers' own cache, for architectures whose attention cannot be replaced."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
-        del group_size, room
-        self.read = policy.read
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), policy.pad_id)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        self.ids, self.mask = ids.to(policy.device), mask.to(policy.device)
-        self.cache = DynamicCache(config=policy.model.config.get_text_config())
-
-    def first(self) -> Tensor:
-        return self._states(self.ids, (self.mask.cumsum(1) - 1).clamp(min=0))
-
-    def next(self, branching: Branching) -> Tensor:
-        if branching.moves:
-            lines = branching.carry(torch.arange(len(self.mask), device=self.mask.device))
-            self.cache.batch_select_indices(lines)
-            self.mask = self.mask[lines]
-        position = self.mask.sum(1)[:, None]
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.mask), 1))], dim=1)
-        return self._states(branching.tokens[:, None], position)
-
-    def _states(self, ids: Tensor, positions: Tensor) -> Tensor:
-        out = self.read(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        hidden: Tensor = out.last_hidden_state
-        return hidden[:, -1]
