@@ -314,3 +314,16 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     assert made["looks"][0]["samples"][0]["completion"].strip() in written
     older = {name: way for name, way in ways.items() if name != "guard"}
     assert set(judge_forks([made, made | {"ways": older}])["ways"]) == set(older)
+
+
+def test_a_fork_of_an_earlier_version_gets_the_ways_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sr_cli.study.forks.FIRST_STEPS", 2)
+    monkeypatch.setattr("sr_cli.study.forks.WAYS", {name: WAYS[name] for name in ("continue", "lr_tenth", "guard")})
+    settings = TINY | {"optim.lr": 0.05}
+    whole = fork("rich", 0, settings)
+    marked = whole["ways"]["continue"] | {"steps": -1}  # a record that says what no run would
+    older = json.loads(json.dumps(whole | {"ways": {"continue": marked, "lr_tenth": whole["ways"]["lr_tenth"]}}))
+    completed = fork("rich", 0, settings, known=older)
+    assert completed == whole | {"ways": whole["ways"] | {"continue": marked}}
+    elsewhere = older | {"looks": [look | {"pass1": 0.99} for look in older["looks"]]}
+    assert fork("rich", 0, settings, known=elsewhere) == whole  # another checkpoint: all ways start there

@@ -70,7 +70,10 @@ WAYS: Mapping[str, Way] = {
 def run_forks(
     records: Records, regime: str, seeds: Sequence[int], *, workers: int, on_done: Callable[[str], None]
 ) -> None:
-    """Run the forks of these seeds that ``records`` lack, ``workers`` at a time. Raises RunError if one fails."""
+    """Run the forks of these seeds that ``records`` lack, and the ways that a fork of an earlier version lacks.
+
+    ``workers`` at a time. Raises RunError if one fails.
+    """
     with ThreadPoolExecutor(workers) as pool:
         for done in pool.map(lambda seed: _run(records, regime, seed), seeds):
             on_done(done)
@@ -78,7 +81,7 @@ def run_forks(
 
 def _run(records: Records, regime: str, seed: int) -> str:
     name = f"forks/{regime}/{seed}"
-    if name not in records:
+    if set(WAYS) - set((records.get(name) or {"ways": ()})["ways"]):
         command = [sys.executable, "-m", __name__, regime, str(seed), str(records.folder)]
         done = subprocess.run(command, env=one_thread(), capture_output=True, text=True)
         if done.returncode:
@@ -87,10 +90,13 @@ def _run(records: Records, regime: str, seed: int) -> str:
     return f"{name}: done"
 
 
-def fork(regime: str, seed: int, changed: Settings | None = None) -> dict[str, Any]:
+def fork(
+    regime: str, seed: int, changed: Settings | None = None, *, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """One fork: the first curve, where it was cut, and the audit of the checkpoint and of what each way handed on.
 
-    ``changed``: settings of a smaller one.
+    ``known``: this fork as it was run before; ways that it has are not run again where this machine comes to the same
+    checkpoint. ``changed``: settings of a smaller one.
     """
 
     def configured(settings: Settings) -> Any:
@@ -109,17 +115,21 @@ def fork(regime: str, seed: int, changed: Settings | None = None) -> dict[str, A
         for place in set(range(len(looks))) - {0, best, len(looks) - 1}:
             del looks[place]["samples"]
         result: dict[str, Any] = {"regime": regime, "seed": seed, "step": EVERY * cut, "looks": looks, "ways": {}}
-        tasks, known = draw(AFTER), None
-        for name, way in WAYS.items():
+        if known is not None and known["looks"] == looks:
+            result["start"] = known["start"]
+            result["ways"] = {name: known["ways"][name] for name in WAYS if name in known["ways"]}
+        tasks, audited = draw(AFTER), None
+        for name in (name for name in WAYS if name not in result["ways"]):
+            way = WAYS[name]
             chosen = configured(way.settings)
             trainer = Trainer(policy, grader, chosen.training(seed))
             trainer.roll_back(snapshots[cut], lr_factor=way.lr_factor, reset_optimizer=way.reset_optimizer)
             guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.evaluate.samples)
-            summary = run_campaign(trainer, tasks, guard, campaign=AFTER, start_audit=known)
-            known = summary["audit"]["start"], summary["audit"]["halves"]["start"]
+            summary = run_campaign(trainer, tasks, guard, campaign=AFTER, start_audit=audited)
+            audited = summary["audit"]["start"], summary["audit"]["halves"]["start"]
+            result["start"] = audited[0]
             result["ways"][name] = {key: summary[key] for key in ("start", "peak", "end", "kept_step", "steps")}
             result["ways"][name] |= {"audit": summary["audit"]["kept"]}
-        result["start"] = known[0] if known else None
     return result
 
 
@@ -203,5 +213,10 @@ def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return judged
 
 
+def _main(regime: str, seed: int, folder: Path) -> None:
+    records, name = Records(folder), f"forks/{regime}/{seed}"
+    records.put(name, fork(regime, seed, known=records.get(name)))
+
+
 if __name__ == "__main__":
-    Records(Path(sys.argv[3])).put(f"forks/{sys.argv[1]}/{sys.argv[2]}", fork(sys.argv[1], int(sys.argv[2])))
+    _main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
