@@ -5,7 +5,8 @@
 Both sides get the same policy, prompts, sampling, rewards, algorithm (GRPO, one update per batch) and threads. Every
 side runs in a process of its own, in turns, so that its peak memory is its own and other load hits all alike; the
 median step of all rounds counts. The floor of a phase is the larger of its floating-point operations over what a
-2048 x 2048 fp32 product reaches and of its bytes over what a copy reaches, both measured in the same run.
+square product reaches (fp32, 2048 wide; on a GPU bfloat16, 8192) and of its bytes over what a copy reaches, both
+measured in the same run. Where torch sees a GPU the shapes of Qwen2.5 run there, with random weights in bfloat16.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from sr_core.config import AlgorithmConfig, OptimConfig, SamplingConfig, TrainConfig
+from sr_core.config import AlgorithmConfig, OptimConfig, PolicyConfig, SamplingConfig, TrainConfig
 from sr_core.policy import Policy
 from sr_core.trainer import Trainer
 from sr_reward import CodeGrader, Task
@@ -43,23 +44,56 @@ SIDES = ("ours", "ours, duplicates computed", "trl")
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """``prompts`` x ``samples`` sequences of at most ``new_tokens``; TRL is to take ``required`` times our time."""
+    """``prompts`` x ``samples`` sequences of at most ``new_tokens``; TRL is to take ``required`` times our time.
+
+    ``model``: of a random policy, what its configuration has beside the shipped one's; empty takes the shipped one.
+    """
 
     prompts: int
     samples: int
     new_tokens: int
     required: float
     aimed: float
-    wide: int = 0  # hidden size of a random policy; 0 takes the shipped one
-    layers: int = 0
+    model: dict[str, Any] = field(default_factory=dict)
     prompt_tokens: int = 0  # testbed prompts are joined up to this length; 0 leaves them alone
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora_rank: int = 0
+    trl_batch: int = 0  # sequences that TRL takes at once, the rest by accumulation; 0: all
+    sides: tuple[str, ...] = SIDES
+
+    @property
+    def on_device(self) -> PolicyConfig:
+        return PolicyConfig(device=self.device, dtype=self.dtype, lora_rank=self.lora_rank)
+
+
+def wide(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, **others: int) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        **others,
+    }
+
+
+def on_gpu(model: dict[str, Any], **others: Any) -> Shape:
+    """256 sequences of 256 tokens after prompts as long, in bfloat16; ours alone unless told otherwise."""
+    settings = {"prompts": 16, "samples": 16, "new_tokens": 256, "prompt_tokens": 256, "required": 0, "aimed": 0}
+    where = {"device": "cuda", "dtype": "bfloat16", "sides": ("ours",)}
+    return Shape(model=model | {"vocab_size": 151_936}, **{**settings, **where, **others})
 
 
 SHAPES = {
     "testbed": Shape(prompts=8, samples=16, new_tokens=48, required=3, aimed=5),
     "long_prompts": Shape(
-        prompts=4, samples=16, new_tokens=64, required=5, aimed=8, wide=256, layers=6, prompt_tokens=320
+        prompts=4, samples=16, new_tokens=64, required=5, aimed=8, model=wide(256, 1024, 6, 4, 4), prompt_tokens=320
     ),
+    "gpu_0.5b": on_gpu(wide(896, 4864, 24, 14, 2), required=3, aimed=3, trl_batch=32, sides=("ours", "trl")),
+    "gpu_1.5b": on_gpu(wide(1536, 8960, 28, 12, 2)),
+    "gpu_3b": on_gpu(wide(2048, 11008, 36, 16, 2)),
+    "gpu_7b_lora": on_gpu(wide(3584, 18944, 28, 28, 4), lora_rank=16),
 }
 
 
@@ -83,7 +117,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(RESULTS.parents[2])}")
     parser.add_argument("--steps", type=int, default=10, help="counted steps of a round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of the GPU, or of the CPU")
     parser.add_argument("--side", choices=SIDES, action="append", help="default: all")
     parser.add_argument("--one", nargs=3, metavar=("SIDE", "SHAPE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -92,11 +126,18 @@ def main() -> None:
         side, name, folder = options.one
         print(json.dumps(measure(side, SHAPES[name], Path(folder), options.steps)))
         return
-    speed = machine_speed()
-    shapes = {name: compare(name, speed, options) for name in options.shape or SHAPES}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    names = options.shape or [name for name, shape in SHAPES.items() if shape.device == device]
+    for name in names:
+        if SHAPES[name].device == "cuda" != device:
+            parser.error(f"the shape {name} is a GPU's, and torch sees none here")
+    device = SHAPES[names[0]].device
+    speed = machine_speed(device)
+    shapes = {name: compare(name, speed, options) for name in names}
+    where = f"{torch.cuda.get_device_name()}" if device == "cuda" else f"{platform.machine()}, {THREADS} threads"
     table = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {THREADS} threads, torch {torch.__version__}",
+        "machine": f"{where}, torch {torch.__version__}",
         "gflops": speed[0] / 1e9,
         "copy_gb_s": speed[1] / 1e9,
         "shapes": shapes,
@@ -108,7 +149,7 @@ def main() -> None:
 
 def compare(name: str, speed: tuple[float, float], options: argparse.Namespace) -> dict[str, Any]:
     """All sides of one shape, in turns."""
-    rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in options.side or SIDES}
+    rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in options.side or SHAPES[name].sides}
     with tempfile.TemporaryDirectory() as folder:
         prepare(SHAPES[name], Path(folder))
         for _ in range(options.rounds):
@@ -147,16 +188,30 @@ def summary(rounds: list[dict[str, Any]], speed: tuple[float, float]) -> dict[st
 
 
 def measure(side: str, shape: Shape, folder: Path, steps: int) -> dict[str, Any]:
-    """Per-step times of one side, in this process; ``peak_mb`` is what the steps hold beyond the loaded policy."""
-    policy = Policy.load(folder)
+    """Per-step times of one side, in this process, and the most memory that it held (on a GPU, of the GPU's)."""
+    policy = Policy.load(replace(shape.on_device, path=str(folder)))
     tasks = make_tasks(shape, policy)
-    grader: Any = CheckSum() if shape.wide else CodeGrader(workers=THREADS)
+    grader: Any = CheckSum() if shape.model else CodeGrader(workers=THREADS)
     grader.grade(tasks[:1], ["    pass\n"])  # workers start before the clock does
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if side == "trl" and shape.device == "cuda":
+        policy.model.to("cpu")  # TRL loads its own
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     run = train_trl if side == "trl" else train_ours
     rows = run(shape, policy, folder, tasks, grader, steps + WARM_UP, side == "ours")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"steps": rows[WARM_UP:], "peak_mb": after / 1024, "beyond_mb": (after - before) / 1024}
+    peak = torch.cuda.max_memory_allocated() / 2**20 if shape.device == "cuda" else _resident_mb()
+    return {"steps": rows[WARM_UP:], "peak_mb": peak}
+
+
+def _resident_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def now(shape: Shape) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if shape.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def train_ours(
@@ -177,13 +232,13 @@ def train_ours(
     rows = []
     for step in range(1, steps + 1):
         batch = tasks_of(step - 1, shape, tasks)
-        times = [time.perf_counter()]
+        times = [now(shape)]
         rollout = trainer.roll_out(batch, campaign=0, step=step)
-        times.append(time.perf_counter())
+        times.append(now(shape))
         graded = trainer.grade(batch, rollout)
-        times.append(time.perf_counter())
+        times.append(now(shape))
         trainer.update(graded)
-        times.append(time.perf_counter())
+        times.append(now(shape))
         sequences = [(rollout.prompts[i // shape.samples], t) for i, t in enumerate(rollout.tokens)]
         rows.append(row(times) | floors(policy, sequences, shape.samples))
     return rows
@@ -204,22 +259,26 @@ def train_trl(
     drawn: list[int] = []
 
     def reward(completions: list[str], task_id: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
-        times.append(time.perf_counter())
+        times.append(now(shape))
         grades = grader.grade([by_id[name] for name in task_id], completions)
-        times.append(time.perf_counter())
+        times.append(now(shape))
         drawn.append(sum(map(len, completion_ids)))
         return [grade.reward for grade in grades]
 
     class Clock(transformers.TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            times[:] = [time.perf_counter()]
+            times[:] = [now(shape)]
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            rows.append(row([*times, time.perf_counter()]) | {"drawn_tokens": float(drawn[-1])})
+            rows.append(row([*times, now(shape)]) | {"drawn_tokens": float(drawn[-1])})
 
+    sequences = shape.prompts * shape.samples
+    at_once = shape.trl_batch or sequences
     arguments = GRPOConfig(
         output_dir=str(folder / "trl"),
-        per_device_train_batch_size=shape.prompts * shape.samples,
+        model_init_kwargs={"dtype": shape.dtype},
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=sequences // at_once,
         num_generations=shape.samples,
         max_completion_length=shape.new_tokens,
         temperature=TEMPERATURE,
@@ -231,8 +290,8 @@ def train_trl(
         max_steps=steps,
         shuffle_dataset=False,
         gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
+        bf16=shape.dtype == "bfloat16",
+        use_cpu=shape.device == "cpu",
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
@@ -270,13 +329,17 @@ def floors(policy: Policy, sequences: Sequence[tuple[list[int], list[int]]], gro
     pairs += sum(len(p) ** 2 / 2 for p, _ in sequences[::group])
     attention = 4.0 * config.num_hidden_layers * config.hidden_size * pairs
     forward = 2.0 * body * (prompt_tokens + tokens) + 2.0 * embedding * tokens + attention
-    state = 2 * config.num_hidden_layers * config.hidden_size * 4  # keys and values of one token
-    reads = max(len(t) for _, t in sequences) * policy.size * 4 + state * sum(len(t) ** 2 / 2 for _, t in sequences)
+    heads = config.num_key_value_heads / config.num_attention_heads
+    width = next(policy.model.parameters()).element_size()
+    state = 2 * config.num_hidden_layers * config.hidden_size * heads * width  # keys and values of one token
+    reads = max(len(t) for _, t in sequences) * policy.size * width
+    reads += state * sum(len(t) ** 2 / 2 for _, t in sequences)
+    trained = any(p.requires_grad for p in policy.model.get_input_embeddings().parameters())
     return {
         "drawn_tokens": float(tokens),
         "rollout_flops": forward,
         "rollout_bytes": reads / 2,  # a copy moves every byte twice, a read once
-        "update_flops": 3 * forward,
+        "update_flops": (3 if trained else 2) * forward,  # adapters ask for no gradient of the weights below them
     }
 
 
@@ -305,34 +368,48 @@ def make_tasks(shape: Shape, policy: Policy) -> list[Task]:
 def prepare(shape: Shape, folder: Path) -> None:
     """Save the policy that all sides load."""
     policy = Policy.load("pocket-rich")
-    if shape.wide:
+    if shape.model:
         from transformers import AutoModelForCausalLM, Qwen2Config
 
         torch.manual_seed(0)
         small = policy.model.config
-        config = Qwen2Config(
-            vocab_size=small.vocab_size,
-            hidden_size=shape.wide,
-            intermediate_size=4 * shape.wide,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.wide // 64,
-            num_key_value_heads=shape.wide // 64,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=small.eos_token_id,
-            pad_token_id=small.pad_token_id,
-        )
-        policy.model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        settings = {
+            "vocab_size": small.vocab_size,
+            "max_position_embeddings": 1024,
+            "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": small.eos_token_id,
+            "pad_token_id": small.pad_token_id,
+        }
+        config = Qwen2Config(**settings | shape.model)
+        with torch.device(shape.device):
+            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        policy.model = model.to(getattr(torch, shape.dtype))
+        # every token has a text, so that samples differ in theirs and get different rewards
+        policy.tokenizer.add_tokens([f"<{i}>" for i in range(len(policy.tokenizer), config.vocab_size)])
     policy.save(folder)
 
 
-def machine_speed() -> tuple[float, float]:
+def machine_speed(device: str) -> tuple[float, float]:
     """Floating-point operations and copied bytes (read plus written) per second."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    source = torch.randn(64 * 2**20)
+    side, numbers, dtype = (8192, 2**29, torch.bfloat16) if device == "cuda" else (2048, 64 * 2**20, torch.float32)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
-    return 2 * 2048**3 / best(lambda: a @ b), 2 * source.numel() * 4 / best(lambda: target.copy_(source))
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def product() -> None:
+        _ = a @ b
+        wait()
+
+    def copy() -> None:
+        target.copy_(source)
+        wait()
+
+    return 2 * side**3 / best(product), 2 * numbers * 4 / best(copy)
 
 
 def best(action: Callable[[], object], times: int = 10) -> float:
@@ -356,8 +433,9 @@ def as_text(table: dict[str, Any]) -> str:
             lines.append(f"{side:28}{times}{one['peak_mb']:9.0f}{one['drawn_tokens']:8.0f}{ratio}")
             if one["floor_s"]:
                 floor = one["floor_s"]
+                share, rate = floor["update"] / one["update_s"], one["drawn_tokens"] / one["step_s"]
                 cells = f"{sum(floor.values()):9.3f}{floor['rollout']:9.3f}{'':9}{floor['update']:9.3f}"
-                lines.append(f"{'  floor':28}{cells}")
+                lines.append(f"{'  floor':28}{cells}  update at {share:.0%} of a product's speed, {rate:,.0f} tokens/s")
     return "\n".join(lines)
 
 
