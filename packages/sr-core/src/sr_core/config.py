@@ -22,6 +22,8 @@ class PolicyConfig:
     head_dtype: Literal["same", "float32"] = "same"
     # on CUDA, sampling records the work for a token once and replays it; holds memory for all samples' keys and values
     cuda_graphs: bool = True
+    # on CUDA, the update's attention is compiled and leaves out what nobody sees; for long prompts and completions
+    flex_attention: bool = False
     # 0 trains all weights; above, only low-rank adapters of this rank (needs sr-core[lora])
     lora_rank: int = 0
     # several processes keep a part of the weights each, and of gradients and moments (FSDP2), instead of all of them

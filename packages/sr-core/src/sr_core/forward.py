@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from sr_core.attention import SharedPrompts, shared_attention
+from sr_core.flex import FlexPrompts
 from sr_core.linear import fast_linear
 from sr_core.policy import Policy
 
@@ -71,7 +72,8 @@ def completion_scores(
 def _shared_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
     unique: dict[tuple[int, ...], int] = {}
     owners = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
-    batch = SharedPrompts(list(unique), tokens, owners, device=policy.device)
+    plan = FlexPrompts if policy.flexes else SharedPrompts
+    batch = plan(list(unique), tokens, owners, device=policy.device)
     return batch.states(policy.read(**batch.inputs).last_hidden_state)
 
 

@@ -51,6 +51,7 @@ class Policy:
         prompt: str = "completion",
         head_dtype: str = "same",
         cuda_graphs: bool = True,
+        flex_attention: bool = False,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
@@ -59,6 +60,7 @@ class Policy:
         self.prompt = prompt
         self.head_dtype = head_dtype
         self.cuda_graphs = cuda_graphs
+        self.flex_attention = flex_attention
         self.recorded: dict[object, Any] = {}  # what sr_core.cuda_graphs keeps from roll-out to roll-out
         self.ranks = ALONE
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
@@ -102,6 +104,7 @@ class Policy:
             prompt=config.prompt,
             head_dtype=config.head_dtype,
             cuda_graphs=config.cuda_graphs,
+            flex_attention=config.flex_attention,
         )
         _check_scores(policy)
         return policy
@@ -122,7 +125,12 @@ class Policy:
         shared = {id(p): p for p in self.model.parameters() if not p.requires_grad}
         model = copy.deepcopy(self.model, shared).requires_grad_(False)
         return Policy(
-            model, self.tokenizer, prompt=self.prompt, head_dtype=self.head_dtype, cuda_graphs=self.cuda_graphs
+            model,
+            self.tokenizer,
+            prompt=self.prompt,
+            head_dtype=self.head_dtype,
+            cuda_graphs=self.cuda_graphs,
+            flex_attention=self.flex_attention,
         )
 
     def save(self, folder: Path) -> None:
@@ -174,6 +182,14 @@ class Policy:
         from sr_core.attention import can_share
 
         return can_share(self.decoder, self.device)
+
+    @cached_property
+    def flexes(self) -> bool:
+        """Whether the update attends through torch's flex attention: asked for, on CUDA, and the same numbers."""
+        from sr_core.flex import can_flex
+
+        wanted = self.flex_attention and self.device.type == "cuda" and self.shares_prompts and not self.divided
+        return wanted and can_flex(self.decoder, self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden).
