@@ -177,6 +177,15 @@ def test_a_record_that_differs_is_said_and_done_without(monkeypatch: pytest.Monk
     assert recorded().tolist() == [10, 10]
 
 
+def test_numbers_that_are_not_finite_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = torch.tensor([1.0, float("nan")])
+    recorded = Recorded(step_of(value))
+    monkeypatch.setattr(cuda_graphs, "record", lambda step: lambda: torch.tensor([7.0, 7.0]))
+    assert recorded()[0] == 2
+    value.fill_(3.5)
+    assert recorded().tolist() == [7, 7]  # recorded, and compared, once they are
+
+
 def test_the_tape_is_as_strict_as_cuda() -> None:
     value = torch.tensor([1.0, 0.0])
     with pytest.raises(RuntimeError, match="not permitted"):
