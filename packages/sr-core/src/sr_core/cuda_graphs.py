@@ -2,8 +2,8 @@
 
 For a small model the launches of a token's some thousand kernels take longer than the kernels. A recorded graph repeats
 them without Python, at the same addresses. So nothing here may change its shape from token to token: every sample is a
-line of its own, its keys and values have room for half or all of the tokens from the start, and the number of the token
-lies in memory.
+line of its own, attention reads its keys and values in a fixed width (all its places, half of them, ...), and the
+number of the token lies in memory.
 
 Axes as in ``sr_core.decoding``; N samples, numbered prompt by prompt, G of each prompt.
 """
