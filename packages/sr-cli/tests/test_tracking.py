@@ -11,8 +11,8 @@ import pytest
 from sr_cli.config import from_mapping
 from sr_cli.tracking import tracker
 from sr_core.errors import RunError
-from sr_monitor.readers import read_run
-from sr_monitor.tfevents import scalars
+from sr_monitor.logs.readers import read_run
+from sr_monitor.logs.tfevents import scalars
 
 
 def row(campaign: int, step: int, **values: Any) -> dict[str, Any]:

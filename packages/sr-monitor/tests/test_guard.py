@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted_campaigns import FINITE, Played, at_mean, curve, play, tasks_of
 
 from sr_monitor import LAST_ITERATE, CollapseGuard, MonitorError
-from sr_monitor.guard import BUDGET_EVERY
+from sr_monitor.guard.collapse_guard import BUDGET_EVERY
 
 RISE_AND_FALL = [0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.78, 0.84, 0.88, 0.9, 0.9, 0.85, 0.6, 0.3, 0.1, 0.02] + [0.0] * 15
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sr_monitor import MonitorError, Run, judge, read_runs
-from sr_monitor.readers import detect
+from sr_monitor.logs.readers import detect
 
 CURVE = {0: 0.2, 1: 0.5, 2: 0.75, 3: 0.25}
 REWARD = {1: 0.25, 2: 0.5, 3: 0.125}

@@ -16,9 +16,9 @@ from sr_monitor import MonitorError, read_runs
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from sr_monitor.figures import plot_curves, svg_text, write_figure
-from sr_monitor.report import _arms, render, summarize, write_report
-from sr_monitor.verdict import judge
+from sr_monitor.analysis.verdict import judge
+from sr_monitor.report.figures import plot_curves, svg_text, write_figure
+from sr_monitor.report.html import _arms, render, summarize, write_report
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

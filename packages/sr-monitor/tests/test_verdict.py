@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sr_monitor import Run, judge
-from sr_monitor.runs import records_of
-from sr_monitor.terminal import plot, sparkline, view
+from sr_monitor.analysis.runs import records_of
+from sr_monitor.report.terminal import plot, sparkline, view
 
 COLLAPSE = [0.3, 0.5, 0.7, 0.85, 0.9, 0.85, 0.4, 0.1]
 

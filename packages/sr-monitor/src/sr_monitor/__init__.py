@@ -1,16 +1,16 @@
 """Know a collapse of a training run when it happens, and keep the peak."""
 
-from sr_monitor.decision import LAST_ITERATE, Decision, Guard, Request
-from sr_monitor.early_stop import EarlyStop
+from sr_monitor.analysis.noise import NoiseNull, corrected_peak, noise_null, null_of
+from sr_monitor.analysis.oracles import hindsight_oracle, regret, trace_oracle
+from sr_monitor.analysis.runs import Run
+from sr_monitor.analysis.statistics import Interval, bootstrap, paired_bootstrap, wilson
+from sr_monitor.analysis.trajectory import Trajectory, collapse_rate
+from sr_monitor.analysis.verdict import Verdict, judge
 from sr_monitor.errors import MonitorError
-from sr_monitor.guard import CollapseGuard
-from sr_monitor.noise import NoiseNull, corrected_peak, noise_null, null_of
-from sr_monitor.oracles import hindsight_oracle, regret, trace_oracle
-from sr_monitor.readers import read_runs
-from sr_monitor.runs import Run
-from sr_monitor.statistics import Interval, bootstrap, paired_bootstrap, wilson
-from sr_monitor.trajectory import Trajectory, collapse_rate
-from sr_monitor.verdict import Verdict, judge
+from sr_monitor.guard.collapse_guard import CollapseGuard
+from sr_monitor.guard.decision import LAST_ITERATE, Decision, Guard, Request
+from sr_monitor.guard.early_stop import EarlyStop
+from sr_monitor.logs.readers import read_runs
 
 __all__ = [
     "LAST_ITERATE",

@@ -33,8 +33,8 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     """
     from sr_core.durable import write_json
     from sr_core.run_folder import check_new
-    from sr_monitor.figures import write_figure
-    from sr_monitor.report import write_report
+    from sr_monitor.report.figures import write_figure
+    from sr_monitor.report.html import write_report
 
     out = out or _free(Path("sr-demo"))
     check_new(out)

@@ -14,8 +14,8 @@ import click
 )
 def command(dirs: tuple[Path, ...], out: Path | None) -> None:
     """Write report.html (self-contained, works offline) and curves.png, curves.svg from run directories."""
-    from sr_monitor.figures import write_figure
-    from sr_monitor.report import write_report
+    from sr_monitor.report.figures import write_figure
+    from sr_monitor.report.html import write_report
 
     first = dirs[0] if dirs[0].is_dir() else dirs[0].parent
     target = out if out is not None else first / "report.html"

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from sr_monitor import MonitorError, Run, Verdict, judge, read_runs
-from sr_monitor.readers import FORMATS
-from sr_monitor.terminal import view
+from sr_monitor.logs.readers import FORMATS
+from sr_monitor.report.terminal import view
 
 POLL_S = 1.0
 

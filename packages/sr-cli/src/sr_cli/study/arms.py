@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sr_core.errors import ConfigError
 from sr_core.sections import nearest
 from sr_core.seeds import rng_for
-from sr_monitor.guard import BUDGET_EVERY
+from sr_monitor.guard.collapse_guard import BUDGET_EVERY
 
 Settings = dict[str, Any]
 

@@ -32,7 +32,7 @@ from sr_core.forward import completion_scores
 from sr_core.snapshot import Snapshot
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
-from sr_monitor.statistics import bootstrap
+from sr_monitor.analysis.statistics import bootstrap
 
 FIRST_STEPS = 30
 EVERY = 2

@@ -11,7 +11,7 @@ import numpy as np
 from sr_cli.study.arms import ARMS, MAIN_REGIMES, REGIMES
 from sr_cli.study.records import Record
 from sr_cli.study.results import Records, trajectories
-from sr_monitor.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
+from sr_monitor.report.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ import numpy as np
 
 from sr_cli.study.records import Record
 from sr_monitor import Trajectory, noise_null, paired_bootstrap
-from sr_monitor.statistics import bootstrap
-from sr_monitor.trajectory import COLLAPSE_GAP
+from sr_monitor.analysis.statistics import bootstrap
+from sr_monitor.analysis.trajectory import COLLAPSE_GAP
 
 # regime -> arm -> seed -> record
 Records = Mapping[str, Mapping[str, Mapping[int, Record]]]

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sr_monitor.decision import LAST_ITERATE, Decision, Guard
 from sr_monitor.errors import MonitorError
-from sr_monitor.guard import CollapseGuard
+from sr_monitor.guard.collapse_guard import CollapseGuard
+from sr_monitor.guard.decision import LAST_ITERATE, Decision, Guard
 from sr_monitor.integrations.generation import GenerationEvaluator
 from sr_monitor.integrations.weights import Mean, Weights, copied, paste, trainable
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sr_monitor.analysis.runs import Campaign, Record, Run
 from sr_monitor.errors import MonitorError
-from sr_monitor.readers import read_runs
-from sr_monitor.runs import Campaign, Record, Run
+from sr_monitor.logs.readers import read_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

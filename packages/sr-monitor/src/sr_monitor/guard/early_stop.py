@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sr_monitor.counts import Counts
-from sr_monitor.decision import Decision, Request, first_non_finite
+from sr_monitor.analysis.counts import Counts
 from sr_monitor.errors import MonitorError
+from sr_monitor.guard.decision import Decision, Request, first_non_finite
 
 MODES = ("next_budget", "patience")
 

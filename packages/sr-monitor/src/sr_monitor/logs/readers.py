@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sr_monitor.analysis.runs import RawRow, Run, records_of
 from sr_monitor.errors import MonitorError
-from sr_monitor.runs import RawRow, Run, records_of
-from sr_monitor.tfevents import scalars
+from sr_monitor.logs.tfevents import scalars
 
 FORMATS = ("sr", "trl", "verl", "openrlhf", "tensorboard", "csv")
 

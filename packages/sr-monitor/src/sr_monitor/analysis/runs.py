@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sr_monitor.analysis.trajectory import Trajectory
 from sr_monitor.errors import MonitorError
-from sr_monitor.trajectory import Trajectory
 
 RawRow = Mapping[str, Any]
 

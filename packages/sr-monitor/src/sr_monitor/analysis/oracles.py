@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sr_monitor.analysis.trajectory import Trajectory
 from sr_monitor.errors import MonitorError
-from sr_monitor.trajectory import Trajectory
 
 
 def trace_oracle(campaigns: Sequence[Trajectory]) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sr_monitor.analysis.trajectory import Trajectory, one_step_share, onset
 from sr_monitor.errors import MonitorError
-from sr_monitor.trajectory import Trajectory, one_step_share, onset
 
 # Below this many samples in an evaluation the exact distribution of pass@1 is drawn, above it a normal one.
 _EXACT_BELOW = 400

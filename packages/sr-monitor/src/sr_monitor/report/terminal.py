@@ -6,8 +6,8 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from sr_monitor.runs import Run
-from sr_monitor.verdict import Verdict
+from sr_monitor.analysis.runs import Run
+from sr_monitor.analysis.verdict import Verdict
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN = ("train_reward", "entropy", "unique_share", "length", "truncated", "zero_std_groups", "grad_norm", "kl")

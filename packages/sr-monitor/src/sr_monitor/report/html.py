@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from sr_monitor.analysis.noise import corrected_peak, null_of
+from sr_monitor.analysis.runs import Campaign, Run
+from sr_monitor.analysis.statistics import bootstrap, wilson
+from sr_monitor.analysis.verdict import Verdict, judge
 from sr_monitor.errors import MonitorError
-from sr_monitor.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
-from sr_monitor.noise import corrected_peak, null_of
-from sr_monitor.readers import read_runs
-from sr_monitor.runs import Campaign, Run
-from sr_monitor.statistics import bootstrap, wilson
-from sr_monitor.verdict import Verdict, judge
+from sr_monitor.logs.readers import read_runs
+from sr_monitor.report.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
 
 MOST_TASKS_SHOWN = 4
 MOST_CHARACTERS = 1600
@@ -44,7 +44,7 @@ def render(runs: Sequence[Run]) -> str:
     if not runs:
         raise MonitorError("report: at least one run is needed, got none")
     environment = Environment(
-        loader=PackageLoader("sr_monitor"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("sr_monitor.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"percent": _percent, "number": _number}
     verdicts = [judge(run) for run in runs]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sr_monitor.counts import Counts, Fall, fall
-from sr_monitor.decision import LAST_ITERATE
-from sr_monitor.plan import Plan
-from sr_monitor.state import CampaignState
+from sr_monitor.analysis.counts import Counts, Fall, fall
+from sr_monitor.guard.decision import LAST_ITERATE
+from sr_monitor.guard.plan import Plan
+from sr_monitor.guard.state import CampaignState
 
 # One-sided 5%: a look below this is no news. It costs evaluations, not false alarms.
 SUSPICION_Z = 1.645

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Literal
 
-from sr_monitor.counts import Counts, fall
-from sr_monitor.decision import LAST_ITERATE, Decision, Request, first_non_finite
+from sr_monitor.analysis.counts import Counts, fall
 from sr_monitor.errors import MonitorError
-from sr_monitor.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
-from sr_monitor.plan import Plan
-from sr_monitor.state import CampaignState
+from sr_monitor.guard.decision import LAST_ITERATE, Decision, Request, first_non_finite
+from sr_monitor.guard.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
+from sr_monitor.guard.plan import Plan
+from sr_monitor.guard.state import CampaignState
 
 # Part of the false-alarm rate left, where fresh samples can be had, to falls so large that they need none.
 UNCONFIRMED_SHARE = 0.1

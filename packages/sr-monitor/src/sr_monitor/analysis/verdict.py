@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sr_monitor.noise import null_of
-from sr_monitor.runs import Campaign, Run
-from sr_monitor.trajectory import COLLAPSE_GAP, Trajectory
+from sr_monitor.analysis.noise import null_of
+from sr_monitor.analysis.runs import Campaign, Run
+from sr_monitor.analysis.trajectory import COLLAPSE_GAP, Trajectory
 
 SIGNIFICANCE = 0.05
 # A real fall up to this is let pass, as by the guard.

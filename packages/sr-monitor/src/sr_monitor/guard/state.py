@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sr_monitor.counts import Counts
+from sr_monitor.analysis.counts import Counts
 from sr_monitor.errors import MonitorError
 
 

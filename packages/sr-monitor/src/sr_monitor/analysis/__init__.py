@@ -1,0 +1,1 @@
+"""Trajectories, their statistics, and the verdict on a recorded run."""

@@ -1,0 +1,1 @@
+"""Guards: what to evaluate next, and when to roll back or stop."""

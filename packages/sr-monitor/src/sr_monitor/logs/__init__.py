@@ -1,0 +1,1 @@
+"""Readers of this and other trainers' logs."""
