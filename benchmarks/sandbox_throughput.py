@@ -27,7 +27,7 @@ from pathlib import Path
 
 import sr_reward
 from sr_reward import CallCase, CallTests, CodeGrader, Task
-from sr_reward.worker import CLEAN_ENVIRONMENT, interpreter
+from sr_reward.sandbox.worker import CLEAN_ENVIRONMENT, interpreter
 
 WORKERS = 2
 PROMPT = 'def add_one(x):\n    """Return x plus one."""\n'
@@ -44,13 +44,14 @@ TASK = Task(
 FLOOR = """
 import gc, marshal, os, sys, time
 folder, level, what, count, source, inputs = sys.argv[1:]
-package = type(sys)("sr_reward")
-package.__path__ = [folder]
-sys.modules["sr_reward"] = package
-from sr_reward.inside import judge, program, serve, walls
+for name, path in (("sr_reward", folder), ("sr_reward.sandbox", folder + "/sandbox")):
+    package = type(sys)(name)
+    package.__path__ = [path]
+    sys.modules[name] = package
+from sr_reward.sandbox.child import isolation, judge, program, serve
 quiet = os.open(os.devnull, os.O_WRONLY)
 inputs = marshal.dumps(eval(inputs))
-walls.raise_walls(level, 512 << 20)
+isolation.isolate(level, 512 << 20)
 for _ in range(20):
     program.run_calls(quiet, source, "add_one", inputs)
 gc.collect()

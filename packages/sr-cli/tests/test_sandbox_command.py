@@ -15,10 +15,10 @@ def test_check_names_every_wall_and_the_level():
     done = sr_sandbox("check", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    names = {wall["wall"] for wall in found["walls"]}
+    names = {feature["name"] for feature in found["features"]}
     assert {"limits", "user-namespace", "landlock", "seccomp", "level full", "level landlock"} <= names
     assert found["isolation"] in ("full", "landlock", "limits")
-    assert all(wall["stands"] or wall["advice"] for wall in found["walls"])
+    assert all(feature["available"] or feature["advice"] for feature in found["features"])
     text = sr_sandbox("check").stdout
     assert all(name in text for name in names)
 

@@ -6,7 +6,7 @@ import pytest
 
 from sr_reward import IsolationError
 from sr_reward.attacks import ATTACKS, run_suite
-from sr_reward.worker import Worker
+from sr_reward.sandbox.worker import Worker
 
 
 def stands(level):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_reward.compare import Tag, _exact_key, matches, parse_outputs
-from sr_reward.inside.codec import CodecError, decode, encode
+from sr_reward.grading.compare import Tag, _exact_key, matches, parse_outputs
+from sr_reward.sandbox.child.codec import CodecError, decode, encode
 
 keys = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=9) | st.complex_numbers(),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_reward.compare import same_text
+from sr_reward.grading.compare import same_text
 
 words = st.lists(
     st.lists(st.text(alphabet="ab1.", min_size=1, max_size=3), min_size=1, max_size=4), min_size=1, max_size=4

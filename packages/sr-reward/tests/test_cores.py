@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sr_reward import CallCase, CallTests, CodeGrader, Task
-from sr_reward.inside import cores
+from sr_reward.sandbox.child import cores
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes do not choose their core here"),

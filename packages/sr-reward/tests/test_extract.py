@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sr_reward import CallCase, CallTests, Task
-from sr_reward.extract import extract_code, program_text
+from sr_reward.grading.extract import extract_code, program_text
 
 TASK = Task(
     task_id="t",

@@ -12,7 +12,7 @@ import pytest
 
 import sr_reward
 from sr_reward import AssertTests, CallCase, CallTests, CodeGrader, StdioCase, StdioTests, Task, TaskError
-from sr_reward.check import check_walls
+from sr_reward.sandbox.check import check_isolation
 
 PROMPT = 'def f(x, ys):\n    """Add one to x."""\n'
 
@@ -143,7 +143,7 @@ def test_a_killed_zygote_takes_its_programs_along_and_the_batch_completes(grader
 
 @pytest.mark.parametrize("level", ["landlock", "limits"])
 def test_a_killed_worker_at_a_weaker_level_is_replaced_and_leaves_no_program(level):
-    if level == "landlock" and not any(w.name == "level landlock" and w.stands for w in check_walls()):
+    if level == "landlock" and not any(f.name == "level landlock" and f.available for f in check_isolation()):
         pytest.skip("no Landlock here")
     with CodeGrader(workers=1, timeout_s=5.0, isolation=level) as made:
         made.grade([ADD_ONE], ["    return x\n"])
@@ -163,7 +163,7 @@ def test_a_program_that_kills_its_worker_at_level_limits_earns_no_reward():
 
 def test_a_sandbox_that_keeps_failing_is_no_verdict(monkeypatch):
     """A grader whose workers die under every program says infra_error, whose reward is none."""
-    from sr_reward import worker
+    from sr_reward.sandbox import worker
 
     with CodeGrader(workers=1) as made:
         made.grade([ADD_ONE], ["    return x\n"])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sr_reward import CallCase, CallTests, Task, TaskError
-from sr_reward.ray_grader import RayGrader
+from sr_reward.integrations.ray import RayGrader
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run` Ray would build this project anew for each worker

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sr_reward import TaskError, mean_pass_at_k, pass_at_k
-from sr_reward.stats import _beta_cdf
+from sr_reward.grading.stats import _beta_cdf
 
 
 @settings(max_examples=200, deadline=None)

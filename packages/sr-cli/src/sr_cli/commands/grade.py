@@ -13,9 +13,9 @@ import click
 
 from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
 from sr_reward.formats import FORMATS
-from sr_reward.grader import OUTCOMES
-from sr_reward.ray_grader import RayGrader
-from sr_reward.results import ResultFile
+from sr_reward.grading.grader import OUTCOMES
+from sr_reward.grading.results import ResultFile
+from sr_reward.integrations.ray import RayGrader
 from sr_reward.sandbox import LEVELS
 
 

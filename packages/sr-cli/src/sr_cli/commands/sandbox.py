@@ -1,4 +1,4 @@
-"""``sr sandbox``: see which walls stand here, or attack them."""
+"""``sr sandbox``: check which isolation is available here, or run the attack suite."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from sr_cli.commands.grade import Progress
-from sr_reward.check import Wall, check_walls, strongest_level
+from sr_reward.sandbox.check import Feature, check_isolation, strongest_level
 
 
 @click.group()
 def command() -> None:
-    """See which walls stand here, or attack them.
+    """Check which isolation is available here, or run the attack suite.
 
     Example: sr sandbox check
     """
@@ -25,31 +25,31 @@ def command() -> None:
 @command.command(epilog="Example: sr sandbox check --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(as_json: bool) -> int:
-    """Show each wall, whether it stands here, and what to do where it does not."""
-    walls = check_walls()
+    """Show each part of the isolation, whether it is available here, and what to do where it is not."""
+    features = check_isolation()
     level = strongest_level()
     if as_json:
-        rows = [{"wall": w.name, "stands": w.stands, "found": w.found, "advice": w.advice} for w in walls]
-        click.echo(json.dumps({"isolation": level, "walls": rows}))
+        rows = [{"name": f.name, "available": f.available, "found": f.found, "advice": f.advice} for f in features]
+        click.echo(json.dumps({"isolation": level, "features": rows}))
         return 0
-    for wall in walls:
-        click.echo(_line(wall))
+    for feature in features:
+        click.echo(_line(feature))
     click.echo(f"isolation level here: {level}")
     return 0
 
 
-def _line(wall: Wall) -> str:
-    mark = "stands " if wall.stands else "MISSING"
-    advice = f"\n{'':10}→ {wall.advice}" if not wall.stands else ""
-    return f"  {mark} {wall.name:<22} {wall.found}{advice}"
+def _line(feature: Feature) -> str:
+    mark = "yes" if feature.available else "NO "
+    advice = f"\n{'':6}→ {feature.advice}" if not feature.available else ""
+    return f"  {mark} {feature.name:<22} {feature.found}{advice}"
 
 
 @command.command(epilog="Example: sr sandbox attack --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--group", default=None, help="Only attacks whose group's name holds this text.")
 def attack(as_json: bool, group: str | None) -> int:
-    """Run the attack suite, each attack with its positive control. Exit code 1 if the strongest level that stands
-    here lets one through."""
+    """Run the attack suite, each attack with its positive control. Exit code 1 if the strongest level available
+    here does not contain one."""
     from sr_reward.attacks import ATTACKS, run_suite
 
     chosen = [each for each in ATTACKS if group is None or group in each.group]
@@ -59,7 +59,7 @@ def attack(as_json: bool, group: str | None) -> int:
     progress = Progress(len(chosen), what="attacks run")
     findings = run_suite(chosen, progress=lambda done: progress.step())
     levels = list(findings[0].contained)
-    level = levels[0]  # the strongest that stands
+    level = levels[0]  # the strongest available
     breaches = [f for f in findings if not f.contained[level]]
     if as_json:
         result: dict[str, Any] = {

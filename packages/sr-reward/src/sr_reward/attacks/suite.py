@@ -9,10 +9,10 @@ from sr_reward.attacks import naive
 from sr_reward.attacks.model import OPEN, Attack
 from sr_reward.attacks.world import World
 from sr_reward.errors import IsolationError
-from sr_reward.grader import CodeGrader
+from sr_reward.grading.grader import CodeGrader
 from sr_reward.sandbox import LEVELS, Sandbox
+from sr_reward.sandbox.worker import interpreter
 from sr_reward.task import AssertTests, CallCase, CallTests, StdioCase, StdioTests, Task, Tests
-from sr_reward.worker import interpreter
 
 TIMEOUT_S = 0.3
 MEMORY_MB = 256

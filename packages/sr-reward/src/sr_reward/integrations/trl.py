@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sr_reward.errors import TaskError
-from sr_reward.grader import CodeGrader
+from sr_reward.grading.grader import CodeGrader
 from sr_reward.task import Task
 
 Messages = list[dict[str, Any]]

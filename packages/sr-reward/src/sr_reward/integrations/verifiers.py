@@ -8,7 +8,7 @@ from typing import Any
 import verifiers.v1 as vf
 
 from sr_reward.formats import read_task
-from sr_reward.grader import CodeGrader
+from sr_reward.grading.grader import CodeGrader
 
 _grader: list[CodeGrader] = []  # one per process, made at the first reward
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sr_reward.formats import read_task
-from sr_reward.grader import CodeGrader
+from sr_reward.grading.grader import CodeGrader
 from sr_reward.task import Task
 
 _grader: list[CodeGrader] = []  # one per process, made at the first call

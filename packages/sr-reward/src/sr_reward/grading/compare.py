@@ -1,6 +1,6 @@
 """Whether what a program returned or printed is what was expected. Runs in the grader's process.
 
-Outputs arrive as the text of ``inside.codec``. They are compared while still in parsed form, led by the expected
+Outputs arrive as the text of ``sandbox.child.codec``. They are compared while still in parsed form, led by the expected
 value: nothing of the program's making is hashed, ordered or built beyond what the expected value's size allows.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sr_reward.inside.codec import CodecError, build_value, parse
+from sr_reward.sandbox.child.codec import CodecError, build_value, parse
 
 
 class Tag:

@@ -11,7 +11,7 @@ import ctypes
 import os
 import struct
 
-from sr_reward.inside import kernel
+from sr_reward.sandbox.child import kernel
 
 # name -> numbers on x86_64 and on aarch64 (-1: no such call there)
 _CALLS = {

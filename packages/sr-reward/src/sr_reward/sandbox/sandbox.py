@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from sr_reward.errors import IsolationError, TaskError
-from sr_reward.pool import Lane, Run, Trial
-from sr_reward.worker import Worker
+from sr_reward.sandbox.pool import Lane, Run, Trial
+from sr_reward.sandbox.worker import Worker
 
 _log = logging.getLogger("sr_reward")
 

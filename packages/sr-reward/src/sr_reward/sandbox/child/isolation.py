@@ -13,7 +13,7 @@ import resource
 import sys
 
 if sys.platform == "linux":
-    from sr_reward.inside import kernel, landlock, seccomp
+    from sr_reward.sandbox.child import kernel, landlock, seccomp
 
 LEVELS = ("full", "landlock", "limits")
 NOBODY = 65534
@@ -25,11 +25,11 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _SIGKILL = 9
 
 
-class WallError(Exception):
+class NotIsolated(Exception):
     """A wall that was asked for does not stand here."""
 
 
-class Standing:
+class Isolation:
     """The walls that stand around this zygote. ``rehearsal`` is the level at which all is done that a child does for
     its last wall, but none put up."""
 
@@ -100,24 +100,24 @@ def _remove_folder(name: str) -> bool:
     return True
 
 
-def raise_walls(level: str, memory: int) -> Standing:
+def isolate(level: str, memory: int) -> Isolation:
     """Put up the walls of a level around this process; from then on it is the zygote. ``memory`` bounds the address
-    space of each process, in bytes. Raises OSError or WallError where a wall does not stand."""
+    space of each process, in bytes. Raises OSError or NotIsolated where a wall does not stand."""
     if level == "open":
-        return Standing(level, [])
+        return Isolation(level, [])
     if level == "limits":
         _limit(memory)
-        return Standing(level, ["limits"])
+        return Isolation(level, ["limits"])
     if sys.platform != "linux":
-        raise WallError(f"there are no such walls on {sys.platform}; ask for isolation='limits'")
+        raise NotIsolated(f"there are no such walls on {sys.platform}; ask for isolation='limits'")
     if not seccomp.supported():
-        raise WallError(f"no table of system calls for {kernel.MACHINE}; ask for isolation='limits'")
+        raise NotIsolated(f"no table of system calls for {kernel.MACHINE}; ask for isolation='limits'")
     version = landlock.abi()
     readable = interpreter_files()
     kernel.join_mappings()
     if level == "landlock":
         if version < 1:
-            raise WallError("this kernel has no Landlock (it needs Linux 5.13 and lsm=landlock)")
+            raise NotIsolated("this kernel has no Landlock (it needs Linux 5.13 and lsm=landlock)")
         walls, writable = [], ["/dev/null"]
     else:
         _enter_namespaces(readable)
@@ -133,7 +133,7 @@ def raise_walls(level: str, memory: int) -> Standing:
         landlock.restrict(readable, writable)
         walls.append(f"landlock-{version}")
     seccomp.install(seccomp.zygote_filter(guard_files=level == "landlock"))
-    return Standing(level, [*walls, "seccomp", "no-new-privileges", "limits"])
+    return Isolation(level, [*walls, "seccomp", "no-new-privileges", "limits"])
 
 
 def _limit(memory: int) -> None:
@@ -189,7 +189,7 @@ def _enter_namespaces(readable: list[str]) -> None:
     for descriptor in (unshared_r, mapped_r):
         os.close(descriptor)
     if reply != b"mapped":
-        raise WallError(f"the id maps were refused ({reply.decode(errors='replace') or 'no reason given'})")
+        raise NotIsolated(f"the id maps were refused ({reply.decode(errors='replace') or 'no reason given'})")
     kernel.set_host_name("sandbox")
     _build_root(readable)
     first = os.fork()

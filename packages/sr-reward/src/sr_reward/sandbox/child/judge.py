@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import builtins
 
-from sr_reward.inside import codec, line
-from sr_reward.inside.program import describe, load, write_all
+from sr_reward.sandbox.child import codec, line
+from sr_reward.sandbox.child.program import describe, load, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

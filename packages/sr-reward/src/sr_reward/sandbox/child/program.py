@@ -10,7 +10,7 @@ import marshal
 import os
 import sys
 
-from sr_reward.inside.codec import encode
+from sr_reward.sandbox.child.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sr_reward.errors import RewardError, TaskError
-from sr_reward.grader import INFRA_ERROR, CodeGrader, Grade
+from sr_reward.grading.grader import INFRA_ERROR, CodeGrader, Grade
 from sr_reward.sandbox import LEVELS
 from sr_reward.task import Task
 

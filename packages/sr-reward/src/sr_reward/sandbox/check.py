@@ -1,4 +1,4 @@
-"""Which walls stand on this machine, and what to do where one does not."""
+"""Which isolation this machine offers, and what to do where a part is missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 from dataclasses import dataclass
 
 from sr_reward.errors import IsolationError
-from sr_reward.sandbox import LEVELS
-from sr_reward.worker import CLEAN_ENVIRONMENT, Worker, interpreter
+from sr_reward.sandbox.sandbox import LEVELS
+from sr_reward.sandbox.worker import CLEAN_ENVIRONMENT, Worker, interpreter
 
-_PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
+_PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child", "probe.py")
 _USER_NAMESPACES = (
     "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces>0); in a container, run it with "
@@ -36,17 +36,17 @@ _LEVEL_ADVICE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wall:
-    """One wall: its name, whether it stands here, what was found, and what to do if it does not."""
+class Feature:
+    """One part of the isolation: its name, whether it is available here, what was found, what to do if it is not."""
 
     name: str
-    stands: bool
+    available: bool
     found: str
     advice: str
 
 
-def check_walls() -> list[Wall]:
-    """Try each wall by itself, then each level as a whole, in processes of their own."""
+def check_isolation() -> list[Feature]:
+    """Try each part by itself, then each level as a whole, in processes of their own."""
     done = subprocess.run(
         [interpreter(), "-s", "-S", "-B", _PROBE],
         capture_output=True,
@@ -55,26 +55,26 @@ def check_walls() -> list[Wall]:
         timeout=60,
         check=False,
     )
-    walls = []
+    features = []
     for line in done.stdout.splitlines():
         name, verdict, found = (*line.split(" ", 2), "")[:3]
-        walls.append(Wall(name=name, stands=verdict == "ok", found=found, advice=_ADVICE.get(name, "")))
-    return walls + [_try_level(level) for level in LEVELS]
+        features.append(Feature(name=name, available=verdict == "ok", found=found, advice=_ADVICE.get(name, "")))
+    return features + [_try_level(level) for level in LEVELS]
 
 
 def strongest_level() -> str:
-    """The level that ``isolation="auto"`` would take here. Raises IsolationError if none stands."""
+    """The level that ``isolation="auto"`` would take here. Raises IsolationError if none is available."""
     tried = [_try_level(level) for level in LEVELS]
-    for level, wall in zip(LEVELS, tried, strict=True):
-        if wall.stands:
+    for level, feature in zip(LEVELS, tried, strict=True):
+        if feature.available:
             return level
     raise IsolationError(tried[-1].found)
 
 
-def _try_level(level: str) -> Wall:
+def _try_level(level: str) -> Feature:
     try:
         worker = Worker(level=level, kind="slim")
     except IsolationError as error:
-        return Wall(name=f"level {level}", stands=False, found=str(error), advice=_LEVEL_ADVICE[level])
+        return Feature(name=f"level {level}", available=False, found=str(error), advice=_LEVEL_ADVICE[level])
     worker.kill()
-    return Wall(name=f"level {level}", stands=True, found=worker.standing, advice="")
+    return Feature(name=f"level {level}", available=True, found=worker.standing, advice="")

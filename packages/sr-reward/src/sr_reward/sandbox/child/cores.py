@@ -30,7 +30,7 @@ class Core:
         self.began = (0.0, 0.0)
         self.here: Callable[[], int] | None = None
         if hasattr(os, "sched_setaffinity"):
-            from sr_reward.inside import kernel
+            from sr_reward.sandbox.child import kernel
 
             self.here = kernel.core()
             self.all = os.sched_getaffinity(0)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import struct
 
-from sr_reward.inside import kernel
+from sr_reward.sandbox.child import kernel
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same on every machine
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8

@@ -24,13 +24,15 @@ from _socket import socket, socketpair
 from gc import enable as enable_gc
 from os import closerange, dup2, fork, read, write
 
-# run as a script: make the package's own folder importable without running its __init__ and what that pulls in
-_package = type(sys)("sr_reward")
-_package.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-sys.modules.setdefault("sr_reward", _package)
+# run as a script: make the folders importable without running their __init__ and what that pulls in
+_folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+for _name, _path in (("sr_reward", os.path.dirname(_folder)), ("sr_reward.sandbox", _folder)):
+    _package = type(sys)(_name)
+    _package.__path__ = [_path]
+    sys.modules.setdefault(_name, _package)
 
-from sr_reward.inside import judge, program, serve, walls  # noqa: E402
-from sr_reward.inside.cores import SLOW_S, Core  # noqa: E402
+from sr_reward.sandbox.child import isolation, judge, program, serve  # noqa: E402
+from sr_reward.sandbox.child.cores import SLOW_S, Core  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,13 +74,13 @@ class Zygote:
     the files are its own and are read when it has ended, the pipe and the socket are closed before it runs.
     """
 
-    def __init__(self, sock: socket, standing: walls.Standing, output: int) -> None:
+    def __init__(self, sock: socket, standing: isolation.Isolation, output: int) -> None:
         self.sock = sock
         self.standing = standing
         self.output = output
         self.core = Core()
         self.pid = os.getpid()
-        self.first_closed = LINE if standing.level in walls.LEVELS else 256
+        self.first_closed = LINE if standing.level in isolation.LEVELS else 256
         self.started_r, self.started_w = os.pipe()
         os.set_blocking(self.started_r, False)
         self.buffer = memoryview(bytearray(CHUNK))
@@ -257,7 +259,7 @@ def _rehearse(output: int) -> None:
     ours, theirs = socketpair()
     kept = os.dup(SOCKET)
     os.dup2(theirs.fileno(), SOCKET)
-    stage = Zygote(theirs, walls.Standing("rehearsal", []), output)
+    stage = Zygote(theirs, isolation.Isolation("rehearsal", []), output)
     for _ in range(20):
         pthread_sigmask(_signal.SIG_BLOCK, HELD)
         os.kill(os.getpid(), SIGUSR1)
@@ -287,8 +289,8 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     try:
         output = int(settings.pop("output"))
-        standing = walls.raise_walls(settings["level"], int(settings["memory"]))
-    except (OSError, walls.WallError) as error:
+        standing = isolation.isolate(settings["level"], int(settings["memory"]))
+    except (OSError, isolation.NotIsolated) as error:
         sock.sendall(f"no {error}\n".encode())
         return
     _rehearse(output)

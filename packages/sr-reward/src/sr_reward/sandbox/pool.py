@@ -14,8 +14,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sr_reward import worker as protocol
-from sr_reward.worker import Answer, Limits, Worker, WorkerDied
+from sr_reward.sandbox import worker as protocol
+from sr_reward.sandbox.worker import Answer, Limits, Worker, WorkerDied
 
 DEPTH = 4  # jobs at a worker below which it is sent more, so that it never waits for us
 GROUP = 8  # most jobs sent at once: their processes are forked in one go, which costs less
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK`` of ``sr_reward.worker``;
+    """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK`` of ``sandbox.worker``;
     ``SERVE`` also runs ``judge_body`` in a judge process at the other end of a line to the program.
     ``warm`` asks for an interpreter that has the usual modules loaded."""
 

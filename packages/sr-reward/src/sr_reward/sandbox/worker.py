@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from sr_reward.errors import IsolationError
 
-_ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "zygote.py")
-_HEADER = struct.Struct("<4sIQdd")  # as in inside/zygote.py, which imports nothing of the grader
+_ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child", "zygote.py")
+_HEADER = struct.Struct("<4sIQdd")  # as in child/zygote.py, which imports nothing of the grader
 _REPORT = struct.Struct("<IidQQ")
 _MAGIC = b"srj2"
 _START_S = 60.0

@@ -6,9 +6,11 @@ import os
 import resource
 import sys
 
-_package = type(sys)("sr_reward")
-_package.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-sys.modules.setdefault("sr_reward", _package)
+_folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+for _name, _path in (("sr_reward", os.path.dirname(_folder)), ("sr_reward.sandbox", _folder)):
+    _package = type(sys)(_name)
+    _package.__path__ = [_path]
+    sys.modules.setdefault(_name, _package)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def main() -> None:
     _tried("limits", _limits)
     if sys.platform != "linux":
         return
-    from sr_reward.inside import kernel, landlock, seccomp
+    from sr_reward.sandbox.child import kernel, landlock, seccomp
 
     def namespace(*flags: int) -> Callable[[], str]:
         def enter() -> str:

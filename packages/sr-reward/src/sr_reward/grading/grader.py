@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sr_reward import worker as protocol
-from sr_reward.compare import matches, parse_outputs, same_text
 from sr_reward.errors import TaskError
-from sr_reward.extract import program_text
-from sr_reward.inside.codec import CodecError
-from sr_reward.inside.judge import UNFIT
-from sr_reward.pool import Job, Trial
+from sr_reward.grading.compare import matches, parse_outputs, same_text
+from sr_reward.grading.extract import program_text
 from sr_reward.sandbox import Sandbox
+from sr_reward.sandbox import worker as protocol
+from sr_reward.sandbox.child.codec import CodecError
+from sr_reward.sandbox.child.judge import UNFIT
+from sr_reward.sandbox.pool import Job, Trial
+from sr_reward.sandbox.worker import Answer
 from sr_reward.task import AssertTests, CallCase, CallTests, StdioTests, Task
-from sr_reward.worker import Answer
 
 OUTCOMES = ("passed", "failed", "timeout", "memory", "crashed", "no_code", "infra_error")
 
@@ -79,7 +79,7 @@ class CodeGrader:
         """One grade per sample, in order: ``completions[i]`` answers ``tasks[i]``.
 
         A completion continues its task's prompt; with ``solutions`` each is a whole program. Code is taken out
-        of chat-like text by the rules of ``sr_reward.extract``.
+        of chat-like text by the rules of ``sr_reward.grading.extract``.
         """
         grades: list[Grade] = [NO_CODE] * len(tasks)
         for index, grade in self.stream(tasks, completions, solutions=solutions):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sr_reward.inside import codec
+from sr_reward.sandbox.child import codec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

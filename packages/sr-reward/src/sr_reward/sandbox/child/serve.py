@@ -6,8 +6,8 @@ numbers of the program's objects.
 
 from __future__ import annotations
 
-from sr_reward.inside import codec, line
-from sr_reward.inside.program import describe, load, resolve
+from sr_reward.sandbox.child import codec, line
+from sr_reward.sandbox.child.program import describe, load, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
