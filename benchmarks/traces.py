@@ -62,6 +62,8 @@ def fixed_rules() -> dict[str, Rule]:
         "rlwatch": rules.rlwatch(),
         "soup-cli, rewards": rules.soup(from_log=False),
         "soup-cli, logged mean": rules.soup(from_log=True),
+        "rldoctor": rules.rldoctor(),
+        "rlprobe": rules.rlprobe(),
         "always last": rules.always_last,
         "best training reward": rules.best_training_reward,
         "best held-out": rules.best_heldout,
@@ -99,6 +101,14 @@ def tuned_rules(calibration: Sequence[Trace]) -> dict[str, Rule]:
             for t, d, g in itertools.product((0.1, 0.2, 0.4, 0.8), (0.005, 0.02, 0.05), (3, 5, 10))
         ],
         "rlwatch, tuned": [rlwatch(s, w) for s, w in itertools.product((3.0, 5.0, 8.0), (5, 10))],
+        "rldoctor, tuned": [
+            rules.rldoctor(min_steps=least, check_every=1, alert_at=level)
+            for least, level in itertools.product((8, 12, 16), ("WARNING", "CRITICAL"))
+        ],
+        "rlprobe, tuned": [
+            rules.rlprobe(least=least, severity=level, confidence=sure)
+            for least, level, sure in itertools.product((8, 12, 16), ("warn", "critical"), (0.0, 0.7))
+        ],
     }
     return {name: min(grid, key=lambda rule: _loss(rule, calibration)) for name, grid in grids.items()}
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,17 @@ from tracekit.trace import Pool, Trace
 from sr_monitor import Guard
 
 SAMPLES = 16  # per held-out task in one evaluation of a rule that does not choose for itself
+# our signals, as TRL logs them
+TRL_NAMES = {
+    "train_reward": "reward",
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "entropy": "entropy",
+    "kl": "kl",
+    "length": "completions/mean_length",
+    "truncated": "completions/clipped_ratio",
+    "zero_std_groups": "frac_reward_zero_std",
+}
 VITAL = ("loss", "grad_norm", "entropy", "kl", "train_reward")
 
 
@@ -159,6 +170,72 @@ def soup(*, from_log: bool) -> Rule:
         return _outcome(trace, None, trace.last)
 
     return play
+
+
+def rldoctor(*, min_steps: int | None = None, check_every: int | None = None, alert_at: str = "WARNING") -> Rule:
+    """rl-doctor's live monitor on the log its TRL callback would see, held-out pass@1 included.
+
+    Its first finding at ``alert_at`` or above counts. It runs a diagnosis after ``min_steps`` rows, then at every
+    ``check_every``-th; left out, both are its own (60 and 25).
+    """
+    from rl_doctor.detectors.base import Severity
+    from rl_doctor.live import LiveMonitor
+
+    given = {"min_steps": min_steps, "check_every": check_every}
+    options = {name: value for name, value in given.items() if value is not None}
+
+    def play(trace: Trace) -> Outcome:
+        pool = Pool(trace)
+        config = {"algorithm": "grpo", "batch_size": trace.train_samples}
+        with _silent():
+            monitor = LiveMonitor(config=config, alert_at=Severity[alert_at], on_finding=lambda finding: None, **options)
+            for step in range(1, trace.last + 1):
+                row = trl_row(trace.signals[step]) | {"eval_heldout_pass1": _pass1(pool, step)}
+                if monitor.log(row, step=step):
+                    return _outcome(trace, step, step, pool)
+        return _outcome(trace, None, trace.last, pool)
+
+    return play
+
+
+def rlprobe(*, least: int | None = None, severity: str = "critical", confidence: float = 0.7) -> Rule:
+    """rlprobe's detectors on the log its TRL callback would record; a finding that its halt policy acts on counts.
+
+    Its detectors answer from ``least`` rows on (their own: 30). It has no place for a held-out score.
+    """
+    from rlprobe.doctor.base import REGISTRY
+    from rlprobe.doctor.engine import diagnose_view
+    from rlprobe.doctor.live import HaltPolicy
+    from rlprobe.doctor.runview import RunView
+    from rlprobe.integrations.trl import _map_logs
+    from rlprobe.schemas import RunManifest, StepRecord
+
+    policy = HaltPolicy(min_severity=severity, min_confidence=confidence)
+    manifest = RunManifest(run_id="trace", created_at="", algorithm="grpo")
+
+    def play(trace: Trace) -> Outcome:
+        own = {detector: detector.min_steps for detector in REGISTRY}
+        records = []
+        try:
+            for detector in REGISTRY:
+                detector.min_steps = own[detector] if least is None else least
+            for step in range(1, trace.last + 1):
+                records.append(StepRecord(step=step, **_map_logs(trl_row(trace.signals[step]))))
+                if policy.should_halt(diagnose_view(RunView(manifest, records))) is not None:
+                    return _outcome(trace, step, step)
+        finally:
+            for detector, value in own.items():
+                detector.min_steps = value
+        return _outcome(trace, None, trace.last)
+
+    return play
+
+
+def trl_row(signals: Mapping[str, float | None]) -> dict[str, float]:
+    """A step's signals under the names TRL gives them; a reward is 0 or 1, which gives its spread."""
+    named = {TRL_NAMES[name]: value for name, value in signals.items() if name in TRL_NAMES and value is not None}
+    reward = named.get("reward")
+    return named if reward is None else named | {"reward_std": _spread(reward)}
 
 
 def always_last(trace: Trace) -> Outcome:
