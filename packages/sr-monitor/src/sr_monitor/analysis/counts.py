@@ -98,10 +98,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Fall:
-    """drop: pass@1 of the reference minus that of the other, on tasks both have; se: its standard error."""
+    """drop: pass@1 of the reference minus that of the other, on tasks both have; se: its standard error.
+
+    reference: pass@1 of the reference on these tasks.
+    """
 
     drop: float
     se: float
+    reference: float
 
     def z(self, margin: float = 0.0) -> float:
         """Standard errors by which the drop exceeds ``margin``."""
@@ -127,7 +131,7 @@ def fall(reference: Counts, other: Counts) -> Fall:
     drop = _mean(differences_M)
     if both.size > 1:
         variance = max(variance, _mean((differences_M - drop) ** 2) / (both.size - 1))
-    return Fall(drop, math.sqrt(variance))
+    return Fall(drop, math.sqrt(variance), reference.pass1_on(both.tolist()))
 
 
 def _mean(values_M: NDArray[np.float64]) -> float:

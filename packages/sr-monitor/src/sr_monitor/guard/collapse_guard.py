@@ -18,6 +18,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from sr_monitor.analysis.counts import Counts, fall
+from sr_monitor.analysis.margin import MARGIN, margin_at
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Request, first_non_finite
 from sr_monitor.guard.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
@@ -60,7 +61,7 @@ class CollapseGuard:
         self,
         *,
         false_alarm: float = 0.05,
-        margin: float = 0.10,
+        margin: float = MARGIN,
         floor: bool = True,
         max_rollbacks: int = 3,
         lr_factor: float = 0.5,
@@ -222,20 +223,21 @@ class CollapseGuard:
         if confirmed:
             c.tests += 1
             level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
-            seen, source = fall(c.fresh[reference], lately(c, self._plan())), "on samples drawn since it was suspected"
+            seen, source = fall(c.fresh[reference], lately(c, self._plan())), "on fresh samples"
         else:
             # Any of the looks so far may have become the reference, hence the division by their number.
             share = UNCONFIRMED_SHARE if c.asked else 1.0
             level = share * self.false_alarm / (c.looks**2 * (c.looks + 1))
-            seen, source = fall(c.counts[reference], c.counts[step]), "on the samples at hand"
-        z = NormalDist().inv_cdf(1 - level)
+            seen, source = fall(c.counts[reference], c.counts[step]), "without fresh samples"
+        lower = seen.lower(NormalDist().inv_cdf(1 - level))
+        limit = margin_at(seen.reference, self.margin)
         text = (
-            f"pass@1 lies {seen.drop:+.3f} below that of step {reference} {source}, "
-            f"at least {seen.lower(z):+.3f} at level {level:.2g}; {self.margin:.3f} is let pass"
+            f"held-out pass@1 fell {seen.drop:.3f} below step {reference} {source} "
+            f"(lower bound {lower:.3f} at α={level:.2g}; tolerance {limit:.3f})"
         )
-        if seen.lower(z) > self.margin:
-            return self._act(step, "fall", text, seen.lower(z), self.margin)
-        return Decision(action="continue", rule="fall", value=seen.lower(z), limit=self.margin, reason=f"{text}.")
+        if lower > limit:
+            return self._act(step, "fall", text, lower, limit)
+        return Decision(action="continue", rule="fall", value=lower, limit=limit, reason=f"{text}.")
 
     def _act(self, step: int, rule: str, why: str, value: float | None, limit: float | None) -> Decision:
         """Roll back to the step that would be kept, or stop where that is no use any more."""

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from sr_monitor.analysis.counts import Counts, Fall, fall
+from sr_monitor.analysis.margin import margin_at
 from sr_monitor.guard.decision import LAST_ITERATE
 from sr_monitor.guard.plan import Plan
 from sr_monitor.guard.state import CampaignState
@@ -87,10 +88,11 @@ def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
     c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
     if c.suspected == best and c.fresh:
         c.since.append(counts)
-        if fall(c.fresh[best], lately(c, aim.plan)).z(aim.margin) > 0:
+        since = fall(c.fresh[best], lately(c, aim.plan))
+        if since.z(margin_at(since.reference, aim.margin)) > 0:
             return
-    seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se)
-    c.suspected = best if seen.z(aim.margin) > SUSPICION_Z else None
+    seen = Fall(c.scores[best] - rate, fall(c.counts[best], counts).se, c.scores[best])
+    c.suspected = best if seen.z(margin_at(seen.reference, aim.margin)) > SUSPICION_Z else None
     c.since = []
 
 
