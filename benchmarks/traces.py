@@ -2,12 +2,12 @@
 
     uv run --group bench python benchmarks/traces.py [--json] [--part test|calibration] [--data DIR]
 
-false alarms: runs with an alarm before the audited pass@1 truly fell by more than 10 points from an earlier level, or
-without such a fall; 95% Wilson interval. delay: median evaluations from the onset of a fall to the alarm, over the
-falls a rule lived to see; "never" where it missed half of them. regret: points of audited pass@1 below an oracle's
-choice, which is made and judged on different audit tasks (ten folds); 95% bootstrap interval over runs. above ours:
-paired by run. cost: evaluation samples among all samples drawn. What is tuned was tuned on the even seeds; the test
-part is the odd ones.
+false alarms: runs with an alarm before the audited pass@1 truly fell by more than 10 points from an earlier level (by
+more than half of it, where that is less), or without such a fall; 95% Wilson interval. delay: median evaluations from
+the onset of a fall to the alarm, over the falls a rule lived to see; "never" where it missed half of them. regret:
+points of audited pass@1 below an oracle's choice, which is made and judged on different audit tasks (ten folds); 95%
+bootstrap interval over runs. above ours: paired by run. cost: evaluation samples among all samples drawn. What is tuned
+was tuned on the even seeds; the test part is the odd ones.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tracekit import rules
 from tracekit.rules import Rule
 from tracekit.score import Score
 from tracekit.trace import DATA, Trace, load, split
-from tracekit.truth import MARGIN
 
 from sr_monitor import CollapseGuard, EarlyStop
+from sr_monitor.analysis.margin import MARGIN, MARGIN_SHARE
 
 OURS = "CollapseGuard, full"
 PATIENCE = {
@@ -164,7 +164,8 @@ def main() -> None:
     if short:
         print(f"{short} evaluations found fewer recorded samples than they asked for", file=sys.stderr)
     if options.json:
-        about = {"date": f"{datetime.date.today()}", "part": options.part, "runs": len(traces), "margin": MARGIN}
+        about = {"date": f"{datetime.date.today()}", "part": options.part, "runs": len(traces)}
+        about |= {"margin": MARGIN, "margin_share": MARGIN_SHARE}
         print(json.dumps({**about, "methods": methods, "not_run": NOT_RUN}, indent=1))
         return
     print(f"{len(traces)} runs, {options.part} part")

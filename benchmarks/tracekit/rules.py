@@ -181,14 +181,15 @@ def rldoctor(*, min_steps: int | None = None, check_every: int | None = None, al
     from rl_doctor.detectors.base import Severity
     from rl_doctor.live import LiveMonitor
 
-    given = {"min_steps": min_steps, "check_every": check_every}
+    given: dict[str, Any] = {"min_steps": min_steps, "check_every": check_every}
     options = {name: value for name, value in given.items() if value is not None}
+    options |= {"alert_at": Severity[alert_at], "on_finding": lambda finding: None}
 
     def play(trace: Trace) -> Outcome:
         pool = Pool(trace)
         config = {"algorithm": "grpo", "batch_size": trace.train_samples}
         with _silent():
-            monitor = LiveMonitor(config=config, alert_at=Severity[alert_at], on_finding=lambda finding: None, **options)
+            monitor = LiveMonitor(config=config, **options)
             for step in range(1, trace.last + 1):
                 row = trl_row(trace.signals[step]) | {"eval_heldout_pass1": _pass1(pool, step)}
                 if monitor.log(row, step=step):

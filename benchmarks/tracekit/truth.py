@@ -1,7 +1,8 @@
 """What a run truly did, on the audit set that no rule sees. E steps, A audit tasks.
 
-A fall is a pass@1 more than ``MARGIN`` below an earlier one, both smoothed by running medians of three steps, which
-keep a sudden fall where it is and drop a single stray value. Its onset is the first such step.
+A fall is a pass@1 below an earlier one by more than sr-monitor's tolerance (10 points, or half of the earlier one where
+that is less), both smoothed by running medians of three steps, which keep a sudden fall where it is and drop a single
+stray value. Its onset is the first such step.
 
 The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that
 is left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tracekit.trace import Trace
 
-MARGIN = 0.10  # the guard's: a fall up to this is let pass
+from sr_monitor.analysis.margin import MARGIN, margin_at
+
 FOLDS = 10
 
 
@@ -26,9 +28,10 @@ def audited(trace: Trace) -> NDArray[np.float64]:
 
 
 def onset(trace: Trace, margin: float = MARGIN) -> int | None:
-    """The first step that lies more than ``margin`` below an earlier level, or None for a run without a fall."""
+    """The first step that lies more than the tolerance below an earlier level, or None for a run without a fall."""
     smooth_E = np.median(_threes(audited(trace).mean(axis=1)), axis=1)
-    fallen_E = np.maximum.accumulate(smooth_E) - smooth_E > margin
+    peak_E = np.maximum.accumulate(smooth_E)
+    fallen_E = peak_E - smooth_E > np.array([margin_at(peak, margin) for peak in peak_E.tolist()])
     return int(fallen_E.argmax()) if fallen_E.any() else None
 
 

@@ -38,8 +38,22 @@ def test_false_alarms_stay_below_the_stated_rate_on_a_policy_that_improves() -> 
     assert alarm_rate(30, 16, list(np.linspace(0.3, 0.8, 21)), 100, margin=0.0) <= 0.05
 
 
-def test_a_policy_that_fell_by_exactly_the_margin_is_let_pass() -> None:
+def test_a_fall_by_exactly_the_margin_seldom_raises_an_alarm() -> None:
     assert alarm_rate(30, 16, [0.6] * 8 + [0.55] * 12, 100, margin=0.05, false_alarm=0.1) <= 0.1
+
+
+def test_a_fall_by_exactly_half_of_a_low_peak_seldom_raises_an_alarm() -> None:
+    assert alarm_rate(100, 16, [0.1] * 8 + [0.05] * 12, 40, false_alarm=0.1) <= 0.1
+
+
+@pytest.mark.parametrize("peak", [0.048, 0.09])
+def test_a_policy_that_seldom_solves_a_task_and_then_none_raises_an_alarm(peak: float) -> None:
+    means = [0.02, peak, peak, peak, peak / 2, 0.0, 0.0, 0.0]
+    assert alarm_rate(500, 16, means, 10) == 1
+
+
+def test_false_alarms_stay_below_the_stated_rate_where_tasks_are_seldom_solved() -> None:
+    assert alarm_rate(100, 16, [0.03] * 21, 40, false_alarm=0.1, margin=0.0) <= 0.1
 
 
 def test_a_collapse_is_found_at_once_and_the_kept_policy_stays_near_the_peak() -> None:
