@@ -26,10 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from sr_care import CAPABILITIES, EffectModel, Entry, Information, believe
-from sr_care.effects import to_rows
-from sr_care.revision import mahalanobis
-from sr_care.stats import chi2_quantile
+from sr_care import Entry
+from sr_care.belief.effects import EffectModel
+from sr_care.belief.information import Information, to_rows
+from sr_care.belief.numerics import chi2_quantile
+from sr_care.belief.replay import believe
+from sr_care.belief.revision import mahalanobis
+from sr_care.entry import CAPABILITIES
 from sr_cli.study.records import Records
 
 REGIMES = ("rich", "fragile")
@@ -54,7 +57,7 @@ def chains(study: Path, arms: Sequence[str]) -> dict[str, list[Entry]]:
 
 def score(model: EffectModel, lives: Iterable[Sequence[Entry]]) -> dict[str, Any]:
     """The replay of some chains under ``model``."""
-    nothing = Information.none(model.features)
+    nothing = Information.none()
     errors, shares, surprises, densities = [], [], [], []
     for entries in lives:
         for k, entry in enumerate(entries):

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_care import CAPABILITIES, CapabilityDelta, CapabilityMemory, CarePlanner, Context, Entry, Strategy
+from sr_care import CapabilityDelta, CapabilityMemory, CarePlanner, Context, Entry, Strategy
+from sr_care.entry import CAPABILITIES
 
 BATCH = 10_000
 REPEATS = 50

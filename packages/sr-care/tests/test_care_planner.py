@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from sr_care import VERSIONS, CapabilityMemory, CarePlanner, Context, EntryError, Plan, PlannerConfig, Strategy
+from sr_care import CapabilityMemory, CarePlanner, Context, Strategy
+from sr_care.errors import EntryError
+from sr_care.planner import VERSIONS, Plan, PlannerConfig
 
 SE = 0.02
 FULL = ("v3", "memory_only", "gate_only", "no_revision")
@@ -67,7 +69,7 @@ def run_chain(kind, seed, planner, campaigns=10):
         if planner:
             result = outcome(curve[0], max(curve), curve[-1], int(np.argmax(curve)), plan.steps, plan.lr)
             planner().record(campaign, {**result, "start_from": plan.start_from})
-    if planner:  # a chain hands on what a next campaign would start from
+    if planner:  # a chain keeps what a next campaign would start from
         last = planner().plan(campaigns, context(None)).start_from
         return saved[campaigns - 1 if last == "kept" else last], plans
     return policy.level, plans
@@ -158,7 +160,7 @@ def test_a_difference_within_the_error_is_no_reason_to_go_back(tmp_path):
     assert care.plan(2, context(0.47)).start_from == "kept"
 
 
-def test_the_luck_of_freshly_drawn_tasks_is_no_reason_to_go_back(tmp_path):
+def test_the_variance_of_freshly_drawn_tasks_is_no_reason_to_go_back(tmp_path):
     care = CarePlanner(tmp_path / "m.db", version="v3", run="r")
     care.record(0, outcome(0.5, 0.6, 0.6, peak_step=20))
     care.record(1, outcome(0.3, 0.4, 0.4, peak_step=20))  # harder tasks, and another gain on them
@@ -193,7 +195,7 @@ def test_a_held_campaign_without_a_measurement_is_no_entry(tmp_path):
         care.record(0, {"strategy": context(0.3)["strategy"]})
 
 
-def test_a_surprise_is_remembered_with_less_confidence(tmp_path):
+def test_an_outlier_is_remembered_with_less_confidence(tmp_path):
     care = CarePlanner(tmp_path / "m.db", version="v3", run="r")
     for k in range(5):
         care.record(k, outcome(0.3, 0.4, 0.4, peak_step=20))
@@ -204,7 +206,7 @@ def test_a_surprise_is_remembered_with_less_confidence(tmp_path):
     assert care.belief(6).revision.failures[0].campaign == 5
 
 
-def test_recording_twice_is_recording_once_even_when_it_was_a_surprise(tmp_path):
+def test_recording_twice_is_recording_once_even_when_it_was_an_outlier(tmp_path):
     care = CarePlanner(tmp_path / "m.db", version="v3", run="r")
     care.record(0, outcome(0.3, 0.4, 0.4))
     for _ in range(2):

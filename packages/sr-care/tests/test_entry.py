@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import CAPABILITIES, CapabilityDelta, CareError, Context, Entry, EntryError, Strategy
+from sr_care import CapabilityDelta, CareError, Context, Entry, Strategy
+from sr_care.entry import CAPABILITIES
+from sr_care.errors import EntryError
 
 shares = st.none() | st.floats(0, 1)
 strategies = st.builds(

@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from sr_care import CapabilityDelta, CapabilityMemory, CareError, Context, Entry, EntryError, Strategy, ask
+from sr_care import CapabilityDelta, CapabilityMemory, CareError, Context, Entry, Strategy, ask
+from sr_care.errors import EntryError
 from sr_care.figures import draw_posterior
 
 STRATEGY = Strategy(algorithm="grpo", lr=1e-3, steps=20)

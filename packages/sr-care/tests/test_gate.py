@@ -3,17 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import (
-    CapabilityDelta,
-    Caution,
-    Context,
-    Entry,
-    EntryError,
-    GateConfig,
-    Posterior,
-    Strategy,
-    TransferGate,
-)
+from sr_care import CapabilityDelta, Context, Entry, Strategy, TransferGate
+from sr_care.belief.posterior import Posterior
+from sr_care.belief.revision import Caution
+from sr_care.errors import EntryError
+from sr_care.gate import GateConfig
 
 CONTEXT = Context(family="numbers", pass1=0.4, model_parameters=1.1e6)
 PROPOSAL = Strategy(algorithm="reinforce", lr=1e-3, steps=20)
@@ -141,7 +135,7 @@ def test_nothing_at_or_above_a_failed_dose_is_done():
 
 
 def _rows(strategy):
-    from sr_care.effects import query_rows
+    from sr_care.belief.effects import query_rows
 
     return query_rows([strategy], CONTEXT)
 

@@ -4,17 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import (
-    Boundary,
-    CapabilityDelta,
-    CapabilityMemory,
-    Context,
-    Entry,
-    EntryError,
-    StoreError,
-    Strategy,
-)
-from sr_care.schema import SCHEMA_VERSION
+from sr_care import CapabilityDelta, CapabilityMemory, Context, Entry, Strategy
+from sr_care.entry import Boundary
+from sr_care.errors import EntryError, StoreError
+from sr_care.memory.schema import SCHEMA_VERSION
 
 
 def make(run="r", campaign=0, value=0.1, **more):

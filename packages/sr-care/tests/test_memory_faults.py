@@ -14,19 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_care import (
-    CapabilityDelta,
-    CapabilityMemory,
-    Context,
-    EffectModel,
-    Entry,
-    Posterior,
-    StoreError,
-    Strategy,
-    schema,
-)
-from sr_care.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
-from sr_care.summaries import CHUNK
+from sr_care import CapabilityDelta, CapabilityMemory, Context, Entry, Strategy
+from sr_care.belief.effects import EffectModel
+from sr_care.belief.posterior import Posterior
+from sr_care.errors import StoreError
+from sr_care.memory import schema
+from sr_care.memory.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from sr_care.memory.summaries import CHUNK
 
 WRITER = """
 import sys
@@ -241,7 +235,7 @@ def test_the_forgotten_leave_every_belief(tmp_path):
 
 
 def test_another_model_has_its_own_belief_in_the_same_file(tmp_path):
-    entries, other = many(CHUNK + 5), EffectModel(process_error=0.2, family_buckets=0)
+    entries, other = many(CHUNK + 5), EffectModel(process_error=0.2)
     with CapabilityMemory(tmp_path / "m.db") as memory:
         memory.append_many(entries)
     with CapabilityMemory(tmp_path / "m.db", model=other) as memory:

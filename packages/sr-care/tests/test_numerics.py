@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import EntryError
-from sr_care.stats import chi2_quantile, chi2_sf, normal_cdf
+from sr_care.belief.numerics import chi2_quantile, chi2_sf, normal_cdf
+from sr_care.errors import EntryError
 
 TABLE = {(0.95, 1): 3.8415, (0.95, 2): 5.9915, (0.99, 3): 11.3449, (0.9, 4): 7.7794, (0.99, 6): 16.8119}
 

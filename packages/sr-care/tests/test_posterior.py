@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import CAPABILITIES, CapabilityDelta, Context, EffectModel, Entry, EntryError, Posterior, Strategy
-from sr_care.effects import Rows, to_rows
+from sr_care import CapabilityDelta, Context, Entry, Strategy
+from sr_care.belief.effects import EffectModel, Rows, to_rows
+from sr_care.belief.posterior import Posterior
+from sr_care.entry import CAPABILITIES
+from sr_care.errors import EntryError
 
 D = len(CAPABILITIES)
 SMALL = EffectModel()
@@ -47,13 +50,18 @@ def random_entries(seed, count, measured=None):
     return entries
 
 
+def families_of(entries):
+    return sorted({entry.context.family for entry in entries} - {None})
+
+
 def batch_solution(model, entries):
     """Weighted least squares with the prior as ridge, written out row by row: the closed form, another
     way."""
-    scale = model.prior()
-    rows, targets, squares = [np.diag(1 / scale)], [np.zeros(len(scale))], 0.0
     arrays = to_rows(entries)
-    phi, process = model.phi(arrays), model.process_variance(arrays)
+    families = families_of(entries)
+    scale = model.prior(families)
+    rows, targets, squares = [np.diag(1 / scale)], [np.zeros(len(scale))], 0.0
+    phi, process = model.phi(arrays, families), model.process_variance(arrays)
     for i, entry in enumerate(entries):
         seen = np.flatnonzero(~np.isnan(entry.delta.vector()))
         noise = entry.delta.matrix()[np.ix_(seen, seen)]
@@ -98,8 +106,9 @@ def test_order_does_not_matter(seed, random):
 @given(st.integers(0, 10_000), st.integers(0, 40), st.floats(0, 1))
 @settings(max_examples=10, deadline=None)
 def test_the_covariance_stays_positive_definite_and_evidence_only_narrows_it(seed, count, factor):
-    before = Posterior.empty().update(random_entries(seed, count)).forget(factor)
-    after = before.update(random_entries(seed + 1, 5))
+    more = random_entries(seed + 1, 5)
+    before = Posterior.empty().update(random_entries(seed, count)).forget(factor).update(more, weight=0)
+    after = before.update(more)
     for posterior in (before, after):
         assert np.linalg.eigvalsh(posterior.weights()[1])[0] > 0
     narrowing = np.linalg.eigvalsh(before.weights()[1] - after.weights()[1])
@@ -117,7 +126,7 @@ def test_forgetting_equals_smaller_weights_and_forgetting_all_is_the_prior(seed)
     )
     mean, covariance = Posterior.empty().update(entries).forget(0).weights()
     np.testing.assert_array_equal(mean, 0)
-    np.testing.assert_allclose(covariance, np.diag(SMALL.prior() ** 2), atol=1e-15)
+    np.testing.assert_allclose(covariance, np.diag(SMALL.prior(families_of(entries)) ** 2), atol=1e-15)
 
 
 def simulated_coverage(scatter, model):
@@ -125,10 +134,10 @@ def simulated_coverage(scatter, model):
     covered = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        weights = rng.normal(size=model.features * D) * model.prior()
         entries = random_entries(seed, 40)
-        arrays = to_rows(entries)
-        phi = model.phi(arrays)
+        arrays, families = to_rows(entries), families_of(entries)
+        phi = model.phi(arrays, families)
+        weights = rng.normal(size=phi.shape[1] * D) * model.prior(families)
         spread = scatter * np.sqrt(model.process_variance(arrays))[:, None]
         truth = phi @ weights.reshape(-1, D) + spread * rng.normal(size=(len(entries), D))
         floor = model.error_floor**2 * np.eye(D)
@@ -164,7 +173,7 @@ def test_no_training_changes_nothing():
 
 
 def test_a_peak_teaches_that_a_shorter_budget_is_better():
-    from sr_care import Boundary
+    from sr_care.entry import Boundary
 
     entry = Entry(
         strategy=Strategy(algorithm="reinforce", lr=1e-3, steps=20),
@@ -197,7 +206,7 @@ def test_a_distrusted_outcome_moves_the_mean_less_and_widens_the_intervals_in_fu
 
 
 def test_peaks_count_as_observed_numbers_each():
-    from sr_care import Boundary
+    from sr_care.entry import Boundary
 
     entry = random_entries(0, 1, measured=["pass1"])[0]
     entry = replace(entry, strategy=Strategy(algorithm="grpo", lr=1e-3, steps=20))
@@ -216,6 +225,27 @@ def test_an_unmeasured_capability_keeps_its_prior():
     assert one.covariance[0, 0, 0] < other.covariance[0, 0, 0]
 
 
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=6, unique=True))
+@settings(max_examples=15, deadline=None)
+def test_what_one_family_taught_says_nothing_of_the_slope_of_another(names):
+    first, *others = names
+    usual = Strategy(algorithm="grpo", lr=1e-3, steps=20)
+    rose = CapabilityDelta.from_errors({"pass1": 0.3}, {"pass1": 0.02})
+    seen = [
+        Entry(strategy=usual, context=Context(family=first, pass1=0.3), delta=rose, run="r", campaign=k)
+        for k in range(5)
+    ]
+    posterior = Posterior.empty().update(seen)
+    told = [replace(seen[0], delta=replace(rose, values={"pass1": 0.0}), context=Context(family=n)) for n in others]
+    both = posterior.update(told, weight=0)  # their families are known then, and nothing more
+    for known in (posterior, both):
+        means = [float(known.predict([usual], Context(family=n, pass1=0.3)).mean[0, 0]) for n in (first, *others)]
+        assert means[0] > max(means[1:]) + 1e-4
+        assert max(means[1:]) - min(means[1:]) < 1e-9
+    one, other = (known.predict([usual], Context(family=others[0], pass1=0.3)) for known in (posterior, both))
+    np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-9)  # known or not, the same doubt
+
+
 def test_equal_doses_at_different_model_sizes_look_alike():
     model = EffectModel()
     small = Posterior.empty(model).model.dose(_query(1e-3, 1.1e6))
@@ -224,7 +254,7 @@ def test_equal_doses_at_different_model_sizes_look_alike():
 
 
 def _query(lr, parameters):
-    from sr_care.effects import query_rows
+    from sr_care.belief.effects import query_rows
 
     return query_rows([Strategy(algorithm="grpo", lr=lr, steps=20)], Context(model_parameters=parameters))
 

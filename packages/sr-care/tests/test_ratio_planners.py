@@ -2,7 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import Boundary, CapabilityMemory, CarePlanner, EntryError, RatioGate
+from sr_care import CapabilityMemory, CarePlanner
+from sr_care.entry import Boundary
+from sr_care.errors import EntryError
+from sr_care.paper_gate import PaperGate
 
 CONTEXT = {
     "strategy": {
@@ -113,11 +116,11 @@ def test_an_unknown_version_is_refused(tmp_path):
 @given(st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=50, deadline=None)
 def test_the_budget_is_the_pilot_exactly_when_the_ratio_is_below_the_limit(peak, end):
-    gate = RatioGate()
+    gate = PaperGate()
     expected = 10 if peak > 0 and end / peak < gate.limit else 20
     assert gate.budget(Boundary(peak=peak, end=end)) == expected
 
 
 def test_a_pilot_longer_than_the_full_budget_is_refused():
     with pytest.raises(EntryError, match="pilot_steps"):
-        RatioGate(pilot_steps=30)
+        PaperGate(pilot_steps=30)

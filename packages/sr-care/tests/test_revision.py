@@ -5,20 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_care import (
-    BeliefRevision,
-    CapabilityDelta,
-    Context,
-    EffectModel,
-    Entry,
-    EntryError,
-    Information,
-    Revision,
-    RevisionConfig,
-    Strategy,
-    believe,
-)
-from sr_care.revision import mahalanobis
+from sr_care import BeliefRevision, CapabilityDelta, Context, Entry, Strategy
+from sr_care.belief.effects import EffectModel
+from sr_care.belief.information import Information
+from sr_care.belief.replay import believe
+from sr_care.belief.revision import Revision, RevisionConfig, mahalanobis
+from sr_care.errors import EntryError
 
 MEAN = np.zeros(6)
 COVARIANCE = 0.04**2 * np.eye(6)
@@ -105,7 +97,7 @@ def test_revision_stays_within_its_bounds(values):
     assert len(state.weights) == len(values)
 
 
-def test_surprises_in_opposite_directions_are_noise_and_no_shift():
+def test_outliers_in_opposite_directions_are_noise_and_no_shift():
     assert after(-0.4, 0.6).shifts == 0
     assert after(-0.4, -0.6).shifts == 1
 
@@ -118,7 +110,7 @@ def entries(values):
 
 
 def predicted(values, revision):
-    belief = believe(MODEL, Information.none(MODEL.features), entries(values), revision=revision)
+    belief = believe(MODEL, Information.none(), entries(values), revision=revision)
     return float(belief.posterior.predict([STRATEGY], CONTEXT).mean[0, 0]), belief.revision
 
 
@@ -144,7 +136,7 @@ def test_without_revision_both_are_averaged():
 
 def test_a_belief_is_a_function_of_its_entries():
     values = [0.1, -0.4, 0.1, 0.05]
-    one, other = (believe(MODEL, Information.none(22), entries(values), revision=BeliefRevision()) for _ in "ab")
+    one, other = (believe(MODEL, Information.none(), entries(values), revision=BeliefRevision()) for _ in "ab")
     assert one.revision == other.revision
     np.testing.assert_array_equal(one.posterior.weights()[0], other.posterior.weights()[0])
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sr_care import Boundary, CapabilityDelta, CapabilityMemory, CareError, Context, Entry, Strategy
+from sr_care import CapabilityDelta, CapabilityMemory, CareError, Context, Entry, Strategy
+from sr_care.entry import Boundary
 from sr_cli.commands.memory import command
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sr_care.belief import influence
+from sr_care.belief.posterior import Posterior
+from sr_care.belief.replay import influence
 from sr_care.entry import Context, Entry, Strategy
 from sr_care.gate import Decision, TransferGate
-from sr_care.memory import CapabilityMemory
-from sr_care.posterior import Posterior
+from sr_care.memory.store import CapabilityMemory
 
 MOST_GROUNDS = 5  # entries named with an answer: more are not read
 _NEWEST = 64  # entries of the same family and algorithm looked through for them

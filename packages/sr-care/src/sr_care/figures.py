@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_care.effects import query_rows, to_rows
+from sr_care.belief.effects import query_rows, to_rows
+from sr_care.belief.posterior import Posterior
 from sr_care.entry import CAPABILITIES, Context, Entry, Strategy, check_capability
 from sr_care.errors import CareError
-from sr_care.posterior import Posterior
 
 
 def draw_posterior(

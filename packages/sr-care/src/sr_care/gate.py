@@ -13,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from sr_care.effects import query_rows
+from sr_care.belief.effects import query_rows
+from sr_care.belief.numerics import normal_cdf
+from sr_care.belief.posterior import Posterior
+from sr_care.belief.revision import Caution
 from sr_care.entry import Context, Floats, Strategy, check_capability
 from sr_care.errors import check_number
-from sr_care.posterior import Posterior
-from sr_care.stats import normal_cdf
 
 Action = Literal["reuse", "adapt", "pilot", "reject"]
 
@@ -30,8 +31,8 @@ class GateConfig:
     entry measured is left out (its risk would be the prior's guess). 5 points are twice the noise of a usual
     evaluation; pass@16 falls in every sharpening, so it has more room, and diversity, which sharpening is made of,
     is not protected unless you say so. Of pass@1 no more than ``tolerance_share`` of its level may go: for a policy
-    at 10%, 5 points would be half of it; but never less than ``tolerance_floor``: what an evaluation cannot tell can
-    be neither protected nor gone back from, and a poor policy has little to lose.
+    at 10%, 5 points would be half of it; but never less than ``tolerance_floor``: a change that an evaluation
+    cannot detect can be neither protected against nor reversed.
 
     ``risk_limit``: the probability of such a fall that is accepted. A fall is measured when the campaign ends and a
     planner then goes back, so it costs a campaign, not the policy; never to train costs every campaign. One campaign in
@@ -108,16 +109,6 @@ class Decision:
     risk_limit: float
     entries: tuple[int, ...] = ()
     reason: str
-
-
-@dataclass(frozen=True)
-class Caution:
-    """What belief revision asks of the gate: predictive variance × ``noise``, risk limit × ``tightening``,
-    and no dose at or above ``ceiling``, where a prediction failed downwards."""
-
-    noise: float = 1.0
-    tightening: float = 1.0
-    ceiling: float = float("inf")
 
 
 class TransferGate:

@@ -3,7 +3,7 @@
 What a policy is worth for that is its ``merit``, a weighted sum of capabilities: not pass@1 alone, because a policy
 whose samples have become all alike may score as before and can learn little more.
 
-Campaigns are usually measured on tasks drawn afresh, and the luck of a draw of thirty tasks is larger than most
+Campaigns are usually measured on fresh tasks, and the variance of drawing thirty tasks exceeds most
 differences between policies. What is known well is what each campaign changed, measured before and after on the same
 tasks. So two policies are compared by the changes that lie between them: every campaign hangs from the one whose policy
 it started from, and errors add up along the way.
@@ -19,19 +19,19 @@ import numpy as np
 
 from sr_care.entry import CapabilityDelta, Entry
 
-FIRST = -1  # the policy that the run began with, beside those that campaigns handed on
+FIRST = -1  # the policy that the run began with, beside those that campaigns kept
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy handed on: its merit above the first one's, and the variance that each campaign on its way added."""
+    """A kept policy: its merit above the first one's, and the variance that each campaign on its way added."""
 
     level: float
     path: Mapping[int, float]
 
 
 def lineage(past: Sequence[Entry], merit: Mapping[str, float], default_error: float) -> dict[int, Policy]:
-    """The policies handed on by a run's campaigns, oldest first, by campaign; the last one is where the run stands.
+    """The policies kept by a run's campaigns, oldest first, by campaign; the last one is where the run stands.
 
     ``merit``: the weight of each capability; one that a campaign did not measure is taken as unchanged. A campaign that
     measured none of them is taken to have changed nothing, give or take ``default_error``; one that trained nothing

@@ -9,7 +9,7 @@ from sr_care.errors import EntryError, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
-class RatioGate:
+class PaperGate:
     """Baseline beside ``TransferGate``; the test is the paper's (as a reader reports it), the limit our
     choice.
 

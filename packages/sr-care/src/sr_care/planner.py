@@ -9,15 +9,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from sr_care.advice import alike, grounds
-from sr_care.belief import Belief, BeliefConfig, believe
-from sr_care.effects import Information
+from sr_care.belief.information import Information
+from sr_care.belief.replay import Belief, BeliefConfig, believe
+from sr_care.belief.revision import BeliefRevision, RevisionConfig
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
 from sr_care.errors import EntryError, check_number
 from sr_care.gate import Action, Decision, GateConfig, TransferGate
 from sr_care.lineage import FIRST, Policy, advantage, best, lineage
-from sr_care.memory import CapabilityMemory
-from sr_care.ratio import RatioGate
-from sr_care.revision import BeliefRevision, RevisionConfig
+from sr_care.memory.store import CapabilityMemory
+from sr_care.paper_gate import PaperGate
 
 MERIT = MappingProxyType({"pass1": 1.0, "pass16": 0.5})
 VERSIONS = ("v1", "v2", "v3", "memory_only", "gate_only", "no_revision")
@@ -39,18 +39,18 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """``ratio``: the deployed gate of v1 and v2. ``lr_factor``: v1 multiplies the learning rate by it at
+    """``paper_gate``: the deployed gate of v1 and v2. ``lr_factor``: v1 multiplies the learning rate by it at
     every detection (the paper halves). ``gate``, ``revision``, ``belief``: the mechanism of v3.
     ``default_error``: standard error of a delta whose error was not reported; two evaluations of 30 tasks
     with 16 samples each differ by about this much by chance. ``max_holds``: after so many held campaigns in a
     row a rejected strategy gets a pilot, because holding teaches nothing and the danger may be over.
-    ``return_z``: the best earlier policy is gone back to when its merit was higher by more than so many standard
+    ``return_z``: the best earlier policy is restored when its merit was higher by more than so many standard
     errors (1.645: once in twenty by chance); None never goes back, for a trainer that keeps no policies. ``merit``:
     what makes a policy worth going on from, as weights of capabilities; beside pass@1 half of pass@16 counts, because
     what no sample gets right can hardly be learnt, and pass@1 alone does not notice when it is lost.
     """
 
-    ratio: RatioGate = field(default_factory=RatioGate)
+    paper_gate: PaperGate = field(default_factory=PaperGate)
     lr_factor: float = 0.5
     gate: GateConfig = field(default_factory=GateConfig)
     revision: RevisionConfig = field(default_factory=RevisionConfig)
@@ -173,7 +173,7 @@ class CarePlanner:
         known = self.memory.find(self.run, campaign)
         if known is None:
             if self.revision is not None and strategy.steps > 0:
-                # for other runs, too, a surprise counts only as much as this run lets it count
+                # an outlier has the same weight for other runs as for this one
                 weight = self._believe([*self._past(campaign), entry]).revision.weights[-1]
                 entry = replace(entry, confidence=weight)
             self.memory.append(entry)
@@ -187,15 +187,15 @@ class CarePlanner:
 
     def _halve(self, proposal: Strategy, past: Sequence[Entry]) -> Plan:
         """v1: the learning rate is halved at every detection so far."""
-        detections = sum(self.config.ratio.fell(entry.boundary) for entry in past)
+        detections = sum(self.config.paper_gate.fell(entry.boundary) for entry in past)
         lr = proposal.lr * self.config.lr_factor**detections
         reason = (
-            f"{detections} of {len(past)} campaigns ended below {self.config.ratio.limit:.0%} of their peak; "
+            f"{detections} of {len(past)} campaigns ended below {self.config.paper_gate.limit:.0%} of their peak; "
             f"learning rate {lr:g}"
         )
         return Plan(
             action="adapt" if detections else "reuse",
-            steps=min(self.config.ratio.full_steps, proposal.steps),
+            steps=min(self.config.paper_gate.full_steps, proposal.steps),
             lr=lr,
             penalty=proposal.penalty,
             reason=reason,
@@ -203,7 +203,7 @@ class CarePlanner:
 
     def _budget(self, proposal: Strategy, past: Sequence[Entry]) -> Plan:
         """v2: a pilot budget after a campaign that fell, the full one otherwise."""
-        gate, last = self.config.ratio, past[-1].boundary if past else None
+        gate, last = self.config.paper_gate, past[-1].boundary if past else None
         steps = min(gate.budget(last), proposal.steps)
         ratio = last.ratio if last is not None else None
         if ratio is None:
@@ -224,7 +224,7 @@ class CarePlanner:
     def _believe(self, past: Sequence[Entry]) -> Belief:
         model = self.memory.model
         if self.version == "gate_only":
-            return believe(model, Information.none(model.features), past[-1:], config=self.config.belief)
+            return believe(model, Information.none(), past[-1:], config=self.config.belief)
         history = self.memory.recall(upto=self.memory.pin(self.run)).information
         return believe(model, history, past, config=self.config.belief, revision=self.revision)
 

@@ -2,26 +2,27 @@
 
 Axes: N entries, F features, D capabilities. The model is delta_D = W_DF · φ_F + process noise + measurement
 noise, linear in φ and Gaussian, as the paper says of its posterior; the features, scales and priors below are
-our choice.
+our choice. F is ``COMMON`` features that all entries share and one for each task family that was observed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sr_care.blas import one_thread
+from sr_care.belief.information import COMMON, Information
+from sr_care.belief.numerics import one_thread
 from sr_care.entry import CAPABILITIES, Context, Entry, Floats, Strategy
-from sr_care.errors import StoreError, check_number
+from sr_care.errors import check_number
 
 D = len(CAPABILITIES)
-_GROUP_NORMALISED = frozenset({"grpo", "dr_grpo", "dapo", "gspo"})
+# The algorithms that divide a sample's advantage by the standard deviation of its group's rewards.
+GROUP_NORMALISED = frozenset({"grpo", "dapo", "gspo", "cispo"})
 NUMBERS = (
     *("lr", "steps", "penalty", "model_parameters", "pass1", "passk", "positive_rate", "entropy", "unique_share"),
     *("start", "peak", "peak_step", "confidence"),
@@ -77,57 +78,6 @@ def query_rows(strategies: Sequence[Strategy], context: Context) -> Rows:
     )
 
 
-@dataclass(frozen=True)
-class Information:
-    """What N entries say about the weights, in information form; sums of it are sums of evidence, in any
-    order.
-
-    ``precision`` (F·D, F·D) = Σ w·φφᵀ ⊗ S and ``vector`` (F·D,) = Σ w·φ ⊗ S·delta, S the precision of the
-    delta's noise, w its confidence; ``count`` (D,) the weighted number of entries that measured each capability.
-    ``squares`` = Σ deltaᵀ·S·delta over ``observed`` numbers says how far the noise is what it was taken for: what is
-    not trusted to move the mean still tells how much campaigns scatter.
-    """
-
-    precision: Floats
-    vector: Floats
-    count: Floats
-    squares: float = 0.0
-    observed: float = 0.0
-
-    @classmethod
-    def none(cls, features: int) -> Information:
-        return cls(np.zeros((features * D,) * 2), np.zeros(features * D), np.zeros(D))
-
-    def __add__(self, other: Information) -> Information:
-        return Information(*(a + b for a, b in zip(self._parts, other._parts, strict=True)))
-
-    def weighted(self, weight: float) -> Information:
-        """As evidence of so much weight."""
-        return Information(*(weight * part for part in self._parts))
-
-    def trusted(self, trust: float) -> Information:
-        """As evidence of what to expect of so much weight, and of how much campaigns scatter in full."""
-        return Information(trust * self.precision, trust * self.vector, trust * self.count, self.squares, self.observed)
-
-    @property
-    def _parts(self) -> tuple[Any, ...]:
-        return self.precision, self.vector, self.count, self.squares, self.observed
-
-    def to_bytes(self) -> bytes:
-        return np.concatenate([np.ravel(part) for part in self._parts]).astype("<f8").tobytes()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, features: int) -> Information:
-        size = features * D
-        if len(data) != 8 * (size * size + size + D + 2):
-            raise StoreError(
-                f"a summary of {features} features has the wrong size; the memory file is damaged, restore a copy"
-            )
-        flat = np.frombuffer(data, dtype="<f8").astype(float)
-        precision, vector, count, rest = np.split(flat, np.cumsum([size * size, size, D]))
-        return cls(precision.reshape(size, size), vector, count, *rest.tolist())
-
-
 @dataclass(frozen=True, kw_only=True)
 class EffectModel:
     """The features, noise and prior, each a field with its reason.
@@ -140,8 +90,7 @@ class EffectModel:
     φ = (b, b²) × (1, context), b = log2(1 + dose), so no training means no change, a rise and a later fall
     can both be expressed, and a dose ten times off does not run away. Context terms are centred on common
     values, clipped to ±2 and zero where unknown; so are the flags for group-normalised algorithms and for a
-    penalty. A task family shifts the slope through a signed hash into ``family_buckets`` places: families
-    need no list, and two of them collide rarely.
+    penalty. Each task family shifts the slope by a weight of its own; one that was never observed has the prior's.
 
     ``prior_scale``: standard deviation of the main weights: ±21 points from a usual campaign, ±44 from twice its dose.
     ``context_scale``: of the others; a context changes the effect less than training makes it.
@@ -150,7 +99,7 @@ class EffectModel:
     seeds that the study does not use, the prior kept wider, so that a first campaign teaches where its peak was. Of the
     study's 495 campaigns, 90% intervals then held 84 to 91%, capability by capability, and all of what changed out of
     distribution, where little does (``benchmarks/care_calibration.py``); with scales twice as large nothing ever
-    surprised a belief.
+    contradicted a belief.
     ``error_floor``: no evaluation is better than this.
     ``peak_discount``: a campaign's peak is a second observation, at the dose where it was reached. Being the
     best of many noisy values it is too high, so this many standard errors are taken off, and its variance is
@@ -163,7 +112,6 @@ class EffectModel:
     reference_parameters: float = 1.1e6
     reference_steps: int = 20
     lr_exponent: float = 0.87
-    family_buckets: int = 4
     prior_scale: float = 0.15
     context_scale: float = 0.03
     process_error: float = 0.04
@@ -173,24 +121,19 @@ class EffectModel:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            zero_is_fine = name in ("family_buckets", "peak_discount", "lr_exponent")
+            zero_is_fine = name in ("peak_discount", "lr_exponent")
             check_number(f"model.{name}", value, 0, above=not zero_is_fine)
-
-    @property
-    def features(self) -> int:
-        """F."""
-        return 2 * (1 + 6 + 2) + int(self.family_buckets)
 
     @property
     def key(self) -> str:
         """Names this model among others in a memory file."""
-        text = json.dumps([2, CAPABILITIES, asdict(self)])
+        text = json.dumps([3, CAPABILITIES, asdict(self)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def prior(self) -> Floats:
+    def prior(self, families: Sequence[str]) -> Floats:
         """Prior standard deviations of the weights, (F·D,); the prior means are zero: neutral."""
-        scales = np.full(self.features, self.context_scale)
-        scales[[0, 9]] = self.prior_scale
+        scales = np.full(COMMON + len(families), self.context_scale)
+        scales[[0, COMMON // 2]] = self.prior_scale
         return np.repeat(scales, D)
 
     def dose(self, rows: Rows) -> Floats:
@@ -199,9 +142,13 @@ class EffectModel:
         usual = self.reference_lr * (size / self.reference_parameters) ** -self.lr_exponent
         return np.asarray(rows.column("lr") / usual * rows.column("steps") / self.reference_steps)
 
-    def phi(self, rows: Rows) -> Floats:
-        """The features, (N, F)."""
-        rise = np.log2(1 + self.dose(rows))
+    def rise(self, rows: Rows) -> Floats:
+        """b, the logarithm of the dose that effects grow with, (N,)."""
+        return np.asarray(np.log2(1 + self.dose(rows)))
+
+    def phi(self, rows: Rows, families: Sequence[str]) -> Floats:
+        """The features, (N, F): those in common, then one for each of ``families``, in their order."""
+        rise = self.rise(rows)
         penalty = np.nan_to_num(rows.column("penalty"))
         pass1 = rows.column("pass1")
         context = np.stack(
@@ -219,32 +166,20 @@ class EffectModel:
             [
                 np.ones((len(rise), 1)),
                 np.clip(np.nan_to_num(context), -2, 2),
-                np.array([[float(name in _GROUP_NORMALISED)] for name in rows.algorithms]).reshape(-1, 1),
+                np.array([[float(name in GROUP_NORMALISED)] for name in rows.algorithms]).reshape(-1, 1),
                 np.clip(np.log2(1 + penalty / 0.05), 0, 4)[:, None],  # 0.05: the paper's fixed KL
             ],
             axis=1,
         )
-        places = {name: self._place(name) for name in set(rows.families)}
-        families = np.array([places[name] for name in rows.families])
-        slopes = [
-            terms * rise[:, None],
-            terms * rise[:, None] ** 2,
-            families.reshape(len(rise), int(self.family_buckets)) * rise[:, None],
-        ]
+        own = np.array([[float(name == family) for family in families] for name in rows.families])
+        slopes = [terms * rise[:, None], terms * rise[:, None] ** 2, own.reshape(len(rise), len(families)) * rise[:, None]]
         return np.concatenate(slopes, axis=1)
-
-    def _place(self, family: str | None) -> Floats:
-        place = np.zeros(int(self.family_buckets))
-        if family is not None and len(place):
-            code = zlib.crc32(family.encode())
-            place[code % len(place)] = 1.0 if code & 0x10000 else -1.0
-        return place
 
     def process_variance(self, rows: Rows) -> Floats:
         """Variance of the true effect around W·φ, (N,), equal for all capabilities."""
         pass1 = np.nan_to_num(rows.column("pass1"), nan=0.5)
         room = np.clip(4 * pass1 * (1 - pass1), 0.05, 1)
-        return np.asarray(self.process_error**2 * np.log2(1 + self.dose(rows)) * room)
+        return np.asarray(self.process_error**2 * self.rise(rows) * room)
 
     def observe(self, rows: Rows) -> Information:
         """What the entries say: each its delta, and its peak where it had one before its end."""
@@ -258,14 +193,14 @@ class EffectModel:
         noise[:, np.arange(D), np.arange(D)] += diagonal
         precision = np.where(both, np.linalg.inv(noise), 0.0)
         precision = (precision + precision.transpose(0, 2, 1)) / 2
-        return self._sum(self.phi(rows), precision, np.nan_to_num(rows.deltas), seen, seen, rows)
+        return self._sum(precision, np.nan_to_num(rows.deltas), seen, seen, rows)
 
     def _observe_peaks(self, rows: Rows) -> Information:
         step, steps = rows.column("peak_step"), rows.column("steps")
         rise = rows.column("peak") - rows.column("start")
         chosen = (step > 0) & (step < steps) & np.isfinite(rise) & np.isfinite(rows.deltas[:, 0])
         if not chosen.any():
-            return Information.none(self.features)
+            return Information.none()
         numbers = rows.numbers[chosen].copy()
         numbers[:, NUMBERS.index("steps")] = step[chosen]
         part = Rows(
@@ -282,12 +217,12 @@ class EffectModel:
         precision[:, 0, 0] = 1 / spread
         first = np.zeros_like(part.deltas)
         first[:, 0] = 1
-        return self._sum(self.phi(part), precision, part.deltas, 0 * first, first, part)
+        return self._sum(precision, part.deltas, 0 * first, first, part)
 
-    def _sum(
-        self, phi: Floats, precision: Floats, deltas: Floats, counted: Any, observed: Any, rows: Rows
-    ) -> Information:
+    def _sum(self, precision: Floats, deltas: Floats, counted: Any, observed: Any, rows: Rows) -> Information:
         """``counted`` (N, D) entries go into ``count``, ``observed`` (N, D) into how far the noise is as assumed."""
+        families = tuple(sorted({name for name in rows.families if name is not None}))
+        phi = self.phi(rows, families)
         n, f = phi.shape
         trust = rows.column("confidence")[:, None]
         outer = (phi[:, :, None] * phi[:, None, :]).reshape(n, f * f)
@@ -297,4 +232,4 @@ class EffectModel:
             vector = phi.T @ (trust * weighed)
         square = np.ascontiguousarray(total.transpose(0, 2, 1, 3)).reshape(f * D, f * D)
         squares, number = float((weighed * deltas).sum()), float(observed.sum())
-        return Information(square, vector.ravel(), (counted * trust).sum(axis=0), squares, number)
+        return Information(families, square, vector.ravel(), (counted * trust).sum(axis=0), squares, number)

@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_care.blas import one_thread
-from sr_care.effects import D, EffectModel, Information, Rows, query_rows, to_rows
+from sr_care.belief.effects import EffectModel, Rows, query_rows, to_rows
+from sr_care.belief.information import COMMON, D, Information
+from sr_care.belief.numerics import one_thread
 from sr_care.entry import Context, Entry, Floats, Strategy
 from sr_care.errors import check_number
 
@@ -46,7 +47,7 @@ class Posterior:
     @classmethod
     def empty(cls, model: EffectModel | None = None) -> Posterior:
         model = model or EffectModel()
-        return cls(model, Information.none(model.features))
+        return cls(model, Information.none())
 
     @property
     def count(self) -> Floats:
@@ -67,19 +68,27 @@ class Posterior:
         check_number("forgetting factor", factor, 0, 1)
         return Posterior(self.model, self.information.weighted(factor))
 
+    @property
+    def _features(self) -> int:
+        return COMMON + len(self.information.families)
+
+    @cached_property
+    def _prior(self) -> Floats:
+        return self.model.prior(self.information.families)
+
     @cached_property
     def _seen(self) -> NDArray[np.intp]:
         """Positions, among the F·D weights, of those whose capability was measured: the others keep their
         prior, and leaving them out of the linear algebra makes the usual case (pass@1 alone) D³ times
         cheaper."""
         measured = np.flatnonzero(self.count > 0)
-        return (np.arange(self.model.features)[:, None] * D + measured).ravel()
+        return (np.arange(self._features)[:, None] * D + measured).ravel()
 
     @cached_property
     def _solved(self) -> tuple[Floats, Floats]:
         """Of the ``_seen`` weights: the Cholesky factor L of the precision in units of the prior, and the
         mean in those units."""
-        scale = self.model.prior()[self._seen]
+        scale = self._prior[self._seen]
         information = self.information.precision[np.ix_(self._seen, self._seen)]
         with one_thread():
             factor = np.linalg.cholesky(np.eye(len(scale)) + information * scale[:, None] * scale)
@@ -93,7 +102,7 @@ class Posterior:
         without any. Closed form: what the weights leave unexplained, by the number observed, the conjugate answer
         for a Gaussian of unknown scale."""
         _, mean = self._solved
-        explained = float(self.information.vector[self._seen] * self.model.prior()[self._seen] @ mean)
+        explained = float(self.information.vector[self._seen] * self._prior[self._seen] @ mean)
         weight = self.model.noise_weight
         left = max(self.information.squares - explained, 0.0)
         return (weight + left) / (weight + self.information.observed)
@@ -101,7 +110,7 @@ class Posterior:
     def weights(self) -> tuple[Floats, Floats]:
         """Mean (F·D,) and covariance (F·D, F·D) of the weights, if the variances assumed are right (``noise`` 1)."""
         factor, seen_mean = self._solved
-        scale, seen = self.model.prior(), self._seen
+        scale, seen = self._prior, self._seen
         with one_thread():
             root = np.linalg.solve(factor, np.diag(scale[seen]))
             block = root.T @ root
@@ -117,9 +126,10 @@ class Posterior:
     def predict_rows(self, rows: Rows) -> Prediction:
         """As ``predict``, for strategies and contexts given as arrays."""
         factor, mean = self._solved
-        phi = self.model.phi(rows)
+        families = self.information.families
+        phi = self.model.phi(rows, families)
         m, f = phi.shape
-        scale = self.model.prior()
+        scale = self._prior
         spread = (phi[:, :, None, None] * np.eye(D)).reshape(m, f * D, D) * scale[:, None]
         seen = spread[:, self._seen]
         with one_thread():
@@ -128,5 +138,9 @@ class Posterior:
         measured = np.where(self.count > 0, self.noise, 1.0)  # of the others nothing was learnt, not even this
         unseen = (self.count == 0) * (spread**2).sum(axis=1)
         epistemic = self.noise * roots.transpose(0, 2, 1) @ roots + unseen[:, :, None] * np.eye(D)
+        # of a family that was never observed, the weight is the prior's, apart from all evidence
+        new = np.array([name is not None and name not in families for name in rows.families])
+        own = (self.model.context_scale * self.model.rise(rows) * new) ** 2
+        epistemic = epistemic + own[:, None, None] * np.diag(measured)
         covariance = epistemic + self.model.process_variance(rows)[:, None, None] * np.diag(measured)
         return Prediction(np.einsum("mwd,w->md", seen, mean), covariance, epistemic)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sr_care.effects import EffectModel, Information, query_rows, to_rows
+from sr_care.belief.effects import EffectModel, query_rows, to_rows
+from sr_care.belief.information import D, Information
+from sr_care.belief.posterior import Posterior
+from sr_care.belief.revision import BeliefRevision, Revision
 from sr_care.entry import Context, Entry, Floats, Strategy
 from sr_care.errors import check_number
-from sr_care.posterior import Posterior
-from sr_care.revision import BeliefRevision, Revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +96,9 @@ def influence(posterior: Posterior, strategy: Strategy, context: Context, entrie
     delta: |φᵀ P φ_i| / noise_i, (N,). The entries a prediction rests on are those with the largest."""
     model = posterior.model
     _, covariance = posterior.weights()
-    size = model.features
-    block = covariance.reshape(size, -1, size, covariance.shape[0] // size)[:, 0, :, 0]
-    asked = model.phi(query_rows([strategy], context))[0]
+    families = posterior.information.families
+    block = covariance[::D, ::D]  # of pass@1, the first of D capabilities
+    asked = model.phi(query_rows([strategy], context), families)[0]
     rows = to_rows(entries)
     noise = rows.errors[:, 0, 0] + model.process_variance(rows) + model.error_floor**2
-    return np.asarray(np.abs(model.phi(rows) @ block @ asked) / noise * rows.column("confidence"))
+    return np.asarray(np.abs(model.phi(rows, families) @ block @ asked) / noise * rows.column("confidence"))

@@ -11,22 +11,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sr_care.effects import D
+from sr_care.belief.information import D
+from sr_care.belief.numerics import chi2_quantile
 from sr_care.entry import CapabilityDelta, Floats
 from sr_care.errors import EntryError, check_number
-from sr_care.gate import Caution
-from sr_care.stats import chi2_quantile
 
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionConfig:
-    """``alarm``: chi-square probability beyond which an outcome is a surprise; one in a hundred by chance.
-    ``agree``: within it an outcome confirms the belief. At a surprise predictive variance is raised by
+    """``alarm``: chi-square probability beyond which an outcome is an outlier; one in a hundred by chance.
+    ``agree``: within it an outcome confirms the belief. After an outlier predictive variance is raised by
     ``noise_factor`` up to ``noise_max``, and, if pass@1 came out below the prediction, the gate's risk limit
     is lowered by ``tighten_factor`` down to ``tighten_min``. Each agreement takes ``relax`` (in the
-    logarithm) of both away. ``shift_after`` surprises in a row in the same direction are a lasting shift:
-    what was believed before keeps ``stale_weight`` of its weight, and the surprising entries count in full.
-    Until then a surprising entry counts by limit / distance, so that a single outlier moves the belief no
+    logarithm) of both away. ``shift_after`` outliers in a row in the same direction are a lasting shift:
+    what was believed before keeps ``stale_weight`` of its weight, and the outliers count in full.
+    Until then an outlier counts by limit / distance, so that a single one moves the belief no
     further than the limit.
     """
 
@@ -50,6 +49,16 @@ class RevisionConfig:
         check_number("revision.shift_after", self.shift_after, 2)
 
 
+@dataclass(frozen=True)
+class Caution:
+    """What belief revision asks of the gate: predictive variance × ``noise``, risk limit × ``tightening``,
+    and no dose at or above ``ceiling``, where a prediction failed downwards."""
+
+    noise: float = 1.0
+    tightening: float = 1.0
+    ceiling: float = float("inf")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """A boundary found the hard way: at ``dose`` the prediction failed downwards, by ``distance``."""
@@ -63,7 +72,7 @@ class Failure:
 class Revision:
     """The state of one run's belief beside its posterior. ``weights``: of the run's entries so far, oldest
     first; ``stale``: how many of them (and all of other runs) are discounted after a shift. ``streak``:
-    surprises in a row in the direction ``heading`` (D,). ``outlived``: how many of the ``failures`` the gate
+    outliers in a row in the direction ``heading`` (D,). ``outlived``: how many of the ``failures`` the gate
     has relaxed from. ``distances``: (squared Mahalanobis distance, its limit) per entry."""
 
     noise: float = 1.0
@@ -123,11 +132,11 @@ class BeliefRevision:
         limit = chi2_quantile(self.config.alarm, degrees)
         state = replace(state, distances=(*state.distances, (distance, limit)))
         if distance > limit:
-            return self._surprised(state, distance, limit, residual, campaign, dose)
+            return self._outlier(state, distance, limit, residual, campaign, dose)
         state = replace(state, weights=(*state.weights, 1.0))
         return self._agreed(state) if distance <= chi2_quantile(self.config.agree, degrees) else state
 
-    def _surprised(
+    def _outlier(
         self, state: Revision, distance: float, limit: float, residual: Floats, campaign: int, dose: float
     ) -> Revision:
         c = self.config

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sr_care import summaries
-from sr_care.effects import EffectModel
+from sr_care.belief.effects import EffectModel
+from sr_care.belief.posterior import Posterior
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy
 from sr_care.errors import EntryError, StoreError
-from sr_care.posterior import Posterior
-from sr_care.schema import connect, store_errors, transaction
+from sr_care.memory import summaries
+from sr_care.memory.schema import connect, store_errors, transaction
 
 STRATEGY = ("algorithm", "lr", "steps", "group_size", "prompts", "penalty")
 CONTEXT = ("family", "model_parameters", "pass1", "passk", "positive_rate", "entropy", "unique_share")

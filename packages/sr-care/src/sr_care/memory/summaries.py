@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sr_care.effects import NUMBERS, EffectModel, Information, Rows
+from sr_care.belief.effects import NUMBERS, EffectModel, Rows
+from sr_care.belief.information import Information
 from sr_care.entry import unpack_deltas
 
 CHUNK = 256  # entries summed on the fly at most: about 2 ms
@@ -38,9 +39,9 @@ def total(db: sqlite3.Connection, model: EffectModel, upto: int) -> Information:
     """The evidence of all remembered entries up to ``upto``."""
     newest = "SELECT upto, data FROM summaries WHERE model = ? AND upto <= ? ORDER BY upto DESC LIMIT 1"
     row = db.execute(newest, (model.key, upto)).fetchone()
-    done, information = 0, Information.none(model.features)
+    done, information = 0, Information.none()
     if row is not None:
-        done, information = int(row[0]), Information.from_bytes(row[1], model.features)
+        done, information = int(row[0]), Information.from_bytes(row[1])
     cursor = db.execute(_ROWS, (done, upto))
     while block := cursor.fetchmany(_BLOCK):
         information = information + model.observe(_to_rows(block))

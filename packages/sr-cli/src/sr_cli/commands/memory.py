@@ -13,7 +13,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sr_care import CAPABILITIES, CapabilityMemory, Context, Decision, Entry, EntryError, Strategy, ask
+from sr_care import CapabilityMemory, Context, Entry, Strategy, ask
+from sr_care.entry import CAPABILITIES
+from sr_care.errors import EntryError
+from sr_care.gate import Decision
 
 _db = click.option(
     "--db",

@@ -1,0 +1,1 @@
+"""What is believed about the effect of training: the linear-Gaussian model, its posterior, and its revision."""
