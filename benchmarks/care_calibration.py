@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from sr_care import Entry
-from sr_care.belief.effects import EffectModel
-from sr_care.belief.information import Information, to_rows
+from sr_care.belief.effects import EffectModel, to_rows
+from sr_care.belief.information import Information
 from sr_care.belief.numerics import chi2_quantile
 from sr_care.belief.replay import believe
 from sr_care.belief.revision import mahalanobis

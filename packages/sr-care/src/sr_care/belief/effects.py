@@ -172,7 +172,8 @@ class EffectModel:
             axis=1,
         )
         own = np.array([[float(name == family) for family in families] for name in rows.families])
-        slopes = [terms * rise[:, None], terms * rise[:, None] ** 2, own.reshape(len(rise), len(families)) * rise[:, None]]
+        own = own.reshape(len(rise), len(families))
+        slopes = [terms * rise[:, None], terms * rise[:, None] ** 2, own * rise[:, None]]
         return np.concatenate(slopes, axis=1)
 
     def process_variance(self, rows: Rows) -> Floats:
