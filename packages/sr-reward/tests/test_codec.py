@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_reward.grading.compare import Tag, _exact_key, matches, parse_outputs
+from sr_reward.grading.compare import Tag, exact_key, matches, parse_outputs
 from sr_reward.sandbox.child.codec import CodecError, decode, encode
 
 keys = st.recursive(
@@ -27,7 +27,7 @@ bounded = settings(max_examples=150, deadline=None)
 @bounded
 @given(plain)
 def test_every_plain_value_survives_with_its_type(value):
-    assert _exact_key(decode(encode(value))) == _exact_key(value)
+    assert exact_key(decode(encode(value))) == exact_key(value)
 
 
 @bounded
@@ -41,7 +41,7 @@ def test_a_value_matches_itself_and_is_pure_ascii(value):
 @bounded
 @given(plain, plain)
 def test_two_values_match_only_if_they_are_the_same(one, other):
-    assert matches(parse_outputs(encode(one).encode()), other) == (_exact_key(one) == _exact_key(other))
+    assert matches(parse_outputs(encode(one).encode()), other) == (exact_key(one) == exact_key(other))
 
 
 @pytest.mark.parametrize(

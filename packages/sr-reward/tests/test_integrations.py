@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sr_reward import CallCase, CallTests, CodeGrader, Task, TaskError
-from sr_reward.grading.grader import INFRA_ERROR
+from sr_reward.grading.grade import INFRA_ERROR
 from sr_reward.integrations import trl as trl_adapter
 from sr_reward.integrations import verl as verl_adapter
 

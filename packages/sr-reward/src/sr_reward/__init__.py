@@ -2,7 +2,8 @@
 
 from sr_reward.errors import FormatError, IsolationError, RewardError, TaskError
 from sr_reward.formats import Sample, iter_tasks, load_samples, load_tasks
-from sr_reward.grading.grader import CodeGrader, Grade
+from sr_reward.grading.grade import Grade
+from sr_reward.grading.grader import CodeGrader
 from sr_reward.grading.stats import PassAtK, mean_pass_at_k, pass_at_k
 from sr_reward.sandbox import Sandbox
 from sr_reward.task import AssertTests, CallCase, CallTests, StdioCase, StdioTests, Task

@@ -9,10 +9,12 @@ import marshal
 import math
 import symtable
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sr_reward.errors import TaskError
+from sr_reward.sandbox.child.program import answer_of
 
 # The values that may go into a program and come back from it. Sub-classes are not plain.
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
@@ -88,11 +90,28 @@ class CallTests:
 
     def encoded_inputs(self) -> bytes:
         """All inputs as one block for the program's process (made once per task, without expected values)."""
-        block: bytes | None = self.__dict__.get("_inputs")
-        if block is None:
-            block = marshal.dumps([(case.args, case.kwargs) for case in self.cases])
-            self.__dict__["_inputs"] = block  # a cache, not a field: equality and repr do not see it
-        return block
+        return _kept(self, "_inputs", lambda: marshal.dumps([(case.args, case.kwargs) for case in self.cases]))
+
+    def encoded_rule(self) -> bytes:
+        """What ``grading.compare.answer_calls`` needs to decide (made once per task)."""
+
+        def make() -> bytes:
+            cases = [(case.expected, *case.accepted) for case in self.cases]
+            return marshal.dumps((self.float_tolerance, self.exact_types, not self.checker, cases))
+
+        return _kept(self, "_rule", make)
+
+    def usual_answer(self) -> bytes:
+        """What a program writes that returns every expected value (made once per task)."""
+        return _kept(self, "_answer", lambda: answer_of([case.expected for case in self.cases]))
+
+
+def _kept(tests: object, name: str, make: Callable[[], bytes]) -> bytes:
+    """A block that is made once: a cache, not a field, so that equality and repr do not see it."""
+    block: bytes | None = tests.__dict__.get(name)
+    if block is None:
+        block = tests.__dict__[name] = make()
+    return block
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import click
 
 from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
 from sr_reward.formats import FORMATS
-from sr_reward.grading.grader import OUTCOMES
+from sr_reward.grading.grade import OUTCOMES
 from sr_reward.grading.results import ResultFile
 from sr_reward.integrations.ray import RayGrader
 from sr_reward.sandbox import LEVELS

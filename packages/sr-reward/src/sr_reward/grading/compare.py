@@ -1,15 +1,76 @@
-"""Whether what a program returned or printed is what was expected. Runs in the grader's process.
+"""Whether what a program returned or printed is what was expected.
 
-Outputs arrive as the text of ``sandbox.child.codec``. They are compared while still in parsed form, led by the expected
-value: nothing of the program's making is hashed, ordered or built beyond what the expected value's size allows.
+Runs in the reader (``grading.reader``), which bounds its CPU time and memory. Outputs arrive as the text of
+``sandbox.child.codec`` and are compared while still in parsed form, led by the expected value. Keys and members of
+sets are compared as text: a program can choose numbers whose hashes collide.
 """
 
 from __future__ import annotations
 
+import marshal
 import math
-from typing import Any
 
-from sr_reward.sandbox.child.codec import CodecError, build_value, parse
+from sr_reward.sandbox.child.codec import CodecError, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# first byte of an answer to the grader
+RIGHT, WRONG, RAISED, BROKEN = b"=", b"x", b"e", b"?"
+
+
+def answer_calls(spec: bytes, data: bytes) -> bytes:
+    """In the reader: the answer to a request to compare what a program of ``CallTests`` wrote.
+
+    ``spec`` is ``marshal`` data, made once per task: ``(float_tolerance, exact_types, compared, cases)`` with the
+    values that each case accepts; without ``compared`` only the form is judged. ``RIGHT``; ``WRONG`` with a reason;
+    ``RAISED`` with the exception's name, a new line and its message; ``BROKEN`` with what is amiss in the data.
+    """
+    tolerance, exact_types, compared, cases = marshal.loads(spec)
+    try:
+        outputs = parse_outputs(data)
+    except CodecError as error:
+        return _answer(BROKEN, str(error))
+    error_row = reported_error(outputs)
+    if error_row:
+        return _answer(RAISED, "\n".join(error_row))
+    if not (isinstance(outputs, list) and len(outputs) == len(cases)):
+        return _answer(BROKEN, "its answers are incomplete")
+    if not all(isinstance(row, list) and len(row) == 2 and row[0] == 1 for row in outputs):
+        return _answer(BROKEN, "its answers are malformed")
+    for number, (accepted, (_, output)) in enumerate(zip(cases, outputs, strict=True)):
+        if compared and not _accepts(accepted, output, tolerance, exact_types=exact_types):
+            return _answer(WRONG, f"case {number}: another value")
+    return RIGHT
+
+
+def answer_text(accepted: tuple[str, ...], tolerance: float, data: bytes) -> bytes:
+    """In the reader: whether what a program printed is one of the texts accepted."""
+    printed = data.decode("utf-8", "replace")
+    return RIGHT if any(same_text(printed, wanted, tolerance=tolerance) for wanted in accepted) else WRONG
+
+
+def _answer(kind: bytes, text: str) -> bytes:
+    return kind + text.encode("utf-8", "replace")
+
+
+def reported_error(outputs: object) -> tuple[str, str] | None:
+    """The error that a program reports as the last of its rows, ``[0, kind, message]``."""
+    row = outputs[-1] if isinstance(outputs, list) and outputs else None
+    if isinstance(row, list) and len(row) == 3 and row[0] == 0:
+        kind, message = row[1:]
+        if isinstance(kind, str) and isinstance(message, str):
+            return " ".join(kind[:80].split()), message[:300]
+    return None
+
+
+def _accepts(accepted: tuple[Any, ...], output: Any, tolerance: float, *, exact_types: bool) -> bool:
+    try:
+        return any(matches(output, wanted, tolerance=tolerance, exact_types=exact_types) for wanted in accepted)
+    except (CodecError, TypeError, ValueError, OverflowError, RecursionError):
+        return False  # a malformed or monstrous output equals nothing
 
 
 class Tag:
@@ -78,14 +139,19 @@ def _same_float(parsed: Any, expected: float, tolerance: float) -> bool:
 
 
 def _same_dict(content: Any, expected: dict[Any, Any], tolerance: float) -> bool:
+    return _pairs_match(content, expected, lambda item, wanted: matches(item, wanted, tolerance=tolerance))
+
+
+def _pairs_match(content: Any, expected: dict[Any, Any], same: Callable[[Any, Any], bool]) -> bool:
+    """Whether the parsed pairs have the keys of ``expected``, each once, with values that are the ``same``."""
     if type(content) is not list or len(content) != len(expected):
         return False
-    wanted = {_exact_key(key): value for key, value in expected.items()}
+    wanted = {exact_key(key): value for key, value in expected.items()}
     for pair in content:
         if type(pair) is not list or len(pair) != 2:
             return False
-        key = _exact_key(_build(pair[0]))
-        if key not in wanted or not matches(pair[1], wanted.pop(key), tolerance=tolerance):
+        key = exact_key(pair[0])
+        if key not in wanted or not same(pair[1], wanted.pop(key)):
             return False
     return not wanted
 
@@ -93,40 +159,53 @@ def _same_dict(content: Any, expected: dict[Any, Any], tolerance: float) -> bool
 def _same_set(content: Any, expected: set[Any] | frozenset[Any]) -> bool:
     if type(content) is not list or len(content) != len(expected):
         return False
-    return {_exact_key(_build(item)) for item in content} == {_exact_key(item) for item in expected}
+    return {exact_key(item) for item in content} == {exact_key(item) for item in expected}
 
 
 def _same_scalar(parsed: Tag, expected: Any) -> bool:
-    if parsed.name not in ("i", "b", "c"):
-        return False
-    value = _build(parsed)
-    return type(value) is type(expected) and (value == expected or _exact_key(value) == _exact_key(expected))
+    return parsed.name in ("i", "b", "c") and exact_key(parsed) == exact_key(expected)
 
 
-def _build(parsed: Any) -> Any:
-    """The plain value of a parsed one (small: only keys, set items and scalars are built)."""
-    if type(parsed) is Tag:
-        content = parsed.content
-        return build_value([(parsed.name, [_build(item) for item in content] if type(content) is list else content)])
-    if type(parsed) is list:
-        return [_build(item) for item in parsed]
-    return parsed
-
-
-def _exact_key(value: Any) -> Any:
-    """A hashable that is equal only for values of equal type: 1, 1.0 and True stay apart, NaN equals itself."""
+def exact_key(value: Any) -> str:
+    """A text that is equal only for values of equal type and value, plain or parsed: 1, 1.0 and True stay apart, NaN
+    equals itself. Keys are compared as text because a program can choose numbers whose hashes collide."""
     kind = type(value)
-    if kind in (tuple, list):
-        return kind, tuple(_exact_key(item) for item in value)
+    if kind is Tag:
+        return _tag_key(value.name, value.content)
+    if kind is list:
+        return "[" + ",".join([exact_key(item) for item in value]) + "]"
+    if kind is tuple:
+        return _tag_key("t", value)
     if kind in (set, frozenset):
-        return kind, frozenset(_exact_key(item) for item in value)
+        return _tag_key("s" if kind is set else "z", value)
     if kind is dict:
-        return kind, frozenset((_exact_key(key), _exact_key(item)) for key, item in value.items())
+        return _tag_key("d", value.items())
+    if kind is int:
+        return f"i{value:x}"
     if kind is float:
-        return kind, "nan" if value != value else value
+        return f"f{value + 0.0!r}"  # of the two zeros one
     if kind is complex:
-        return kind, _exact_key(value.real), _exact_key(value.imag)
-    return kind, value
+        return _tag_key("c", (value.real, value.imag))
+    if kind is bytes:
+        return _tag_key("b", value.decode("latin-1"))
+    if kind in (str, bool, type(None)):
+        return repr(value)
+    raise CodecError(f"a value of type {kind.__name__} is not plain data")
+
+
+def _tag_key(name: str, content: Any) -> str:
+    if name == "i":
+        return f"i{int(content, 16):x}"
+    if name == "b":
+        return f"b{content!r}"
+    if name in ("t", "c"):
+        return f"{name}({','.join([exact_key(item) for item in content])})"
+    if name in ("s", "z"):
+        return f"{name}({','.join(sorted({exact_key(item) for item in content}))})"
+    if name == "d":
+        pairs = {exact_key(key): exact_key(item) for key, item in content}
+        return f"d({','.join(sorted(f'{key}:{item}' for key, item in pairs.items()))})"
+    raise CodecError(f"unknown tag {name!r:.20}")
 
 
 def _matches_loosely(parsed: Any, expected: Any, tolerance: float) -> bool:
@@ -146,17 +225,7 @@ def _matches_loosely(parsed: Any, expected: Any, tolerance: float) -> bool:
             return False  # of two whole numbers the last digit counts
         return tolerance > 0 and math.isclose(parsed, expected, rel_tol=tolerance, abs_tol=tolerance)
     if type(expected) is dict and type(parsed) is Tag and parsed.name == "d":
-        content = parsed.content
-        if type(content) is not list or len(content) != len(expected):
-            return False
-        wanted = {_exact_key(key): value for key, value in expected.items()}
-        return all(
-            type(pair) is list
-            and len(pair) == 2
-            and (key := _exact_key(_build(pair[0]))) in wanted
-            and _matches_loosely(pair[1], wanted.pop(key), tolerance)
-            for pair in content
-        )
+        return _pairs_match(parsed.content, expected, lambda item, want: _matches_loosely(item, want, tolerance))
     return matches(parsed, expected, tolerance=tolerance)
 
 
@@ -165,15 +234,14 @@ def same_text(printed: str, expected: str, *, tolerance: float = 0.0) -> bool:
     lines are dropped, and within a line equal tokens (runs of white space count as one separator)."""
     if printed == expected:
         return True
-    ours, theirs = _lines(printed), _lines(expected)
+    ours, theirs = printed.rstrip().splitlines(), expected.rstrip().splitlines()
     return len(ours) == len(theirs) and all(
-        len(got) == len(wanted) and all(_same_token(a, b, tolerance) for a, b in zip(got, wanted, strict=True))
-        for got, wanted in zip(ours, theirs, strict=True)
+        _same_line(got.split(), wanted.split(), tolerance) for got, wanted in zip(ours, theirs, strict=True)
     )
 
 
-def _lines(text: str) -> list[list[str]]:
-    return [line.split() for line in text.rstrip().splitlines()]
+def _same_line(got: list[str], wanted: list[str], tolerance: float) -> bool:
+    return len(got) == len(wanted) and all(_same_token(a, b, tolerance) for a, b in zip(got, wanted, strict=True))
 
 
 def _same_token(printed: str, expected: str, tolerance: float) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sr_reward.errors import FormatError
 from sr_reward.formats import Sample
-from sr_reward.grading.grader import OUTCOMES, Grade
+from sr_reward.grading.grade import OUTCOMES, Grade
 from sr_reward.task import Task
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sr_reward.errors import RewardError, TaskError
-from sr_reward.grading.grader import INFRA_ERROR, CodeGrader, Grade
+from sr_reward.grading.grade import INFRA_ERROR, Grade
+from sr_reward.grading.grader import CodeGrader
 from sr_reward.sandbox import LEVELS
 from sr_reward.task import Task
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sr_reward.sandbox import worker as protocol
 from sr_reward.sandbox.worker import Answer, Limits, Worker, WorkerDied
 
+READ_AHEAD = 32  # jobs at the reader below which more samples are begun
 DEPTH = 4  # jobs at a worker below which it is sent more, so that it never waits for us
 GROUP = 8  # most jobs sent at once: their processes are forked in one go, which costs less
 GROUP_S = 0.02  # what a group may take at the pace seen so far: who waits behind it could be run elsewhere
@@ -28,12 +29,14 @@ T = TypeVar("T")
 class Job:
     """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK`` of ``sandbox.worker``;
     ``SERVE`` also runs ``judge_body`` in a judge process at the other end of a line to the program.
-    ``warm`` asks for an interpreter that has the usual modules loaded."""
+    ``READ`` goes to the reader. ``warm`` asks for an interpreter that has the usual modules loaded; ``timeout_s``
+    replaces the sandbox's."""
 
     kind: int
     body: bytes
     warm: bool = False
     judge_body: bytes = b""
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +64,19 @@ class _Flight:
 
 
 class Lane:
-    """One slot of parallelism: a slim, a warm and a judge worker, each started when it is first needed.
+    """One slot of parallelism: a slim, a warm and a judge worker, each started when it is first needed; or, with
+    ``reader``, the reader of that path alone.
 
     Jobs of a lane are sent and answered in order in each worker, so a program and its judge meet."""
 
-    def __init__(self, level: str, memory: int) -> None:
-        self.level, self.memory = level, memory
+    def __init__(self, level: str, memory: int, reader: str = "") -> None:
+        self.level, self.memory, self.reader = level, memory, reader
         self.workers: dict[str, Worker] = {}
 
     def worker(self, kind: str) -> Worker:
         if kind not in self.workers:
-            self.workers[kind] = Worker(level=self.level, kind=kind, memory=self.memory)
+            script = {"script": self.reader} if self.reader else {}
+            self.workers[kind] = Worker(level=self.level, kind=kind, memory=self.memory, **script)
         return self.workers[kind]
 
     @property
@@ -89,13 +94,19 @@ class Lane:
         return list(held.values())
 
 
+def _sort(job: Job) -> tuple[int, bool, float | None]:
+    """What jobs that are sent together have in common."""
+    return job.kind, job.warm, job.timeout_s
+
+
 class Run:
     """One call of ``stream``: which trial waits for which worker."""
 
     def __init__(
-        self, lanes: Sequence[Lane], trials: Sequence[Trial[Any]], *, timeout_s: float, patience_s: float
+        self, lanes: Sequence[Lane], reader: Lane, trials: Sequence[Trial[Any]], *, timeout_s: float, patience_s: float
     ) -> None:
-        self.lanes, self.timeout_s, self.patience_s = lanes, timeout_s, patience_s
+        self.lanes, self.reader, self.timeout_s, self.patience_s = lanes, reader, timeout_s, patience_s
+        self.reading = 0  # jobs at the reader
         self.finished: deque[tuple[int, Any]] = deque()
         self.waiting: deque[_Flight] = deque()
         self.unopened = iter(enumerate(trials))
@@ -128,7 +139,17 @@ class Run:
             self.open -= 1
             self.finished.append((index, end.value))
         else:
-            self.waiting.append(_Flight(index, trial, job))
+            self._queue(_Flight(index, trial, job))
+
+    def _queue(self, flight: _Flight, *, first: bool = False) -> None:
+        """Let a job wait for a lane; one for the reader is sent at once."""
+        if flight.job.kind == protocol.READ:
+            self.reading += 1
+            self._send_to_reader(flight)
+        elif first:
+            self.waiting.appendleft(flight)
+        else:
+            self.waiting.append(flight)
 
     def _fill(self) -> None:
         """Give every lane enough to do."""
@@ -146,7 +167,7 @@ class Run:
         most = max(1, min(GROUP, share, pace))
         group: list[_Flight] = []
         while len(group) < most and (flight := self._next_flight()):
-            if group and (flight.job.kind, flight.job.warm) != (group[0].job.kind, group[0].job.warm):
+            if group and _sort(flight.job) != _sort(group[0].job):
                 self.waiting.appendleft(flight)
                 break
             group.append(flight)
@@ -156,6 +177,8 @@ class Run:
 
     def _next_flight(self) -> _Flight | None:
         while not self.waiting:
+            if self.reading >= READ_AHEAD or any(worker.wants_to_send for worker in self.reader.workers.values()):
+                return None
             index, trial = next(self.unopened, (-1, None))
             if trial is None:
                 return None
@@ -166,8 +189,9 @@ class Run:
 
     def _send(self, lane: Lane, group: list[_Flight]) -> None:
         job = group[0].job
-        idle_s = max(self.timeout_s, 1.0)
-        limits = Limits(cpu_s=self.timeout_s, idle_s=idle_s)
+        cpu_s = job.timeout_s or self.timeout_s
+        idle_s = max(cpu_s, 1.0)
+        limits = Limits(cpu_s=cpu_s, idle_s=idle_s)
         for flight in group:
             flight.reset()
         bodies = [(flight, flight.job.body) for flight in group]
@@ -194,6 +218,15 @@ class Run:
         except WorkerDied:
             self._lose(lane)
         self._watch(lane)
+
+    def _send_to_reader(self, flight: _Flight) -> None:
+        flight.reset()
+        limits = Limits(cpu_s=flight.job.timeout_s or self.timeout_s, idle_s=self.patience_s)
+        try:
+            self.reader.worker("reader").send([(flight, flight.job.body)], kind=protocol.READ, limits=limits)
+        except WorkerDied:
+            self._lose(self.reader)
+        self._watch(self.reader)
 
     def _watch(self, lane: Lane) -> None:
         for worker in lane.workers.values():
@@ -222,7 +255,7 @@ class Run:
             self._watch(lane)
         now = time.monotonic()
         patience = self.patience_s + 20 * self.timeout_s
-        for lane in self.lanes:
+        for lane in (*self.lanes, self.reader):
             if any(each.pending and now - each.last_news > patience for each in lane.workers.values()):
                 self._lose(lane)
 
@@ -231,8 +264,11 @@ class Run:
             # the worker ends itself after this; the job goes back when the end is seen
             worker.pending.appendleft(flight)
             return
-        self.answered += 1
-        self.seconds += answer.seconds
+        if flight.job.kind == protocol.READ:
+            self.reading -= 1
+        else:
+            self.answered += 1
+            self.seconds += answer.seconds
         paired = flight.job.kind == protocol.SERVE
         flight.answers["judge" if paired and worker.kind == "judge" else "program"] = answer
         if len(flight.answers) == 1 + paired:
@@ -245,9 +281,12 @@ class Run:
             if self.registered.pop(worker, None) is not None:
                 self.selector.unregister(worker)
         running = {id(worker.pending[0]) for worker in lane.workers.values() if worker.pending}
-        for flight in reversed(lane.stop()):
+        held = lane.stop()
+        if lane is self.reader:
+            self.reading -= len(held)
+        for flight in reversed(held):
             flight.attempts += id(flight) in running
             if flight.attempts >= 2:
                 self._advance(flight.index, flight.trial, Outcome(program=None))
             else:
-                self.waiting.appendleft(flight)
+                self._queue(flight, first=True)

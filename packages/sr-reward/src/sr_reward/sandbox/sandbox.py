@@ -15,6 +15,7 @@ from sr_reward.sandbox.worker import Worker
 
 _log = logging.getLogger("sr_reward")
 
+READER_BYTES = 1 << 30  # of address space
 LEVELS = ("full", "landlock", "limits")  # strongest first
 T = TypeVar("T")
 
@@ -25,7 +26,9 @@ class Sandbox:
     ``isolation`` is ``auto`` (the strongest level that stands on this Linux), ``full``, ``landlock`` or
     ``limits``; a level that is named must stand or ``IsolationError`` is raised, and so with
     ``require_isolation``, the weakest level that ``auto`` may settle for. Nothing is started before the first
-    trial. ``timeout_s`` bounds the CPU time of a program, and the time in which it neither computes nor ends.
+    trial. ``timeout_s`` bounds the CPU time of a program, and the time in which it neither computes nor ends;
+    after 5 × ``timeout_s`` + 2 s it is stopped in any case. ``reader`` is the path of the script that serves jobs of
+    kind ``READ`` (see ``grading.reader``).
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Sandbox:
         isolation: str = "auto",
         require_isolation: str | None = None,
         patience_s: float = 120.0,
+        reader: str = "",
     ) -> None:
         if workers is not None and workers < 1:
             raise TaskError(f"workers must be at least 1, got {workers}; leave it out for one per core")
@@ -53,6 +57,8 @@ class Sandbox:
         self._level: str | None = None
         self._first: Worker | None = None  # the worker that proved the level
         self._lanes: list[Lane] = []
+        self._reader_script = reader
+        self._reader: Lane | None = None
         self._lock = threading.Lock()
         self._user: int | None = None  # the thread whose stream is open
         self._owner = os.getpid()
@@ -93,7 +99,10 @@ class Sandbox:
             self._settle()
             done = False
             try:
-                yield from Run(self._lanes, trials, timeout_s=self.timeout_s, patience_s=self.patience_s).results()
+                assert self._reader  # made with the lanes
+                yield from Run(
+                    self._lanes, self._reader, trials, timeout_s=self.timeout_s, patience_s=self.patience_s
+                ).results()
                 done = True
             finally:
                 self._user = None
@@ -119,18 +128,20 @@ class Sandbox:
             self._stop()
 
     def _stop(self) -> None:
-        for lane in self._lanes:
-            lane.stop()
+        for lane in (*self._lanes, self._reader):
+            if lane:
+                lane.stop()
 
     def _settle(self) -> str:
         """Find the level that stands, by starting a worker at it."""
         if self._owner != os.getpid():  # after a fork of the trainer the workers belong to the parent
             self._owner = os.getpid()
-            self._lanes, self._first = [], None
+            self._lanes, self._reader, self._first = [], None, None
         if self._level is None:
             self._level = self._strongest_level()
         if not self._lanes:
             self._lanes = [Lane(self._level, self.memory_mb << 20) for _ in range(self.workers)]
+            self._reader = Lane(self._level, READER_BYTES, reader=self._reader_script)
         if self._first is not None:
             self._lanes[0].workers["slim"], self._first = self._first, None
         return self._level

@@ -21,8 +21,8 @@ _REPORT = struct.Struct("<IidQQ")
 _MAGIC = b"srj2"
 _START_S = 60.0
 
-CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
-ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost")
+CALLS, STDIO, SERVE, JUDGE, CHECK, READ = range(6)
+ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost", "wall")
 OUTPUT_BYTES = 4 << 20
 
 # modules that programs of the field import: loaded before the fork in the zygotes that serve such programs
@@ -38,7 +38,8 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds of CPU time, seconds without progress."""
+    """Seconds of CPU time, seconds without progress. In any case a program is stopped 5 × ``cpu_s`` + 2 s after its
+    start; a judge, which may wait for its program, ``idle_s`` later."""
 
     cpu_s: float
     idle_s: float
@@ -57,15 +58,15 @@ class Answer:
 
 class Worker:
     """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level; ``memory`` bounds the address
-    space of each program, in bytes.
+    space of each program, in bytes. ``script`` names another program that keeps to the same protocol: a reader.
 
-    Raises IsolationError when the walls of that level do not stand here.
+    Raises IsolationError when that level is not available here.
     """
 
-    def __init__(self, *, level: str, kind: str, memory: int = 512 << 20) -> None:
+    def __init__(self, *, level: str, kind: str, memory: int = 512 << 20, script: str = _ZYGOTE) -> None:
         ours, theirs = socket.socketpair()
-        walled = level != "open"
-        self.output_bytes = OUTPUT_BYTES if walled else 16 * OUTPUT_BYTES
+        isolated = level != "open"
+        self.output_bytes = OUTPUT_BYTES if isolated and script == _ZYGOTE else 16 * OUTPUT_BYTES
         settings = {
             "level": level,
             "memory": memory,
@@ -74,12 +75,12 @@ class Worker:
         }
         try:
             self.process = subprocess.Popen(
-                [interpreter(), "-s", "-S", "-B", _ZYGOTE, *(f"{k}={v}" for k, v in settings.items())],
+                [interpreter(), "-s", "-S", "-B", script, *(f"{k}={v}" for k, v in settings.items())],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=CLEAN_ENVIRONMENT if walled else None,
-                close_fds=walled,
+                env=CLEAN_ENVIRONMENT if isolated else None,
+                close_fds=isolated,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C belongs to the grader's process alone
             )
@@ -109,7 +110,7 @@ class Worker:
             self.kill()
             reason = line[3:].decode(errors="replace").strip() or "its process ended at once"
             raise IsolationError(
-                f"isolation level {level} does not stand here: {reason}; `sr sandbox check` says what to do"
+                f"isolation level {level} is not available here: {reason}; `sr sandbox check` says what to do"
             )
         return line[3:].decode().strip()
 
@@ -179,8 +180,9 @@ class Worker:
                 raise WorkerDied("it does not keep to the protocol")
             if len(self._inbox) < end:
                 break
-            data = bytes(self._inbox[_REPORT.size : _REPORT.size + data_size])
-            text = bytes(self._inbox[_REPORT.size + data_size : end])
+            with memoryview(self._inbox) as view:
+                data = bytes(view[_REPORT.size : _REPORT.size + data_size])
+                text = bytes(view[_REPORT.size + data_size : end])
             del self._inbox[:end]
             answer = Answer(ended=ENDINGS[ended], code=code, seconds=seconds, data=data, text=text)
             yield self.pending.popleft(), answer

@@ -48,10 +48,12 @@ REPORT = struct.Struct("<IidQQ")
 MAGIC = b"srj2"
 CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
 PAIRED = (SERVE, JUDGE)  # their requests come with one end of a line
-EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN = range(6)
+EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN, WALL = range(7)
 
 WINDOW_S = 0.25  # how often a running program is looked at
 FAIR_SHARE = 1 / 50  # of the CPU: a program that gets less was waiting for something else than its turn
+WALL_FACTOR, WALL_S = 5, 2.0  # no program lives longer than this many times its CPU seconds, and so many more
+STALL_S = 1.0  # most that one window counts for: a stopped machine is no program's fault
 CHUNK = 1 << 16
 SIGKILL, SIGUSR1, SIGCHLD, SIG_SETMASK = 9, _signal.SIGUSR1, _signal.SIGCHLD, _signal.SIG_SETMASK
 GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD}, {SIGUSR1, SIGCHLD}, ()
@@ -92,12 +94,15 @@ class Zygote:
             if magic != MAGIC:
                 raise Stopped
             sizes = memoryview(self.read(count * SIZE_BYTES)).cast("Q").tolist()
+            wall_s = WALL_FACTOR * cpu_s + WALL_S
+            if kind == JUDGE:  # it may wait for its program, which may wait for its turn
+                wall_s += idle_s
             self.core.begin()
             children = self.fork(kind, sizes, cpu_s)
             used = 0.0
             os.kill(children[0][0], SIGUSR1)
             for number, (pid, files) in enumerate(children, start=1):
-                ended, code, seconds = self.watch(pid, files, cpu_s, idle_s)
+                ended, code, seconds = self.watch(pid, files, (cpu_s, idle_s, wall_s))
                 used += seconds
                 try:
                     os.read(self.started_r, 1)
@@ -163,11 +168,12 @@ class Zygote:
         enable_gc()
         RUN[kind](DATA, *request)
 
-    def watch(self, pid: int, files: list[int], cpu_s: float, idle_s: float) -> tuple[int, int, float]:
-        """Wait until a child ends or breaks a limit. Returns how it ended, its exit status or signal, and its CPU
-        seconds. CPU time decides; wall time counts only while the program makes no progress."""
+    def watch(self, pid: int, files: list[int], limits: tuple[float, float, float]) -> tuple[int, int, float]:
+        """Wait until a child ends or breaks a limit: on its CPU time, on the time in which it makes no progress, on
+        its whole life, in seconds. Returns how it ended, its exit status or signal, and its CPU seconds."""
+        cpu_s, idle_s, wall_s = limits
         clock = (~pid << 3) | 2  # the kernel's number for the CPU clock of another process
-        used = idle = 0.0
+        used = idle = lived = 0.0
         verdict = EXITED
         began = looked = time.monotonic()
         while True:
@@ -182,13 +188,15 @@ class Zygote:
             if looked == began:
                 self.core.let_go(pid)
             before, used = used, _cpu_seconds(clock, used)
-            window = min(now - looked, WINDOW_S)  # a stopped machine is not an idle program
-            idle += max(0.0, window - (used - before) / FAIR_SHARE)
+            lived += min(now - looked, STALL_S)
+            idle += max(0.0, min(now - looked, WINDOW_S) - (used - before) / FAIR_SHARE)
             looked = now
             if used >= cpu_s:
                 verdict = CPU
             elif idle >= idle_s:
                 verdict = IDLE
+            elif lived >= wall_s:
+                verdict = WALL
             elif self.too_much(files):
                 verdict = OUTPUT
             if verdict != EXITED:

@@ -1,0 +1,183 @@
+"""How a sample of each kind of tests is tried, and which outcome follows from what came of it."""
+
+from __future__ import annotations
+
+import marshal
+from typing import Any
+
+from sr_reward.grading.compare import BROKEN, RAISED, RIGHT
+from sr_reward.grading.extract import question_of
+from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, Grade
+from sr_reward.grading.requests import ReaderFailed, compare_calls, compare_text, program_of, read_report
+from sr_reward.sandbox import worker as protocol
+from sr_reward.sandbox.child.judge import UNFIT
+from sr_reward.sandbox.pool import Job, Trial
+from sr_reward.sandbox.worker import Answer
+from sr_reward.task import AssertTests, CallTests, StdioCase, StdioTests, Task
+
+TOO_COSTLY = "its output cannot be compared within the reader's limits"
+
+
+def grade_sample(
+    task: Task,
+    completion: str,
+    *,
+    solution: bool,
+    number: int = 0,
+    first_with: dict[object, int] | None = None,
+) -> Trial[Grade | int]:
+    """The trial of one sample. With ``first_with``, which it keeps up to date, the sample ``number`` may end with the
+    number of an earlier one of the same program, whose grade is its own too."""
+    try:
+        source = yield from program_of(question_of(task), completion, solution=solution)
+        if source is None:
+            return NO_CODE
+        if first_with is not None:
+            first = first_with.setdefault((id(task), source), number)
+            if first != number:
+                return first
+        return (yield from _trial(task, source))
+    except ReaderFailed as error:
+        return Grade(outcome="infra_error", detail=str(error))
+
+
+def _trial(task: Task, source: str) -> Trial[Grade]:
+    warm = "import" in source
+    if isinstance(task.tests, CallTests):
+        return (yield from _try_calls(task, task.tests, source, warm))
+    if isinstance(task.tests, AssertTests):
+        return (yield from _try_asserts(task, task.tests, source, warm))
+    return (yield from _try_stdio(task.tests, source, warm))
+
+
+def _try_calls(task: Task, tests: CallTests, source: str, warm: bool) -> Trial[Grade]:
+    body = marshal.dumps((source, task.entry_point, tests.encoded_inputs()))
+    answer = (yield Job(kind=protocol.CALLS, body=body, warm=warm)).program
+    if answer is None:
+        return INFRA_ERROR
+    stopped = _stopped(answer)
+    if stopped:
+        return stopped
+    if answer.data == tests.usual_answer() and not tests.checker:
+        return Grade(outcome="passed", seconds=answer.seconds)
+    kind, text = yield from compare_calls(tests.encoded_rule(), answer.data)
+    if kind == RAISED:
+        return _raised(answer, *text.split("\n", 1))
+    if kind == BROKEN:
+        return _died(answer, text)
+    if kind == RIGHT and tests.checker:
+        cases = [(case.args, case.kwargs, case.expected) for case in tests.cases]
+        return (yield from _check(tests.checker, cases, answer.data, answer.seconds))
+    if kind == RIGHT:
+        return Grade(outcome="passed", seconds=answer.seconds)
+    return Grade(outcome="failed", seconds=answer.seconds, detail=text if kind else TOO_COSTLY)
+
+
+def _try_stdio(tests: StdioTests, source: str, warm: bool) -> Trial[Grade]:
+    seconds = 0.0
+    for number, case in enumerate(tests.cases):
+        body = marshal.dumps((source, case.stdin.encode("utf-8", "surrogatepass")))
+        answer = (yield Job(kind=protocol.STDIO, body=body, warm=warm)).program
+        if answer is None:
+            return INFRA_ERROR
+        seconds += answer.seconds
+        stopped = _stopped(answer)
+        if stopped:
+            return stopped
+        report = read_report(answer.data)
+        if report and report != ("", ""):
+            return _raised(answer, *report)
+        if answer.ended == "signalled" or answer.code:
+            return _died(answer, "")
+        if tests.checker:
+            printed = answer.text.decode("utf-8", "replace")
+            grade = yield from _check(tests.checker, [((case.stdin,), {}, case.stdout)], printed, seconds)
+            right, reason = grade.outcome == "passed", grade.detail
+            if grade.outcome == "infra_error":
+                return grade
+        else:
+            right, reason = yield from _prints_right(tests, case, answer.text)
+        if not right:
+            return Grade(outcome="failed", seconds=seconds, detail=f"case {number}: {reason}")
+    return Grade(outcome="passed", seconds=seconds)
+
+
+def _prints_right(tests: StdioTests, case: StdioCase, printed: bytes) -> Trial[tuple[bool, str]]:
+    accepted = (case.stdout, *case.accepted)
+    ends = printed.rstrip()
+    if any(ends == wanted.encode("utf-8", "surrogatepass").rstrip() for wanted in accepted):
+        return True, ""
+    kind, _ = yield from compare_text(accepted, tests.float_tolerance, printed)
+    return kind == RIGHT, "other output" if kind else TOO_COSTLY
+
+
+def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Trial[Grade]:
+    prompt = task.prompt if task.prompt_is_code else ""
+    outcome = yield Job(
+        kind=protocol.SERVE,
+        body=marshal.dumps((source, task.entry_point)),
+        judge_body=marshal.dumps((tests.code, task.entry_point, prompt)),
+        warm=warm,
+    )
+    answer, judge = outcome.program, outcome.judge
+    if answer is None or judge is None:
+        return INFRA_ERROR
+    stopped = _stopped(answer)
+    if stopped:
+        return stopped
+    if judge.ended in ("cpu", "idle", "wall"):
+        return Grade(outcome="timeout", seconds=answer.seconds, detail="the tests took too long on its answers")
+    verdict = read_report(judge.data)
+    if verdict is None:
+        return Grade(outcome="failed", seconds=answer.seconds, detail="the tests did not survive its answers")
+    if verdict == ("", ""):
+        return Grade(outcome="passed", seconds=answer.seconds)
+    kind, message = verdict
+    if kind == "ProgramEnded":
+        return _died(answer, message)
+    if kind == UNFIT:
+        return _unfit(message)
+    return _raised(answer, kind, message)
+
+
+def _check(checker: str, cases: Any, given: Any, seconds: float) -> Trial[Grade]:
+    """Let a task's own checker decide, in a judge process."""
+    answer = (yield Job(kind=protocol.CHECK, body=marshal.dumps((checker, cases, given)))).program
+    if answer is None:
+        return INFRA_ERROR
+    verdict = read_report(answer.data)
+    if verdict == ("", ""):
+        return Grade(outcome="passed", seconds=seconds)
+    kind, message = verdict or (answer.ended, "the checker did not decide")
+    if kind == UNFIT:
+        return _unfit(message)
+    return Grade(outcome="failed", seconds=seconds, detail=f"checker: {kind}: {message}")
+
+
+def _stopped(answer: Answer) -> Grade | None:
+    """The grade of a program that broke a limit."""
+    if answer.ended in ("cpu", "idle", "wall") or (answer.ended == "signalled" and answer.code == _SIGXCPU):
+        return Grade(outcome="timeout", seconds=answer.seconds, detail=f"out of {answer.ended} time")
+    if answer.ended == "output":
+        detail = f"it wrote more than {protocol.OUTPUT_BYTES >> 20} MiB"
+        return Grade(outcome="failed", seconds=answer.seconds, detail=detail)
+    return None
+
+
+def _raised(answer: Answer, kind: str, message: str) -> Grade:
+    # a program that ends itself has not answered, however politely it did so
+    outcome = {"MemoryError": "memory", "SystemExit": "crashed", "KeyboardInterrupt": "crashed"}.get(kind, "failed")
+    return Grade(outcome=outcome, seconds=answer.seconds, detail=f"{kind}: {message}".rstrip(": "))
+
+
+def _unfit(message: str) -> Grade:
+    return Grade(outcome="infra_error", detail=f"the task's tests cannot run here: {message}")
+
+
+def _died(answer: Answer, reason: str) -> Grade:
+    how = f"signal {answer.code}" if answer.ended == "signalled" else f"exit status {answer.code}"
+    detail = f"it ended with {how} before it had answered" + (f" ({reason})" if reason else "")
+    return Grade(outcome="crashed", seconds=answer.seconds, detail=detail)
+
+
+_SIGXCPU = 24  # the same on every Linux and macOS
