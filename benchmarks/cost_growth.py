@@ -26,9 +26,9 @@ import torch
 from sr_core import Policy
 from sr_core.algorithms import make_algorithm
 from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.engine.sampling import sample
+from sr_core.optim.update import update
 from sr_core.policy import shipped_policies
-from sr_core.rollout import sample
-from sr_core.update import update
 from sr_reward.testbed import load_testbed
 
 THREADS = 2

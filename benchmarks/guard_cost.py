@@ -24,7 +24,7 @@ import torch
 from sr_cli.assemble import make_grader, make_tasks
 from sr_cli.config import RunConfig, load_config
 from sr_core import Policy, Trainer, run_campaign
-from sr_core.evaluate import Evaluation
+from sr_core.evaluation.evaluate import Evaluation
 from sr_core.protocols import Task
 from sr_core.unguarded import Unguarded
 from sr_monitor import CollapseGuard

@@ -51,7 +51,7 @@ def measure(name: str) -> dict[str, Any]:
     with CodeGrader() as grader:
         trainer = Trainer(Policy.load(name), grader, config)
         tasks = load_testbed().train[:2]
-        graded = trainer.grade(tasks, trainer.roll_out(tasks, campaign=0, step=1))
+        graded = trainer.grade(tasks, trainer.rollout(tasks, campaign=0, step=1))
     trainer.update(graded)  # so that there are moments
     kept = trainer.snapshot(moments=True)
 

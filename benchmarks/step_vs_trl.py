@@ -233,7 +233,7 @@ def train_ours(
     for step in range(1, steps + 1):
         batch = tasks_of(step - 1, shape, tasks)
         times = [now(shape)]
-        rollout = trainer.roll_out(batch, campaign=0, step=step)
+        rollout = trainer.rollout(batch, campaign=0, step=step)
         times.append(now(shape))
         graded = trainer.grade(batch, rollout)
         times.append(now(shape))

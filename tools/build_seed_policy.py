@@ -35,13 +35,13 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from sr_core.engine.sampling import sample
 from sr_core.policy import Policy
-from sr_core.rollout import sample
 from sr_reward import CodeGrader, Task
 from sr_reward.testbed import Testbed, load_testbed
 from sr_reward.testbed.mistakes import SLIPS
 
-POLICIES = Path(__file__).resolve().parent.parent / "packages/sr-core/src/sr_core/policies"
+POLICIES = Path(__file__).resolve().parent.parent / "packages/sr-core/src/sr_core/policy/shipped"
 VOCABULARY = 512
 THREADS = 2  # the number of threads changes sums in the last bit, and with them the weights
 TEMPERATURE, SAMPLES, MAX_NEW_TOKENS = 0.7, 16, 64

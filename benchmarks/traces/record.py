@@ -30,14 +30,14 @@ from torch import Tensor
 from sr_cli.assemble import make_grader, make_tasks
 from sr_cli.config import load_config
 from sr_core import Policy, Trainer, run_campaign
-from sr_core.evaluate import grade_all
-from sr_core.forward import completion_scores
-from sr_core.graded import GradedRollout
+from sr_core.batch import GradedRollout, Rollout
+from sr_core.engine.sampling import sample
+from sr_core.engine.scoring import completion_scores
+from sr_core.evaluation.grading import grade_all
+from sr_core.optim.update import UpdateResult
 from sr_core.protocols import Task
-from sr_core.rollout import Rollout, sample
 from sr_core.seeds import torch_rng_for
 from sr_core.unguarded import Unguarded
-from sr_core.update import UpdateResult
 
 POOL = 32  # samples per held-out task and step
 AUDIT_SAMPLES = 4  # per audit task and step

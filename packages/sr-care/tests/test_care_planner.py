@@ -140,7 +140,7 @@ def test_after_a_collapse_the_chain_goes_back_to_the_better_policy(tmp_path):
     assert care.plan(1, context(0.5)).start_from == "kept"
     care.record(1, outcome(0.5, 0.5, 0.1))
     assert care.plan(2, context(0.1)).start_from == 0
-    assert care.holds(2) == {0}
+    assert care.retained(2) == {0}
 
 
 def test_the_chain_goes_back_where_answers_have_become_alike_without_a_gain(tmp_path):
@@ -165,7 +165,7 @@ def test_the_variance_of_freshly_drawn_tasks_is_no_reason_to_go_back(tmp_path):
     care.record(0, outcome(0.5, 0.6, 0.6, peak_step=20))
     care.record(1, outcome(0.3, 0.4, 0.4, peak_step=20))  # harder tasks, and another gain on them
     assert care.plan(2, context(0.4)).start_from == "kept"
-    assert care.holds(2) == {1}
+    assert care.retained(2) == {1}
 
 
 def test_the_chain_goes_back_to_its_beginning_unless_the_trainer_keeps_no_policies(tmp_path):
@@ -173,7 +173,7 @@ def test_the_chain_goes_back_to_its_beginning_unless_the_trainer_keeps_no_polici
         care = CarePlanner(tmp_path / f"{z}.db", version="v3", run="r", config=PlannerConfig(return_z=z))
         care.record(0, outcome(0.3, 0.4, 0.05))
         assert care.plan(1, context(0.05)).start_from == start
-        assert care.holds(1) == (frozenset() if z is None else {-1})
+        assert care.retained(1) == (frozenset() if z is None else {-1})
 
 
 def test_holding_does_not_last_for_ever(tmp_path):

@@ -7,10 +7,11 @@ import copy
 import torch
 
 from sr_core.algorithms import Counts
+from sr_core.batch import Rollout
 from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.engine.sampling import sample
+from sr_core.optim.update import UpdateResult, update
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, sample
-from sr_core.update import UpdateResult, update
 
 TEMPERATURE = 0.8
 OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)

@@ -51,7 +51,7 @@ class ScriptedGuard(Unguarded):
         self.seen.append(dict(signals))
         return self.script.get(step, Answer())
 
-    def holds(self) -> frozenset[int]:
+    def retained(self) -> frozenset[int]:
         return frozenset({self.keep} if self._step >= self.keep else ())
 
     def kept(self) -> int:
@@ -245,7 +245,7 @@ def test_a_grader_that_fails_for_nine_tenths_stops_the_run() -> None:
 def test_the_rate_rises_linearly_then_stays(warmup: int, updates: int) -> None:
     trainer = make_trainer(optim=OptimConfig(lr=0.008, warmup_steps=warmup))
     batch = list(TASKS.train[:2])
-    graded = trainer.grade(batch, trainer.roll_out(batch, campaign=0, step=1))
+    graded = trainer.grade(batch, trainer.rollout(batch, campaign=0, step=1))
     rates = []
     for _ in range(updates):
         trainer.update(graded)
@@ -289,7 +289,7 @@ class ScriptedPlanner:
         self.starts = starts or {}
         self.outcomes: list[tuple[int, dict[str, Any]]] = []
 
-    def holds(self, campaign: int) -> frozenset[int]:
+    def retained(self, campaign: int) -> frozenset[int]:
         return frozenset(start for at, start in self.starts.items() if at >= campaign > start)
 
     def plan(self, campaign: int, context: Any) -> Advice:
@@ -336,7 +336,7 @@ def chain(
     return run_chain(trainer, lambda _: TASKS, guard, planner, store=store)
 
 
-@pytest.mark.parametrize("where", ["roll_out", "grade", "update", "evaluate", "append", "save", "roll_back"])
+@pytest.mark.parametrize("where", ["rollout", "grade", "update", "evaluate", "append", "save", "roll_back"])
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: int, every: int) -> None:
@@ -478,7 +478,7 @@ def test_a_chain_goes_back_to_what_its_planner_had_held_and_hands_on_what_a_next
 
 def test_a_planner_may_only_go_back_to_what_it_had_held() -> None:
     planner = ScriptedPlanner({1: -1})
-    planner.holds = lambda campaign: frozenset()  # type: ignore[method-assign]
+    planner.retained = lambda campaign: frozenset()  # type: ignore[method-assign]
     trainer = make_trainer(campaign=CampaignConfig(count=2, steps=1))
     with pytest.raises(ConfigError, match=r"may start from a policy it holds \(\[\]\) or from 'kept', got -1"):
         run_chain(trainer, lambda _: TASKS, planner=planner)

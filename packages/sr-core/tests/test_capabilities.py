@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from sr_core.capabilities import CAPABILITIES, capability_change, task_values
+from sr_core.evaluation.capabilities import CAPABILITIES, capability_change, task_values
 
 
 @dataclass(frozen=True)

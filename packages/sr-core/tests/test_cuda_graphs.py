@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sr_core import cuda_graphs, readers
-from sr_core.cuda_graphs import Recorded
+from sr_core.batch import Rollout
+from sr_core.engine import cuda_graphs, decoders
+from sr_core.engine.cuda_graphs import Recorded
+from sr_core.engine.sampling import sample
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, sample
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
 READS_THE_DEVICE = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_unique2", "masked_select")
@@ -74,7 +75,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         return counted
 
-    monkeypatch.setattr(readers, "can_record", lambda policy: True)
+    monkeypatch.setattr(decoders, "can_record", lambda policy: True)
     monkeypatch.setattr(cuda_graphs, "record", record)
     monkeypatch.setattr(cuda_graphs, "FEWEST_LINES", 2)
     monkeypatch.setattr(cuda_graphs, "FEWEST_TOKENS", 4)
@@ -101,7 +102,7 @@ def test_replayed_samples_are_those_of_the_branching_decoding(any_policy: Policy
     assert len(any_policy.recorded) == 1
     other = Policy(any_policy.model, any_policy.tokenizer)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "can_record", lambda policy: False)
+        patch.setattr(decoders, "can_record", lambda policy: False)
         for seed, ours in enumerate(replayed):
             assert_same(ours, roll(other, seed))
     lengths = [len(t) for rollout in replayed for t in rollout.tokens]

@@ -8,9 +8,9 @@ import torch
 from tiny import LetterGrade, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
+from sr_core.batch import GradedRollout
 from sr_core.config import AlgorithmConfig, SamplingConfig
 from sr_core.dynamic_sampling import replace_equal_groups
-from sr_core.graded import GradedRollout
 
 TASKS = CampaignTasks(train=make_tasks(8), heldout=make_tasks(2, 10))
 
@@ -34,7 +34,7 @@ def step(grader: ParityGrader, tries: int) -> tuple[GradedRollout, GradedRollout
     )
     trainer = Trainer(make_policy(), grader, config)
     batch = TASKS.train[:4]
-    first = trainer.grade(batch, trainer.roll_out(batch, campaign=0, step=1))
+    first = trainer.grade(batch, trainer.rollout(batch, campaign=0, step=1))
     clocks = progress_clock()
     return first, replace_equal_groups(trainer, TASKS, batch, first, clocks, campaign=0, step=1), clocks.seen
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from sr_core.linear import fast_linear, linear
+from sr_core.policy.linear import fast_linear, linear
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(1, 40), st.booleans(), st.booleans())

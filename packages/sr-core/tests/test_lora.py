@@ -12,12 +12,12 @@ from gradients import assert_same, gradients, plain_gradients, roll
 from safetensors.torch import load_file
 from tiny import ARCHITECTURES, LetterGrader, make_config, make_policy, make_tasks
 
-from sr_core import CampaignTasks, RunStore, Trainer, lora, run_chain
+from sr_core import CampaignTasks, RunStore, Trainer, run_chain
 from sr_core.algorithms import Grpo
 from sr_core.config import CampaignConfig, OptimConfig, PenaltyConfig, PolicyConfig
+from sr_core.engine.scoring import completion_scores
 from sr_core.errors import PolicyError
-from sr_core.forward import completion_scores
-from sr_core.policy import Policy
+from sr_core.policy import Policy, lora
 
 pytest.importorskip("peft", reason="adapters need peft: install sr-core[lora]")
 
@@ -96,7 +96,7 @@ def test_the_reference_is_the_model_without_its_adapters_and_shares_its_weights(
     trainer = Trainer(policy, LetterGrader(), config)
     for step in range(1, 4):
         batch = TASKS.batch(config, 0, step)
-        trainer.update(trainer.grade(batch, trainer.roll_out(batch, campaign=0, step=step)))
+        trainer.update(trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step)))
     reference = trainer.penalty.reference
     assert reference is not None
     probe = roll(policy)

@@ -15,15 +15,16 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
 from sr_core.algorithms import Grpo
+from sr_core.batch import Rollout
 from sr_core.config import AlgorithmConfig, PenaltyConfig
+from sr_core.engine.sampling import sample
 from sr_core.errors import ConfigError
+from sr_core.optim.update import UpdateResult, update
 from sr_core.penalties import Anchor, diagonal_fisher, kl_per_token
 from sr_core.penalties.control import adapted_bonus, adapted_coefficient
 from sr_core.penalties.ewc import trainable
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, sample
 from sr_core.sections import build
-from sr_core.update import UpdateResult, update
 
 TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(3, 10))
 
@@ -241,7 +242,7 @@ def test_elastic_weights_stay_nearer_where_the_information_is(policy: Policy) ->
 
 def test_elastic_weights_without_their_information_are_an_error() -> None:
     trainer = Trainer(make_policy(), LetterGrader(), make_config(penalty=PenaltyConfig(name="ewc")))
-    graded = trainer.grade(TASKS.train[:3], trainer.roll_out(TASKS.train[:3], campaign=0, step=1))
+    graded = trainer.grade(TASKS.train[:3], trainer.rollout(TASKS.train[:3], campaign=0, step=1))
     with pytest.raises(ConfigError, match=r"Trainer\.prepare"):
         trainer.update(graded)
 

@@ -8,12 +8,12 @@ import torch
 from tiny import ARCHITECTURES, SIZE, make_policy
 from transformers import CohereConfig, Gemma2Config, GraniteConfig
 
-from sr_core import policy as policies
 from sr_core.config import PolicyConfig
+from sr_core.engine.sampling import sample
+from sr_core.engine.scoring import completion_scores
 from sr_core.errors import PolicyError
-from sr_core.forward import completion_scores
 from sr_core.policy import Policy
-from sr_core.rollout import sample
+from sr_core.policy import model as policies
 
 
 def test_a_float32_head_rounds_less_than_a_bfloat16_one_and_passes_gradients_on() -> None:

@@ -9,7 +9,7 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import Trainer
 from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
-from sr_core.snapshot import HostCopy
+from sr_core.runs.snapshot import HostCopy
 
 TASKS = make_tasks(6)
 
@@ -27,7 +27,7 @@ def make_trainer() -> Trainer:
 def train(trainer: Trainer, steps: range) -> None:
     for step in steps:
         batch = TASKS[:3]
-        trainer.update(trainer.grade(batch, trainer.roll_out(batch, campaign=0, step=step)))
+        trainer.update(trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step)))
 
 
 def everything(trainer: Trainer) -> dict[str, Any]:

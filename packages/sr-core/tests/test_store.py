@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr_core import durable
 from sr_core.errors import RunError
-from sr_core.store import Checkpoint, RunStore
+from sr_core.runs import atomic_io
+from sr_core.runs.store import Checkpoint, RunStore
 
 
 def checkpoint(step: int, held: tuple[int, ...] = (0,)) -> Checkpoint:
@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_layout_stops_the_run_and_costs_nothing(tmp_path
         (folder / "state.json").write_text(json.dumps(state))
 
     shutil.rmtree(newest)
-    durable.write_folder(newest, fill)
+    atomic_io.write_folder(newest, fill)
     before = contents(store)
     with pytest.raises(RunError, match=r"c0000-step-000001.*KeyError: 'earlier'.*versions"):
         store.load()
@@ -200,13 +200,13 @@ def test_a_held_policy_that_made_the_run_fall_back_is_replaced(tmp_path: Path) -
 
 
 def test_a_held_policy_is_not_read_again_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, read = durable._digest, []
+    plain, read = atomic_io._digest, []
 
     def counting(path: Path) -> str:
         read.append(path.relative_to(path.parents[1]))
         return plain(path)
 
-    monkeypatch.setattr(durable, "_digest", counting)
+    monkeypatch.setattr(atomic_io, "_digest", counting)
     of_steps(tmp_path, *range(6))
     assert read.count(Path("c0000-held-000000/weights.safetensors")) == 1
 

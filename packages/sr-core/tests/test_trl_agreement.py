@@ -18,10 +18,10 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from sr_core.algorithms import make_algorithm
+from sr_core.batch import Rollout
 from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.optim.update import update
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout
-from sr_core.update import update
 
 PROMPTS, GROUP, LONGEST, TEMPERATURE = ("a:", "bcde:", "cc:"), 6, 7, 0.8
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from tiny import ARCHITECTURES, SIZE, make_policy
 from transformers import Gemma2Config
 
-from sr_core import forward
 from sr_core.algorithms import ALGORITHMS, Algorithm, Grpo, Gspo, Reinforce, make_algorithm
+from sr_core.batch import Rollout
 from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
-from sr_core.forward import completion_scores, nucleus
+from sr_core.engine import scoring
+from sr_core.engine.scoring import completion_scores, nucleus
+from sr_core.optim.update import UpdateResult, update
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout
-from sr_core.update import UpdateResult, update
 
 
 def off_policy(rollout: Rollout) -> Rollout:
@@ -98,7 +98,7 @@ def test_micro_batches_equal_one_batch(micro_batch_tokens: int, seed: int) -> No
 def test_scores_taken_in_chunks_equal_the_textbook(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     policy = make_policy(dtype=torch.float64)
     rollout = roll(policy)
-    monkeypatch.setattr(forward, "LOGIT_CHUNK", chunk)
+    monkeypatch.setattr(scoring, "LOGIT_CHUNK", chunk)
     ours, _ = gradients(policy, rollout, Reinforce())
     assert_same(ours, plain_gradients(policy, rollout, Reinforce()), 1e-10)
 

@@ -1,4 +1,4 @@
-"""What the tests of ``test_ranks.py`` run, in one process and in two. As a script: one of the two.
+"""What the tests of ``test_process_group.py`` run, in one process and in two. As a script: one of the two.
 
 RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python two_processes.py WHAT FOLDER
 """
@@ -23,14 +23,15 @@ from gradients import NO_PENALTY, OPTIM, Catcher, roll, verdicts
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 from torch.distributed.tensor import DTensor
 
-from sr_core import CampaignTasks, Policy, RunStore, Trainer, lora, run_chain
+from sr_core import CampaignTasks, Policy, RunStore, Trainer, run_chain
 from sr_core.algorithms import Reinforce
 from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, PolicyConfig, SamplingConfig, TrainConfig
+from sr_core.distributed.process_group import Ranks, init_distributed
+from sr_core.engine.fsdp import shard
 from sr_core.errors import CoreError, NonFiniteError
-from sr_core.ranks import Ranks, joined
-from sr_core.sharding import divide
+from sr_core.optim.update import update
+from sr_core.policy import lora
 from sr_core.unguarded import Unguarded
-from sr_core.update import update
 
 TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(5, 10), audit=make_tasks(3, 20))
 CONFIG = make_config(
@@ -39,7 +40,7 @@ CONFIG = make_config(
     penalty=PenaltyConfig(name="ewc", coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
-DIVIDED = replace(CONFIG, penalty=PenaltyConfig(), policy=PolicyConfig(divided=True))
+DIVIDED = replace(CONFIG, penalty=PenaltyConfig(), policy=PolicyConfig(sharded=True))
 # tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
 KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "divided": 1e-5, "divided, one sample": 1e-5} | (
     {"lora": 1e-5} if importlib.util.find_spec("peft") else {}
@@ -53,7 +54,7 @@ class RollsBack(Unguarded):
         decision = super().decide(step, signals)
         return replace(decision, action="roll_back", to_step=1, lr_factor=0.5) if step == 3 else decision
 
-    def holds(self) -> frozenset[int]:
+    def retained(self) -> frozenset[int]:
         return frozenset({1} if self._step >= 1 else ())
 
 
@@ -73,7 +74,7 @@ class BackToTheFirst:
     def plan(self, campaign: int, context: Any) -> Advice:
         return Advice(start_from=-1 if campaign == 1 else "kept")
 
-    def holds(self, campaign: int) -> frozenset[int]:
+    def retained(self, campaign: int) -> frozenset[int]:
         return frozenset({-1})
 
     def record(self, campaign: int, outcome: Any) -> None:
@@ -91,7 +92,7 @@ def gradients(ranks: Ranks, kind: str) -> dict[int, torch.Tensor]:
     """Of one global batch, in micro-batches of a few tokens."""
     policy = policy_of(kind)
     if kind.startswith("divided") and ranks.count > 1:
-        divide(policy, ranks)
+        shard(policy, ranks)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
     optim = replace(OPTIM, micro_batch_tokens=30)
     rewards, valid = verdicts()
@@ -123,7 +124,7 @@ def chain(
     grader.grade = grade  # type: ignore[method-assign]
     trainer = Trainer(make_policy(dtype=dtype), grader, config, ranks)
     run = folder / "run"
-    there = ranks.from_first(run.exists())
+    there = ranks.broadcast(run.exists())
     store = RunStore.open(run, ranks) if there else RunStore.create(run, {"processes": ranks.count}, ranks)
     with store.lock():
         planner = BackToTheFirst() if ranks.first else None
@@ -157,11 +158,11 @@ def failures(ranks: Ranks) -> dict[str, str]:
             said[name] = f"{type(caught).__name__}: {caught}"
 
     for name, error in (("ours", NonFiniteError("not finite")), ("other", OSError("no disk"))):
-        with hearing(name), ranks.together():
+        with hearing(name), ranks.sync_errors():
             if ranks.rank == 1:
                 raise error
     with hearing("agree"):
-        ranks.agree("decision", ranks.rank)
+        ranks.assert_equal("decision", ranks.rank)
     return said
 
 
@@ -188,7 +189,7 @@ def _main(work: Callable[[Ranks, Path], object], folder: Path, rank: int, port: 
     with (folder / f"{rank}.err").open("w") as said:
         os.dup2(said.fileno(), 2)
         try:
-            with joined("cpu") as ranks:
+            with init_distributed("cpu") as ranks:
                 torch.save(work(ranks, folder), folder / f"{rank}.pt")
         except CoreError as error:
             print(f"{type(error).__name__}: {error}", file=said)

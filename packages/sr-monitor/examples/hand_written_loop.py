@@ -59,7 +59,7 @@ def train(guard: CollapseGuard | None, *, steps: int = 60, lr: float = 8.0) -> N
             seed = 2 * step + request.fresh  # the same for all fresh samples of a step: less of a difference is luck
             guard.tell(request.step, evaluate(policy, tasks, request.samples, seed), request.samples, request.tasks)
         decision = guard.decide(step, {"finite": float(np.isfinite(logits).all())})
-        held = {s: held.get(s, logits) for s in guard.holds()}
+        held = {s: held.get(s, logits) for s in guard.retained()}
         if decision.action != "continue":
             print(f"step {step}: {decision.action}. {decision.reason}")
         if decision.action == "roll_back" and decision.to_step is not None:

@@ -55,7 +55,7 @@ def play(
         if step == budget and iterate_M is not None:
             played.truth[LAST_ITERATE] = iterate_M
         while (request := guard.ask(step)) is not None:
-            assert request.step in (step, LAST_ITERATE) or request.step in guard.holds()
+            assert request.step in (step, LAST_ITERATE) or request.step in guard.retained()
             tasks = range(len(start_M)) if request.tasks is None else request.tasks
             rates = played.truth[request.step][list(tasks)]
             guard.tell(request.step, rng.binomial(request.samples, rates).tolist(), request.samples, request.tasks)
@@ -64,15 +64,15 @@ def play(
         reward = float(training.binomial(16, of).mean() / 16)
         decision = guard.decide(step, FINITE | {"train_reward": reward} if heard else FINITE)
         played.decisions.append(decision)
-        played.held = max(played.held, len(guard.holds()))
+        played.held = max(played.held, len(guard.retained()))
         if decision.action == "roll_back":
             assert decision.to_step is not None
-            assert decision.to_step in guard.holds()
+            assert decision.to_step in guard.retained()
             current, lr = played.truth[decision.to_step], lr * decision.lr_factor
         if decision.action == "stop":
             break
     played.kept = guard.kept()
-    assert played.kept in guard.holds()
+    assert played.kept in guard.retained()
     return played
 
 

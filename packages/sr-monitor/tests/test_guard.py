@@ -254,7 +254,7 @@ def test_the_last_iterate_is_asked_for_at_the_end_alone_and_where_steps_are_mean
                 found.append((step, request.step))
                 guard.tell(request.step, [8 + step // 2] * 30, 16)
             guard.decide(step, FINITE)
-            assert guard.kept() in guard.holds()
+            assert guard.kept() in guard.retained()
         return found
 
     ends = [step for step, of in asked(CollapseGuard(last_iterate=True)) if of == LAST_ITERATE]
@@ -427,7 +427,7 @@ def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(
                     guard.load_state_dict(other.state_dict())
         heard = FINITE | {"train_reward": sum(row) / 48}
         assert whole.decide(step, heard) == restored.decide(step, heard)
-        assert whole.holds() == restored.holds()
+        assert whole.retained() == restored.retained()
         assert whole.state_dict() == restored.state_dict()
 
 
@@ -449,8 +449,8 @@ def test_few_checkpoints_are_held_and_the_kept_one_is_among_them(rows: list[list
     guard = CollapseGuard(samples=8)
     for step, row in enumerate(rows):
         guard.step(step, row, 8)
-        assert len(guard.holds()) <= 3
-        assert guard.kept() in guard.holds()
+        assert len(guard.retained()) <= 3
+        assert guard.kept() in guard.retained()
 
 
 @given(counts, st.integers(0, 5))

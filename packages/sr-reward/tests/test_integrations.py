@@ -23,7 +23,7 @@ ROW = {
     "entry_point": "f",
     "tests": {"kind": "calls", "cases": [{"args": [1], "expected": 2}]},
 }
-POLICY = next(iter(Path(__file__).resolve().parents[2].glob("sr-core/src/sr_core/policies/pocket-rich")), None)
+POLICY = next(iter(Path(__file__).resolve().parents[2].glob("sr-core/src/sr_core/policy/shipped/pocket-rich")), None)
 
 
 @pytest.fixture(scope="module")

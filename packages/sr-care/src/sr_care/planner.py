@@ -131,7 +131,7 @@ class CarePlanner:
             plan = replace(plan, action="pilot", steps=steps, reason=reason)
         return plan
 
-    def holds(self, campaign: int) -> frozenset[int]:
+    def retained(self, campaign: int) -> frozenset[int]:
         """The campaigns before ``campaign`` whose handed-on policies a later plan may start from, at most one:
         the best so far (-1 is the policy the chain began with)."""
         if not self._returns:

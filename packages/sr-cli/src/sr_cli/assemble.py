@@ -14,10 +14,10 @@ from sr_care import CarePlanner
 from sr_cli.config import RunConfig, TasksConfig
 from sr_cli.launched import neighbours
 from sr_cli.schedule import Schedule
-from sr_core.campaign import CampaignTasks
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
 from sr_core.seeds import rng_for
+from sr_core.tasks import CampaignTasks
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_reward import CodeGrader, Grade, Task, load_tasks
 from sr_reward.testbed import load_testbed

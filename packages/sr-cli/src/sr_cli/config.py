@@ -24,7 +24,7 @@ from sr_core.config import (
     TrainConfig,
 )
 from sr_core.errors import ConfigError, RunError
-from sr_core.run_folder import read_run
+from sr_core.runs.run_dir import read_run
 from sr_core.sections import build, nearest, require
 
 if sys.version_info >= (3, 11):

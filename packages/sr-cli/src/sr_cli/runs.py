@@ -21,7 +21,7 @@ from sr_cli.launched import leads
 from sr_cli.tracking import tracker
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
-from sr_core.ranks import Ranks, joined
+from sr_core.distributed.process_group import Ranks, init_distributed
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
 
@@ -43,8 +43,8 @@ def _execute(
     config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], going_on: bool
 ) -> dict[str, Any]:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with joined(config.policy.device) as ranks, ExitStack() as stack:
-        with ranks.together():
+    with init_distributed(config.policy.device) as ranks, ExitStack() as stack:
+        with ranks.sync_errors():
             draw = make_tasks(config.tasks, seed)
             draw(0)
             guard = make_guard(config)
@@ -73,7 +73,7 @@ def _execute(
                 on_row(row)
 
             summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe if ranks.first else None)
-        if ranks.first or policy.divided:
+        if ranks.first or policy.sharded:
             policy.save(folder / "checkpoints" / "kept")
         if ranks.first:
             store.write_json("summary.json", summary)

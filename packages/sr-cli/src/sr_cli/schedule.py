@@ -28,7 +28,7 @@ class Schedule:
     def plan(self, campaign: int, context: Mapping[str, Any]) -> _Plan:
         return _Plan(steps=self.budgets[min(campaign, len(self.budgets) - 1)], lr=context["strategy"]["lr"])
 
-    def holds(self, campaign: int) -> frozenset[int]:
+    def retained(self, campaign: int) -> frozenset[int]:
         """It never goes back."""
         del campaign
         return frozenset()

@@ -10,13 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sr_core.campaign import CampaignTasks, run_campaign
+    from sr_core.campaign import run_campaign
     from sr_core.chain import run_chain
     from sr_core.config import TrainConfig
+    from sr_core.engine.sampling import sample
     from sr_core.errors import CoreError
     from sr_core.policy import Policy
-    from sr_core.rollout import sample
-    from sr_core.store import RunStore
+    from sr_core.runs.store import RunStore
+    from sr_core.tasks import CampaignTasks
     from sr_core.trainer import Trainer
 
 __all__ = [
@@ -32,15 +33,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "CampaignTasks": "campaign",
+    "CampaignTasks": "tasks",
     "CoreError": "errors",
     "Policy": "policy",
-    "RunStore": "store",
+    "RunStore": "runs.store",
     "TrainConfig": "config",
     "Trainer": "trainer",
     "run_campaign": "campaign",
     "run_chain": "chain",
-    "sample": "rollout",
+    "sample": "engine.sampling",
 }
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sr_core.campaign_tasks import CampaignTasks
 from sr_core.dynamic_sampling import replace_equal_groups
 from sr_core.progress import Audit, Progress, Row
 from sr_core.protocols import Guard
-from sr_core.store import Checkpoint, RunStore
+from sr_core.runs.store import Checkpoint, RunStore
+from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
 from sr_core.unguarded import Unguarded
 
@@ -47,7 +47,7 @@ def run_campaign(
         if step > 0:  # step 0 only measures the policy as it came
             batch = tasks.batch(trainer.config, campaign, step)
             with progress.clock("rollout"):
-                rollout = trainer.roll_out(batch, campaign=campaign, step=step)
+                rollout = trainer.rollout(batch, campaign=campaign, step=step)
             with progress.clock("grade"):
                 graded = trainer.grade(batch, rollout)
             graded = replace_equal_groups(trainer, tasks, batch, graded, progress.clock, campaign=campaign, step=step)
@@ -56,7 +56,7 @@ def run_campaign(
         with progress.clock("evaluate"):
             progress.evaluate()
         decision = guard.decide(step, progress.signals())
-        trainer.ranks.agree("decision", (step, decision.action, decision.to_step))
+        trainer.ranks.assert_equal("decision", (step, decision.action, decision.to_step))
         progress.act(decision)
         progress.save(decision)
     return progress.finish()

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sr_core.campaign import CampaignTasks, Row, run_campaign
-from sr_core.capabilities import capability_change
+from sr_core.campaign import Row, run_campaign
+from sr_core.distributed.process_group import Ranks
 from sr_core.errors import ConfigError, NonFiniteError
+from sr_core.evaluation.capabilities import capability_change
 from sr_core.progress import Audit
 from sr_core.protocols import Guard, Plan, Planner
-from sr_core.ranks import Ranks
-from sr_core.store import RunStore
+from sr_core.runs.store import RunStore
+from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
 
 __all__ = ["run_chain"]
@@ -43,13 +44,16 @@ def run_chain(
     first = 0 if checkpoint is None else checkpoint.campaign
     summaries: list[dict[str, Any]] = [] if checkpoint is None else list(checkpoint.state["notes"]["summaries"])
     earlier: Handed = (
-        dict(trainer.own_part(checkpoint).earlier) if checkpoint is not None else _hold(trainer, planner, {}, FIRST)
+        dict(trainer.local_checkpoint(checkpoint).earlier)
+        if checkpoint is not None
+        else _hold(trainer, planner, {}, FIRST)
     )
     for campaign in range(first, trainer.config.campaign.count):
         tasks = draw(campaign)
         if checkpoint is None:
             plan = _plan(trainer, planner, tasks, campaign, summaries)
-            plan["lr"] *= getattr(guard, "lr_scale", 1.0)
+            if guard is not None:
+                plan["lr"] *= guard.lr_scale
             _go_to(trainer, plan["start_from"], earlier)
             trainer.begin_campaign(lr=plan["lr"], penalty=plan["penalty"])
             ood = _ood(trainer, planner, tasks, campaign, plan, summaries)
@@ -89,24 +93,24 @@ class _FirstsPlanner:
         plan: Plan = self._ask(lambda planner: planner.plan(campaign, context))
         return plan
 
-    def holds(self, campaign: int) -> frozenset[int]:
-        held: frozenset[int] = self._ask(lambda planner: planner.holds(campaign))
+    def retained(self, campaign: int) -> frozenset[int]:
+        held: frozenset[int] = self._ask(lambda planner: planner.retained(campaign))
         return held
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
         self._ask(lambda planner: planner.record(campaign, outcome))
 
     def _ask(self, question: Callable[[Planner], Any]) -> Any:
-        with self.ranks.together():
+        with self.ranks.sync_errors():
             answer = None if self.planner is None else question(self.planner)
-        return self.ranks.from_first(answer)
+        return self.ranks.broadcast(answer)
 
 
 def _shared(planner: Planner | None, ranks: Ranks) -> Planner | None:
     """``planner`` for all processes; only the first one need give it."""
     if ranks.count == 1:
         return planner
-    return _FirstsPlanner(planner, ranks) if ranks.from_first(planner is not None) else None
+    return _FirstsPlanner(planner, ranks) if ranks.broadcast(planner is not None) else None
 
 
 def summarize(summaries: Sequence[Mapping[str, Any]], handed_on: int | None = None) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def _strategy(trainer: Trainer, steps: int, lr: float) -> dict[str, Any]:
 
 def _hold(trainer: Trainer, planner: Planner | None, earlier: Handed, number: int) -> Handed:
     """Of the policies handed on so far, the one in the trainer (``number``) included, those the planner wants held."""
-    wanted = planner.holds(number + 1) if planner is not None else frozenset()
+    wanted = planner.retained(number + 1) if planner is not None else frozenset()
     held = {k: weights for k, weights in earlier.items() if k in wanted}
     return held | ({number: trainer.weights()} if number in wanted else {})
 
@@ -164,7 +168,7 @@ def _go_to(trainer: Trainer, start_from: str | int, earlier: Handed) -> None:
     if start_from not in earlier:
         raise ConfigError(
             f"a planner may start from a policy it holds ({sorted(earlier)}) or from 'kept', got {start_from!r}: "
-            "let its holds() name it"
+            "let its retained() name it"
         )
     trainer.load_weights(earlier[int(start_from)])
 

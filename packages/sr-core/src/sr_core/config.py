@@ -27,7 +27,7 @@ class PolicyConfig:
     # 0 trains all weights; above, only low-rank adapters of this rank (needs sr-core[lora])
     lora_rank: int = 0
     # several processes keep a part of the weights each, and of gradients and moments (FSDP2), instead of all of them
-    divided: bool = False
+    sharded: bool = False
     # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
     prompt: Literal["completion", "chat"] = "completion"
 

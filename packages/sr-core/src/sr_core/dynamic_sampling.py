@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from sr_core.algorithms.parts import equal_groups
-from sr_core.campaign_tasks import CampaignTasks
-from sr_core.graded import GradedRollout
+from sr_core.batch import GradedRollout
 from sr_core.protocols import Task
 from sr_core.seeds import rng_for
+from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
 
 __all__ = ["replace_equal_groups"]
@@ -46,7 +46,7 @@ def replace_equal_groups(
         chosen = [spare[(used + i) % len(spare)] for i in range(len(places))]
         used += len(places)
         with clock("rollout"):
-            rollout = trainer.roll_out(chosen, campaign=campaign, step=step, purpose=f"resample-{attempt}")
+            rollout = trainer.rollout(chosen, campaign=campaign, step=step, purpose=f"resample-{attempt}")
         with clock("grade"):
             graded = graded.replaced(places, trainer.grade(chosen, rollout))
     return graded

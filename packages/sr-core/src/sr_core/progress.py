@@ -12,16 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
-from sr_core.campaign_tasks import CampaignTasks
-from sr_core.capabilities import capability_change, task_values
+from sr_core.batch import GradedRollout
 from sr_core.errors import ConfigError, NonFiniteError
-from sr_core.evaluate import Evaluation
-from sr_core.graded import GradedRollout
+from sr_core.evaluation.capabilities import capability_change, task_values
+from sr_core.evaluation.evaluate import Evaluation
+from sr_core.optim.update import UpdateResult
 from sr_core.protocols import LAST_ITERATE, Decision, Guard, Task
-from sr_core.snapshot import Snapshot
-from sr_core.store import Checkpoint, RunStore
+from sr_core.runs.snapshot import Snapshot
+from sr_core.runs.store import Checkpoint, RunStore
+from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
-from sr_core.update import UpdateResult
 
 __all__ = ["Audit", "Progress", "Row"]
 
@@ -59,10 +59,10 @@ class Progress:
     def begin(self, steps: int, checkpoint: Checkpoint | None) -> None:
         """Start afresh, or from ``checkpoint``."""
         if checkpoint is None:
-            self.budget = self.guard.begin(self.campaign, steps)
+            self.budget = self.guard.begin(self.campaign, steps, len(self.tasks.heldout))
             self.trainer.prepare(self.tasks.train, campaign=self.campaign)
             return
-        checkpoint = self.trainer.own_part(checkpoint)
+        checkpoint = self.trainer.local_checkpoint(checkpoint)
         self.step = checkpoint.step
         self.held = {
             step: Snapshot.of(weights, checkpoint.positions[step], copied=True)
@@ -166,7 +166,7 @@ class Progress:
 
     def act(self, decision: Decision) -> None:
         """Hold what must be held, then roll back if the guard says so. Happens before anything is saved."""
-        wanted = set(self.guard.holds())
+        wanted = set(self.guard.retained())
         if self.guard.kept() != self.step:  # the policy of this step is at hand as it is
             wanted.add(self.guard.kept())
         if self.tasks.audit and self.trainer.config.evaluate.audit_samples:
@@ -177,7 +177,7 @@ class Progress:
         if self.step in wanted:
             # moments are most of a snapshot, and few guards go back to them
             with self.trainer.averaged():
-                self.held[self.step] = self.trainer.snapshot(moments=not getattr(self.guard, "reset_optimizer", True))
+                self.held[self.step] = self.trainer.snapshot(moments=not self.guard.reset_optimizer)
         self.held = {step: snapshot for step, snapshot in self.held.items() if step in wanted}
         if decision.action == "roll_back" and not self.done:
             if decision.to_step is None or decision.to_step not in self.held:
@@ -199,7 +199,7 @@ class Progress:
             place = {"campaign": self.campaign, "step": self.step}
             self.store.append("samples.jsonl", [place | example for example in self._examples[:6]])
             if self.done or self.step % self.trainer.config.campaign.checkpoint_every == 0:
-                self.store.save(self.trainer.joined(self._checkpoint()))
+                self.store.save(self.trainer.full_checkpoint(self._checkpoint()))
         if self.on_row is not None:
             self.on_row(self._row)
 

@@ -72,13 +72,20 @@ class Decision(Protocol):
 class Guard(Protocol):
     """Watches one campaign: asks for evaluations, is told their results, decides. Same history, same answer.
 
-    One whose roll-backs keep the optimizer says so in an attribute ``reset_optimizer = False``: its held steps then
-    keep their moments, too. Without it a roll-back leaves the moments as they are. One that has learned of too high a
-    learning rate says so in an attribute ``lr_scale``, by which a chain multiplies that of the next campaign.
+    ``reset_optimizer``: whether its roll-backs forget the optimizer's moments; where not, retained steps keep theirs.
+    ``lr_scale``: what a chain multiplies the next campaign's learning rate by; 1.0 where it never changes.
     """
 
-    def begin(self, campaign: int, steps: int) -> int:
-        """Start a campaign of at most ``steps`` updates; return how many it may have."""
+    @property
+    def lr_scale(self) -> float: ...
+    @property
+    def reset_optimizer(self) -> bool: ...
+
+    def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int:
+        """Start a campaign of at most ``steps`` updates; return how many it may have.
+
+        ``tasks``: the number of held-out tasks, None where it is not known.
+        """
 
     def ask(self, step: int) -> Request | None:
         """The next evaluation wanted after ``step``; None when nothing more is wanted."""
@@ -89,8 +96,8 @@ class Guard(Protocol):
     def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
         """What to do after ``step``, given that step's row of numbers."""
 
-    def holds(self) -> frozenset[int]:
-        """Steps whose policies must stay at hand."""
+    def retained(self) -> frozenset[int]:
+        """Steps whose policies must be retained."""
 
     def kept(self) -> int:
         """The step whose policy is handed on if the campaign ends now; at its last step it may be ``LAST_ITERATE``."""
@@ -129,7 +136,7 @@ class Planner(Protocol):
     def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan:
         """How to run ``campaign``; asked once more after the last one, for the policy that the chain hands on."""
 
-    def holds(self, campaign: int) -> frozenset[int]:
+    def retained(self, campaign: int) -> frozenset[int]:
         """Campaigns before ``campaign`` whose handed-on policies must stay at hand (-1: the chain's first one)."""
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:

@@ -13,21 +13,23 @@ import torch
 from torch import Tensor
 
 from sr_core.algorithms import make_algorithm
-from sr_core.averaging import Mean
+from sr_core.batch import GradedRollout, Rollout, concatenate
 from sr_core.config import TrainConfig
-from sr_core.evaluate import Evaluation, evaluate, grade_all
-from sr_core.graded import GradedRollout, joined_rollouts
-from sr_core.masters import Masters
+from sr_core.distributed.process_group import ALONE, Ranks
+from sr_core.distributed.sharded_state import full_state, local_rows, local_state
+from sr_core.engine.fsdp import check_shardable, shard
+from sr_core.engine.sampling import sample
+from sr_core.evaluation.evaluate import Evaluation, evaluate
+from sr_core.evaluation.grading import grade_all
+from sr_core.optim.master_weights import MasterWeights
+from sr_core.optim.update import UpdateResult, update
+from sr_core.optim.weight_averaging import WeightAverage
 from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
-from sr_core.ranks import ALONE, Ranks
-from sr_core.rollout import Rollout, sample
+from sr_core.runs.snapshot import Snapshot
+from sr_core.runs.store import Checkpoint
 from sr_core.seeds import torch_rng_for
-from sr_core.sharding import check_divisible, divide, exchanged, joined, own, own_part
-from sr_core.snapshot import Snapshot
-from sr_core.store import Checkpoint
-from sr_core.update import UpdateResult, update
 
 __all__ = ["Trainer"]
 
@@ -35,7 +37,7 @@ __all__ = ["Trainer"]
 class Trainer:
     """Trains ``policy`` on verdicts of ``grader`` as ``config`` says.
 
-    Usable without campaigns: ``roll_out``, ``grade``, ``update`` are one step. All random draws depend on
+    Usable without campaigns: ``rollout``, ``grade``, ``update`` are one step. All random draws depend on
     ``config.seed`` and the (campaign, step) given, on nothing else. On several processes (``ranks``) each samples,
     grades and trains its share, and all of them call the same methods.
     """
@@ -45,13 +47,13 @@ class Trainer:
         self.grader = grader
         self.config = config
         self.ranks = ranks
-        if config.policy.divided and ranks.count > 1 and not policy.divided:
-            check_divisible(config)
-            divide(policy, ranks)
+        if config.policy.sharded and ranks.count > 1 and not policy.sharded:
+            check_shardable(config)
+            shard(policy, ranks)
         self.penalty = Penalty(config.penalty, policy)
-        self._masters = Masters(policy.model)
+        self._master_weights = MasterWeights(policy.model)
         self._copying: Snapshot | None = None
-        self._mean: Mean | None = None
+        self._average: WeightAverage | None = None
         self.begin_campaign(lr=config.optim.lr)
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
@@ -60,14 +62,14 @@ class Trainer:
         self.penalty.begin_campaign(self.policy, penalty)
         self.entropy_bonus = self.config.algorithm.entropy_bonus
         self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
-        self._mean = None
+        self._average = None
         self.reset_optimizer()
 
     def prepare(self, tasks: Sequence[Task], *, campaign: int) -> None:
         """Measure what the penalty must know of the policy it refers to, on samples of ``tasks``."""
         if self.penalty.wants_fisher:
             needed = math.ceil(self.config.penalty.fisher_samples / self.config.sampling.group_size)
-            rollout = self.roll_out(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
+            rollout = self.rollout(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
             sampling = self.config.sampling
             self.penalty.measure(
                 self.policy, rollout, temperature=sampling.temperature, top_p=sampling.top_p, ranks=self.ranks
@@ -78,18 +80,18 @@ class Trainer:
         optim = self.config.optim
         self.updates = 0
         self.optimizer = torch.optim.AdamW(
-            self._masters.parameters,
+            self._master_weights.parameters,
             lr=self.lr,
             betas=(optim.beta1, optim.beta2),
             weight_decay=optim.weight_decay,
             fused=True,
         )
-        self._masters.serve(self.optimizer)
+        self._master_weights.serve(self.optimizer)
 
-    def roll_out(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
+    def rollout(self, tasks: Sequence[Task], *, campaign: int, step: int, purpose: str = "rollout") -> Rollout:
         """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
         sampling = self.config.sampling
-        with self.ranks.together():
+        with self.ranks.sync_errors():
             part = sample(
                 self.policy,
                 [self.policy.prompt_ids(task.prompt) for task in tasks],
@@ -101,7 +103,7 @@ class Trainer:
                 batch_size=sampling.batch_size,
                 only=self.ranks.share(len(tasks)),
             )
-        return joined_rollouts(self.ranks.gather([part]))
+        return concatenate(self.ranks.gather([part]))
 
     def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
         """Verdicts of all samples. Raises GraderError when the grader fails on too many."""
@@ -126,8 +128,8 @@ class Trainer:
         drawn. Several gradient steps on them are ``optim.epochs``, not several calls.
         """
         self._await_copy()
-        if self.config.optim.average and self._mean is None:
-            self._mean = Mean(self._own_weights())
+        if self.config.optim.average and self._average is None:
+            self._average = WeightAverage(self._own_weights())
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
@@ -150,8 +152,8 @@ class Trainer:
         )
         if result.finite:
             self._adapt(graded, result)
-            if self._mean is not None:
-                self._mean.add(self._own_weights())
+            if self._average is not None:
+                self._average.add(self._own_weights())
         return result
 
     def _adapt(self, graded: GradedRollout, result: UpdateResult) -> None:
@@ -184,11 +186,11 @@ class Trainer:
     def averaged(self) -> Iterator[None]:
         """Within it, the policy is the one to measure and to keep: with ``optim.average`` the mean of the iterates
         since the campaign's start or the last roll-back, else the policy as it is."""
-        if self._mean is None:
+        if self._average is None:
             yield
             return
         last = {name: tensor.clone() for name, tensor in self._own_weights().items()}
-        self.load_weights(self._mean.weights)
+        self.load_weights(self._average.weights)
         try:
             yield
         finally:
@@ -196,9 +198,9 @@ class Trainer:
 
     def settle(self, averaged: bool = True) -> None:
         """Put that policy in the place of the last iterate, for good; or forget it, if not ``averaged``."""
-        if self._mean is not None and averaged:
-            self.load_weights(self._mean.weights)
-        self._mean = None
+        if self._average is not None and averaged:
+            self.load_weights(self._average.weights)
+        self._average = None
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has.
@@ -213,11 +215,11 @@ class Trainer:
         for name, tensor in self._own_state().items():
             if tensor.data_ptr() not in seen or not tensor.numel():
                 seen.add(tensor.data_ptr())
-                weights[name] = self._masters.of(tensor)
+                weights[name] = self._master_weights.of(tensor)
         return weights
 
     def _own_state(self) -> dict[str, Tensor]:
-        return {name: own(tensor) for name, tensor in self.policy.model.state_dict().items()}
+        return {name: local_rows(tensor) for name, tensor in self.policy.model.state_dict().items()}
 
     def snapshot(self, *, moments: bool) -> Snapshot:
         """What ``roll_back`` returns to, on its way to host memory; the optimizer's ``moments`` where wanted.
@@ -248,7 +250,7 @@ class Trainer:
         mine = self._own_state()
         for name, tensor in weights.items():
             mine[name].copy_(tensor)
-            if (master := self._masters.of(mine[name])) is not mine[name]:
+            if (master := self._master_weights.of(mine[name])) is not mine[name]:
                 master.copy_(tensor)
 
     def roll_back(self, to: Snapshot, *, lr_factor: float, reset_optimizer: bool) -> None:
@@ -259,7 +261,7 @@ class Trainer:
         """
         position = to.position
         self.load_weights(to.weights)
-        self._mean = None
+        self._average = None
         self.penalty.coefficient, self.entropy_bonus = position["coefficient"], position["entropy_bonus"]
         self.algorithm.load_state_dict(position["algorithm"])
         self.lr *= lr_factor
@@ -272,13 +274,13 @@ class Trainer:
             state = copy.deepcopy(position["optimizer"])
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def joined(self, checkpoint: Checkpoint) -> Checkpoint:
+    def full_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint with whole tensors, on the first process, where the policy is divided; collective."""
-        return exchanged(checkpoint, partial(joined, ranks=self.ranks)) if self.policy.divided else checkpoint
+        return checkpoint.mapped(partial(full_state, ranks=self.ranks)) if self.policy.sharded else checkpoint
 
-    def own_part(self, checkpoint: Checkpoint) -> Checkpoint:
+    def local_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
         """Of a checkpoint with whole tensors what this process has, where the policy is divided."""
-        return exchanged(checkpoint, partial(own_part, ranks=self.ranks)) if self.policy.divided else checkpoint
+        return checkpoint.mapped(partial(local_state, ranks=self.ranks)) if self.policy.sharded else checkpoint
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights: optimizer, rate, updates so far, coefficients, baseline."""
@@ -289,7 +291,7 @@ class Trainer:
             "penalty": self.penalty.state_dict(),
             "entropy_bonus": self.entropy_bonus,
             "algorithm": self.algorithm.state_dict(),
-            "mean": None if self._mean is None else self._mean.state_dict(),
+            "mean": None if self._average is None else self._average.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -301,4 +303,4 @@ class Trainer:
         self.updates = state["updates"]
         self.algorithm.load_state_dict(state["algorithm"])
         if state.get("mean") is not None:  # runs from before there were means have none
-            self._mean = Mean.of(state["mean"], self.policy.device)
+            self._average = WeightAverage.of(state["mean"], self.policy.device)

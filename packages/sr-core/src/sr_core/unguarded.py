@@ -37,8 +37,11 @@ class Unguarded:
         self._budget = self._step = 0
         self._told = -1
 
-    def begin(self, campaign: int, steps: int) -> int:
-        del campaign
+    lr_scale = 1.0
+    reset_optimizer = True
+
+    def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int:
+        del campaign, tasks
         self._budget, self._step, self._told = steps, 0, -1
         return steps
 
@@ -56,7 +59,7 @@ class Unguarded:
         self._step = step
         return _Continue()
 
-    def holds(self) -> frozenset[int]:
+    def retained(self) -> frozenset[int]:
         return frozenset()
 
     def kept(self) -> int:

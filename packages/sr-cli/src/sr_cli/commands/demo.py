@@ -31,8 +31,8 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
     Takes about three minutes on two cores. Nothing is simulated: every number is measured on this machine, now.
     """
-    from sr_core.durable import write_json
-    from sr_core.run_folder import check_new
+    from sr_core.runs.atomic_io import write_json
+    from sr_core.runs.run_dir import check_new
     from sr_monitor.report.figures import write_figure
     from sr_monitor.report.html import write_report
 

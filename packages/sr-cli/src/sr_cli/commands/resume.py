@@ -8,7 +8,7 @@ import click
 
 from sr_cli.commands.run import show_summary
 from sr_cli.launched import leads
-from sr_core.run_folder import SUMMARY, read_run, read_summary
+from sr_core.runs.run_dir import SUMMARY, read_run, read_summary
 
 
 @click.command(epilog="Example:  sr resume runs/first")

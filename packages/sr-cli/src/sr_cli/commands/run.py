@@ -25,7 +25,7 @@ def command(
     """Run one campaign or a chain of them, as a preset, a file and --set say (later ones win)."""
     from sr_cli.config import load_config
     from sr_cli.live import viewing
-    from sr_core.run_folder import check_new
+    from sr_core.runs.run_dir import check_new
 
     config = load_config(config_file, preset, settings)
     if leads():  # the others may come to it when this one has begun

@@ -78,7 +78,7 @@ def write(study: Any) -> dict[str, Any]:
     from sr_cli.study.arms import REGIMES
     from sr_cli.study.forks import judge_forks, read_forks
     from sr_cli.study.results import judge
-    from sr_core.durable import write_json
+    from sr_core.runs.atomic_io import write_json
 
     records = study.by_arm()
     results = judge(records)

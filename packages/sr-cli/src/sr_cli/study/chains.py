@@ -20,8 +20,8 @@ from typing import Any
 from sr_care import CapabilityMemory, Entry
 from sr_cli.study.arms import ARMS, REGIMES, TEACHERS, Settings, copied_settings, settings_of
 from sr_cli.study.records import Record, Records
-from sr_core.durable import write_json
 from sr_core.errors import RunError
+from sr_core.runs.atomic_io import write_json
 
 SIGNALS = (*("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),)
 COUNTS = {"heldout": "heldout_passes", "unique": "heldout_unique", "well_formed": "heldout_well_formed"}

@@ -27,9 +27,9 @@ from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
 from sr_cli.study.records import Records
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
+from sr_core.engine.scoring import completion_scores
 from sr_core.errors import RunError
-from sr_core.forward import completion_scores
-from sr_core.snapshot import Snapshot
+from sr_core.runs.snapshot import Snapshot
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
 from sr_monitor.analysis.statistics import bootstrap
@@ -139,7 +139,7 @@ def _first(trainer: Trainer, tasks: CampaignTasks) -> tuple[list[dict[str, Any]]
     for step in range(FIRST_STEPS + 1):
         if step:
             batch = tasks.batch(trainer.config, FIRST, step)
-            graded = trainer.grade(batch, trainer.roll_out(batch, campaign=FIRST, step=step))
+            graded = trainer.grade(batch, trainer.rollout(batch, campaign=FIRST, step=step))
             trainer.update(graded)
             entropy = graded.rollout.entropy
         if step % EVERY == 0:

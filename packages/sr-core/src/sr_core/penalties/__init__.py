@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_core.batch import Rollout
 from sr_core.config import PenaltyConfig
+from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import ConfigError
 from sr_core.penalties.control import adapted_bonus, adapted_coefficient
 from sr_core.penalties.ewc import Anchor, diagonal_fisher, trainable
 from sr_core.penalties.kl import kl_per_token
 from sr_core.policy import Policy
-from sr_core.ranks import ALONE, Ranks
-from sr_core.rollout import Rollout
 
 __all__ = ["Anchor", "Penalty", "adapted_bonus", "diagonal_fisher", "kl_per_token"]
 
@@ -60,7 +60,7 @@ class Penalty:
         prompts = [rollout.prompts[i // rollout.group_size] for i in mine]
         tokens = rollout.tokens[mine.start : mine.stop]
         fisher = diagonal_fisher(policy, prompts, tokens, temperature=temperature, top_p=top_p, count=count)
-        ranks.add_up(list(fisher.values()))
+        ranks.all_reduce(list(fisher.values()))
         self._fisher = fisher
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_core.forward import completion_scores
+from sr_core.engine.scoring import completion_scores
 from sr_core.policy import Policy
 
 __all__ = ["Anchor", "diagonal_fisher", "trainable"]

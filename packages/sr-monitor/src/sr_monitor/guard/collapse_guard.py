@@ -101,8 +101,9 @@ class CollapseGuard:
 
     # -- the campaign ----------------------------------------------------------------------------------
 
-    def begin(self, campaign: int, steps: int) -> int:
+    def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int:
         """A campaign of at most ``steps`` gradient steps starts; the guard grants them all."""
+        del tasks
         if steps < 0:
             raise MonitorError(f"guard: steps must not be negative, got {steps}")
         self._c = CampaignState(number=campaign, steps=steps, lr_scale=self._c.lr_scale)
@@ -192,7 +193,7 @@ class CollapseGuard:
         self.tell(step, passes, samples)
         return self.decide(step, signals)
 
-    def holds(self) -> frozenset[int]:
+    def retained(self) -> frozenset[int]:
         """Steps whose checkpoints must stay available: the start, the peak, and the last look."""
         return frozenset(self._c.counts) | {self.kept()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from sr_monitor.errors import MonitorError
 
@@ -24,7 +24,7 @@ VITAL_SIGNALS = ("loss", "grad_norm", "entropy", "kl", "train_reward")
 class Request:
     """An evaluation the guard wants now.
 
-    step: whose policy: the current step, one in ``holds()``, or ``LAST_ITERATE``. samples: per task. tasks: indices
+    step: whose policy: the current step, one in ``retained()``, or ``LAST_ITERATE``. samples: per task. tasks: indices
     into the held-out set, or None for all. fresh: not the first samples of that policy, new ones are wanted. Policies
     asked for so at one step are compared with each other: draw them with the same random numbers where you can, so that
     less of a difference is luck.
@@ -64,14 +64,24 @@ class Decision:
 
 
 class Guard(Protocol):
-    """The shape of a guard. A trainer calls begin, then per step: ask and tell until None, then decide."""
+    """The shape of a guard. A trainer calls begin, then per step: ask and tell until None, then decide.
 
-    def begin(self, campaign: int, steps: int) -> int: ...
+    ``tasks`` of ``begin`` is the number of held-out tasks, None where unknown. ``reset_optimizer``: whether a roll-back
+    forgets the optimizer's moments. ``lr_scale``: what the next campaign's learning rate is multiplied by.
+    """
+
+    @property
+    def lr_scale(self) -> float: ...
+    @property
+    def reset_optimizer(self) -> bool: ...
+    def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int: ...
     def ask(self, step: int) -> Request | None: ...
     def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None: ...
     def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision: ...
-    def holds(self) -> frozenset[int]: ...
+    def retained(self) -> frozenset[int]: ...
     def kept(self) -> int: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def first_non_finite(signals: Mapping[str, float | None]) -> str | None:

@@ -23,6 +23,9 @@ class EarlyStop:
     stopped, too.
     """
 
+    lr_scale: float = 1.0
+    reset_optimizer: bool = True
+
     def __init__(
         self,
         *,
@@ -52,8 +55,9 @@ class EarlyStop:
         self._peak = 0.0
         self._peak_step = 0
 
-    def begin(self, campaign: int, steps: int) -> int:
+    def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int:
         """A campaign of at most ``steps`` starts; returns its budget in steps."""
+        del tasks
         if self._seen >= 0:
             self._last_peak_step = self._peak_step
         self._clear()
@@ -95,7 +99,7 @@ class EarlyStop:
         self.tell(step, passes, samples)
         return self.decide(step, signals)
 
-    def holds(self) -> frozenset[int]:
+    def retained(self) -> frozenset[int]:
         """Steps whose checkpoints must stay available."""
         return frozenset({self._peak_step})
 

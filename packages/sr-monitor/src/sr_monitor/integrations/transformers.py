@@ -144,7 +144,7 @@ class CollapseGuardCallback(TrainerCallback):
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
         self._logged = {}
         self.decisions.append((step, decision))
-        wanted = self.guard.holds() | {self.guard.kept()}
+        wanted = self.guard.retained() | {self.guard.kept()}
         if step in wanted and step not in self._held:
             with self._averaged(model):
                 self._hold(model, step)

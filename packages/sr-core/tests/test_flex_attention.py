@@ -8,9 +8,9 @@ from gradients import assert_same, gradients, plain_gradients, roll
 from tiny import ARCHITECTURES, make_policy
 from torch.nn.attention import flex_attention as torchs
 
-from sr_core import flex
 from sr_core.algorithms import Grpo
-from sr_core.flex import can_flex
+from sr_core.engine import flex_attention as flex
+from sr_core.engine.flex_attention import can_flex
 from sr_core.policy import Policy
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sr_core.attention import SharedPrompts
-from sr_core.cuda_graphs import can_record, recorded
-from sr_core.decoding import Branching, Decoding, branch
+from sr_core.engine.cuda_graphs import can_record, recorded
+from sr_core.engine.kv_cache import Branching, Decoding, branch
+from sr_core.engine.shared_prompts import SharedPrompts
 from sr_core.policy import Policy
 
 __all__ = ["Reader", "reader_of"]
@@ -42,7 +42,7 @@ def reader_of(policy: Policy, prompts: Sequence[Sequence[int]], group_size: int,
 
 
 class BranchingReader:
-    """Samples that have drawn the same so far are one line, see ``sr_core.decoding``."""
+    """Samples that have drawn the same so far are one line, see ``sr_core.engine.kv_cache``."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
         self.read = policy.read
@@ -64,7 +64,7 @@ class BranchingReader:
 
 
 class GraphReader:
-    """Every sample is a line, and the work for a token is replayed, see ``sr_core.cuda_graphs``."""
+    """Every sample is a line, and the work for a token is replayed, see ``sr_core.engine.cuda_graphs``."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], group_size: int, room: int) -> None:
         self.read = policy.read

@@ -1,8 +1,8 @@
 """The processes of one run: which part of the work is whose, and what all of them know together.
 
-A launcher (``accelerate launch``, ``torchrun``) starts the same command several times; ``joined`` finds the others.
-Every process has all weights and sees all samples and verdicts of a step; sampling, grading and backward passes are
-shared out, and gradients are added up. In a run of one process everything here is the identity, so callers never ask
+A launcher (``accelerate launch``, ``torchrun``) starts the same command several times; ``init_distributed`` connects
+them. Every process has all weights and sees all samples and verdicts of a step; sampling, grading and backward passes
+are shared out, and gradients are summed. In a run of one process everything here is the identity, so callers never ask
 how many there are. Methods that exchange something are collective: all processes call the same ones in the same order.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sr_core.errors import CoreError, ElsewhereError, RankError
 
-__all__ = ["ALONE", "Ranks", "joined"]
+__all__ = ["ALONE", "Ranks", "init_distributed"]
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # a process that died is noticed at once; this is for one that hangs
@@ -43,7 +43,7 @@ class Ranks:
         """This process's part of ``count`` things: consecutive ones, in the order of the ranks, as many for each."""
         return range(count * self.rank // self.count, count * (self.rank + 1) // self.count)
 
-    def deal(self, items: Sequence[T], weights: Sequence[float]) -> list[T]:
+    def balance(self, items: Sequence[T], weights: Sequence[float]) -> list[T]:
         """This process's part of ``items`` of these ``weights``: each goes to whoever has least, the heaviest first."""
         loads = [0.0] * self.count
         mine: list[int] = []
@@ -63,7 +63,7 @@ class Ranks:
             dist.all_gather_object(parts, list(items))
         return [item for part in parts for item in part]
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process has for ``value``."""
         if self.count == 1:
             return value
@@ -72,7 +72,7 @@ class Ranks:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def agree(self, what: str, value: object) -> None:
+    def assert_equal(self, what: str, value: object) -> None:
         """Raise RankError unless all processes have come to an equal ``value``."""
         values = self.gather([value])
         if any(other != values[0] for other in values):
@@ -85,7 +85,7 @@ class Ranks:
         """Each of ``numbers`` summed over all processes, the same to the last bit on all of them."""
         return [sum(column) for column in zip(*self.gather([numbers]), strict=True)]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Sum each of ``tensors`` over all processes, in place; bfloat16 ones in float32."""
         if self.count == 1:
             return
@@ -98,7 +98,7 @@ class Ranks:
                 tensor.copy_(part.view_as(tensor))
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def sync_errors(self) -> Iterator[None]:
         """What fails inside for one process fails for all, so that none waits for one that has gone another way.
 
         All enter and leave it. An error of this package is raised as it is everywhere; of another one the others raise
@@ -120,7 +120,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Ranks]:
+def init_distributed(device: str = "auto") -> Iterator[Ranks]:
     """All processes that a launcher started with this one, as long as it lasts; one alone where none did.
 
     ``device`` as in ``policy.device``: on CUDA every process takes the GPU of its local rank. Raises RankError when the

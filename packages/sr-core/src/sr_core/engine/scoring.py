@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from sr_core.attention import SharedPrompts, shared_attention
-from sr_core.flex import FlexPrompts
-from sr_core.linear import fast_linear
+from sr_core.engine.flex_attention import FlexPrompts
+from sr_core.engine.shared_prompts import SharedPrompts, shared_attention
 from sr_core.policy import Policy
+from sr_core.policy.linear import fast_linear
 
 __all__ = ["Scores", "completion_scores", "engine_of", "nucleus"]
 

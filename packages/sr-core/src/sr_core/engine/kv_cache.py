@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr_core.attention import SharedPrompts, additive
+from sr_core.engine.shared_prompts import SharedPrompts, additive
 
 __all__ = ["Branching", "Decoding", "branch"]
 

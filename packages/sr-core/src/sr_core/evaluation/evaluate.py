@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from sr_core.config import SamplingConfig
+from sr_core.distributed.process_group import ALONE, Ranks
+from sr_core.engine.sampling import sample
 from sr_core.errors import GraderError
+from sr_core.evaluation.grading import grade_all
 from sr_core.policy import Policy
 from sr_core.protocols import Grade, Grader, Task
-from sr_core.ranks import ALONE, Ranks
-from sr_core.rollout import sample
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -73,7 +74,7 @@ def evaluate(
     Samples that the grader could not judge are graded once more; what then still has no verdict counts by the share of
     its task's judged samples that passed. Raises GraderError when a task has none, or above ``max_infra_share``.
     """
-    with ranks.together():
+    with ranks.sync_errors():
         rollout = sample(
             policy,
             [policy.prompt_ids(task.prompt) for task in tasks],
@@ -126,33 +127,3 @@ def _rate(grades: Sequence[Grade], samples: int, half: int) -> float:
 def _is_well_formed(grade: Grade) -> bool:
     syntax = ("SyntaxError", "IndentationError", "TabError")
     return grade.outcome != "no_code" and not getattr(grade, "detail", "").startswith(syntax)
-
-
-def grade_all(
-    grader: Grader, tasks: Sequence[Task], texts: Sequence[str], *, max_infra_share: float, ranks: Ranks = ALONE
-) -> list[Grade]:
-    """Grade, each process its share, and grade once more what got no verdict; every process returns all verdicts.
-
-    Raises GraderError when more than ``max_infra_share`` of the samples still have none.
-    """
-    mine = ranks.share(len(texts))
-    with ranks.together():
-        part = _grade(grader, tasks[mine.start : mine.stop], texts[mine.start : mine.stop])
-    grades = ranks.gather(part)
-    missing = [i for i, g in enumerate(grades) if g.reward is None]
-    if len(missing) > max_infra_share * len(grades):
-        raise GraderError(
-            f"the grader may fail on at most {max_infra_share:.0%} of a step's samples (campaign.max_infra_share), "
-            f"it failed on {len(missing)} of {len(grades)}; the run is saved: mend the grader and resume"
-        )
-    return grades
-
-
-def _grade(grader: Grader, tasks: Sequence[Task], texts: Sequence[str]) -> list[Grade]:
-    grades = list(grader.grade(tasks, texts))
-    missing = [i for i, g in enumerate(grades) if g.reward is None]
-    if missing:
-        again = grader.grade([tasks[i] for i in missing], [texts[i] for i in missing])
-        for i, grade in zip(missing, again, strict=True):
-            grades[i] = grade
-    return grades

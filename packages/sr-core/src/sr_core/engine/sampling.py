@@ -6,39 +6,18 @@ Axes: P prompts, G samples per prompt, N = P*G sequences, T tokens, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sr_core.batch import Rollout
+from sr_core.engine.decoders import reader_of
+from sr_core.engine.fsdp import unsharded
+from sr_core.engine.scoring import engine_of, nucleus
 from sr_core.errors import NonFiniteError
-from sr_core.forward import engine_of, nucleus
 from sr_core.policy import Policy
-from sr_core.readers import reader_of
-from sr_core.sharding import gathered
 
-__all__ = ["Rollout", "sample"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """N completions, prompt by prompt: sequence ``i`` answers prompt ``i // group_size``.
-
-    ``tokens``: completion ids, the end-of-sequence token included where it was drawn. ``logprobs``: of each of these
-    tokens under the distribution it was drawn from. ``entropy``: mean over all drawn tokens, in nats.
-    """
-
-    prompts: list[list[int]]
-    group_size: int
-    tokens: list[list[int]]
-    logprobs: list[Tensor]
-    truncated: list[bool]
-    entropy: float
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each completion."""
-        return [len(t) for t in self.tokens]
+__all__ = ["sample"]
 
 
 def sample(
@@ -65,7 +44,7 @@ def sample(
     prompts = prompts[only.start : only.stop]
     uniform_NT = uniform_NT[only.start * group_size : only.stop * group_size].to(policy.device)
     per_chunk = max(1, batch_size // group_size)
-    with gathered(policy), torch.inference_mode():
+    with unsharded(policy), torch.inference_mode():
         return _sample(policy, prompts, group_size, temperature, top_p, uniform_NT, per_chunk)
 
 
@@ -113,7 +92,7 @@ def _decode(
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies.
 
-    The batch consists of lines, each of one sample or of several that have drawn the same so far (``sr_core.readers``).
+    The batch consists of lines, each of one sample or of several that have drawn the same so far (see ``decoders``).
     """
     device = policy.device
     max_new_tokens = uniform_NT.shape[1]
@@ -135,8 +114,10 @@ def _decode(
         if not bool(torch.isfinite(chosen_S).all()):
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
         ids_NT[number_S, t], logprobs_NT[number_S, t] = drawn_S, chosen_S
-        surprise = torch.linalg.vecdot(probs_V, logprobs_V if top_p == 1 else logprobs_V.masked_fill(probs_V == 0, 0))
-        entropy -= surprise[line_S].sum()
+        mean_logprob = torch.linalg.vecdot(
+            probs_V, logprobs_V if top_p == 1 else logprobs_V.masked_fill(probs_V == 0, 0)
+        )
+        entropy -= mean_logprob[line_S].sum()
         going = drawn_S != policy.eos_id
         if t + 1 == max_new_tokens or not bool(going.any()):
             break

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sr_core import lora
 from sr_core.config import PolicyConfig
+from sr_core.distributed.process_group import ALONE
+from sr_core.distributed.sharded_state import full_state, local_rows
 from sr_core.errors import PolicyError
-from sr_core.linear import linear
-from sr_core.ranks import ALONE
-from sr_core.sharding import joined, own
+from sr_core.policy import lora
+from sr_core.policy.linear import linear
 
 __all__ = ["Policy", "shipped_policies"]
 
@@ -30,7 +30,7 @@ INSTRUCTION = "Complete this Python function. Answer with one Python code block 
 
 def shipped_policies() -> dict[str, Path]:
     """Name -> folder of the small policies that come with this package."""
-    root = Path(str(resources.files("sr_core") / "policies"))
+    root = Path(str(resources.files("sr_core.policy") / "shipped"))
     return {path.name: path for path in sorted(root.glob("*")) if (path / "config.json").exists()}
 
 
@@ -40,7 +40,7 @@ class Policy:
     ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. Sampling and the update go through
     ``prompt_ids``, ``read``, ``logits``, so they work for every architecture that transformers loads and whose own
     scores these are; ``load`` refuses the others, a policy made of a model directly is not checked. ``ranks``: the
-    processes that the weights are divided among (``sr_core.sharding``), one as a rule.
+    processes that the weights are sharded among (``sr_core.engine.fsdp``), one as a rule.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Policy:
         self.head_dtype = head_dtype
         self.cuda_graphs = cuda_graphs
         self.flex_attention = flex_attention
-        self.recorded: dict[object, Any] = {}  # what sr_core.cuda_graphs keeps from roll-out to roll-out
+        self.recorded: dict[object, Any] = {}  # what sr_core.engine.cuda_graphs keeps from roll-out to roll-out
         self.ranks = ALONE
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
@@ -139,8 +139,10 @@ class Policy:
         Where the weights are divided all processes call it, and the first one writes.
         """
         weights = None
-        if self.divided:
-            weights = joined({name: own(p.detach()) for name, p in self.model.named_parameters()}, self.ranks)
+        if self.sharded:
+            weights = full_state(
+                {name: local_rows(p.detach()) for name, p in self.model.named_parameters()}, self.ranks
+            )
         if self.ranks.first:
             self.model.save_pretrained(str(folder), state_dict=weights)
             self.tokenizer.save_pretrained(str(folder))
@@ -159,7 +161,7 @@ class Policy:
         return texts
 
     @property
-    def divided(self) -> bool:
+    def sharded(self) -> bool:
         """Whether this process has only its part of the weights."""
         return self.ranks.count > 1
 
@@ -170,7 +172,7 @@ class Policy:
 
     def read(self, **inputs: Any) -> Any:
         """The decoder's output for ``inputs``; of a divided policy, with the weights brought together for it."""
-        return (self.model.read if self.divided else self.decoder)(**inputs)
+        return (self.model.read if self.sharded else self.decoder)(**inputs)
 
     @cached_property
     def shares_prompts(self) -> bool:
@@ -179,16 +181,16 @@ class Policy:
         Where not (attention that is no plain softmax, or that passes transformers' interface by), every sample reads
         its prompt for itself.
         """
-        from sr_core.attention import can_share
+        from sr_core.engine.shared_prompts import can_share
 
         return can_share(self.decoder, self.device)
 
     @cached_property
     def flexes(self) -> bool:
         """Whether the update attends through torch's flex attention: asked for, on CUDA, and the same numbers."""
-        from sr_core.flex import can_flex
+        from sr_core.engine.flex_attention import can_flex
 
-        wanted = self.flex_attention and self.device.type == "cuda" and self.shares_prompts and not self.divided
+        wanted = self.flex_attention and self.device.type == "cuda" and self.shares_prompts and not self.sharded
         return wanted and can_flex(self.decoder, self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sr_core.sharding import own
+from sr_core.distributed.sharded_state import local_rows
 
-__all__ = ["Masters"]
+__all__ = ["MasterWeights"]
 
 
-class Masters:
+class MasterWeights:
     """A model's trained parameters as an optimizer sees them: themselves where they are whole, and float32 or wider."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -26,14 +26,14 @@ class Masters:
         for parameter in model.parameters():
             if not parameter.requires_grad:
                 continue
-            rows = own(parameter)
+            rows = local_rows(parameter)
             if rows is parameter and parameter.dtype not in (torch.bfloat16, torch.float16):
                 self.parameters.append(parameter)
                 continue
             master = rows.detach().float().requires_grad_()  # of float32 rows it is these rows, not a copy
             self.parameters.append(master)
             self._pairs.append((parameter, master))
-        self._of = {own(parameter).data_ptr(): master for parameter, master in self._pairs}
+        self._of = {local_rows(parameter).data_ptr(): master for parameter, master in self._pairs}
 
     def of(self, tensor: Tensor) -> Tensor:
         """The float32 copy of a parameter's ``tensor``, or the tensor itself."""
@@ -46,10 +46,10 @@ class Masters:
 
     def _take_gradients(self, *_: Any) -> None:
         for parameter, master in self._pairs:
-            master.grad = None if parameter.grad is None else own(parameter.grad).float()
+            master.grad = None if parameter.grad is None else local_rows(parameter.grad).float()
             parameter.grad = None
 
     @torch.no_grad()
     def _give_weights(self, *_: Any) -> None:
         for parameter, master in self._pairs:
-            own(parameter).copy_(master)
+            local_rows(parameter).copy_(master)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from sr_core.attention import SharedPrompts, shared_attention
+from sr_core.engine.shared_prompts import SharedPrompts, shared_attention
 
 __all__ = ["FlexPrompts", "can_flex"]
 

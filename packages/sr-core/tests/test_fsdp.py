@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 import two_processes
-from test_ranks import assert_close, finish, rows
+from test_process_group import assert_close, finish, rows
 from tiny import LetterGrader, make_policy
 from transformers import AutoModelForCausalLM
 
 from sr_core import Trainer
 from sr_core.config import PenaltyConfig
+from sr_core.distributed.process_group import Ranks
+from sr_core.distributed.sharded_state import local_state
 from sr_core.errors import ConfigError
-from sr_core.ranks import Ranks
-from sr_core.sharding import own_part
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_what_cannot_be_divided_is_refused() -> None:
 def test_rows_of_all_processes_make_the_whole_again() -> None:
     tree = {"a": torch.arange(10).view(5, 2), "step": torch.tensor(3.0), "few": torch.ones(1, 2), "none": None}
     for count in (1, 2, 3, 7):
-        parts = [own_part(tree, Ranks(rank, count)) for rank in range(count)]
+        parts = [local_state(tree, Ranks(rank, count)) for rank in range(count)]
         assert torch.equal(torch.cat([part["a"] for part in parts]), tree["a"])
         assert torch.equal(torch.cat([part["few"] for part in parts]), tree["few"])
         assert all(part["step"] == 3 and part["none"] is None for part in parts)

@@ -5,7 +5,7 @@ them without Python, at the same addresses. So nothing here may change its shape
 line of its own, attention reads its keys and values in a fixed width (all its places, half of them, ...), and the
 number of the token lies in memory.
 
-Axes as in ``sr_core.decoding``; N samples, numbered prompt by prompt, G of each prompt.
+Axes as in ``sr_core.engine.kv_cache``; N samples, numbered prompt by prompt, G of each prompt.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr_core.attention import SharedPrompts, additive
-from sr_core.decoding import Decoding
+from sr_core.engine.kv_cache import Decoding
+from sr_core.engine.shared_prompts import SharedPrompts, additive
 from sr_core.policy import Policy
 
 __all__ = ["FixedDecoding", "Recorded", "can_record", "recorded"]
@@ -30,7 +30,7 @@ FEWEST_LINES, FEWEST_TOKENS = 8, 64  # below, a smaller shape is not worth recor
 
 def can_record(policy: Policy) -> bool:
     """Whether sampling from ``policy`` is recorded: asked for, on CUDA, with all weights here, where they stay."""
-    return policy.cuda_graphs and policy.device.type == "cuda" and not policy.divided
+    return policy.cuda_graphs and policy.device.type == "cuda" and not policy.sharded
 
 
 def recorded(policy: Policy, prompts: Sequence[Sequence[int]], group: int, room: int) -> FixedDecoding:

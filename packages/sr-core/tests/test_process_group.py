@@ -16,7 +16,7 @@ import two_processes
 from gradients import assert_same
 from hypothesis import given
 
-from sr_core.ranks import Ranks
+from sr_core.distributed.process_group import Ranks
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ def test_shares_are_consecutive_and_even(count: int, processes: int) -> None:
 
 @given(st.lists(st.integers(1, 100), max_size=20), st.integers(1, 9))
 def test_what_is_dealt_reaches_one_process_and_none_has_much_more(weights: list[int], processes: int) -> None:
-    dealt = [Ranks(rank, processes).deal(range(len(weights)), weights) for rank in range(processes)]
+    dealt = [Ranks(rank, processes).balance(range(len(weights)), weights) for rank in range(processes)]
     assert sorted(i for part in dealt for i in part) == list(range(len(weights)))
     loads = [sum(weights[i] for i in part) for part in dealt]
     assert max(loads) - min(loads) <= max(weights, default=0)

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr_core.decoding import branch
+from sr_core.batch import Rollout
+from sr_core.engine.kv_cache import branch
+from sr_core.engine.sampling import _draw, sample
+from sr_core.engine.scoring import completion_scores
 from sr_core.errors import NonFiniteError
-from sr_core.forward import completion_scores
 from sr_core.policy import Policy
-from sr_core.rollout import Rollout, _draw, sample
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
 

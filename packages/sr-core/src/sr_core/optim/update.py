@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from sr_core.algorithms import Algorithm, Counts
+from sr_core.batch import Rollout
 from sr_core.config import OptimConfig, PenaltyConfig
-from sr_core.forward import completion_scores
+from sr_core.distributed.process_group import ALONE, Ranks
+from sr_core.engine.scoring import completion_scores
 from sr_core.penalties import Anchor, kl_per_token
 from sr_core.policy import Policy
-from sr_core.ranks import ALONE, Ranks
-from sr_core.rollout import Rollout
 
 __all__ = ["UpdateResult", "update"]
 
@@ -119,9 +119,9 @@ def update(
     trained_tokens = float((lengths_PG * trained_PG).sum())
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     batches = list(_micro_batches(unique, min(optim.micro_batch_tokens, math.ceil(_cost(unique) / ranks.count))))
-    mine = ranks.deal(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
+    mine = ranks.balance(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
     shares = [1.0] * len(mine)
-    if policy.divided and batches:  # the weights come together for all at once, so all need as many passes
+    if policy.sharded and batches:  # the weights come together for all at once, so all need as many passes
         idle = max(ranks.gather([len(mine)])) - len(mine)
         mine, shares = mine + [batches[0][:1]] * idle, shares + [0.0] * idle
     result = UpdateResult(finite=False, steps=0, loss=0.0, grad_norm=0.0, kl=None)
@@ -136,8 +136,8 @@ def update(
         for parameter in parameters:  # a process may have nothing to teach; the optimizer's moments move all the same
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if not policy.divided:  # else they were added up as they came
-            ranks.add_up([p.grad for p in parameters if p.grad is not None])
+        if not policy.sharded:  # else they were added up as they came
+            ranks.all_reduce([p.grad for p in parameters if p.grad is not None])
         if anchor is not None and (unique.tokens or penalty.equal_groups):
             loss += anchor.pull(policy, objective.coefficient)
         norm = _clip(parameters, optim.max_grad_norm)

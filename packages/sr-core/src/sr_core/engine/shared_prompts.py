@@ -1,7 +1,7 @@
 """Attention over prompts that their samples share: a prompt is read, and stored, once for all of them.
 
 ``SharedPrompts`` is a whole batch in one row of tokens, prompts first, then completions; every completion sees its own
-prompt and itself (a tree mask with restarted positions). ``sr_core.decoding`` continues such prompts token by token.
+prompt and itself (a tree mask with restarted positions). ``KVCache`` continues such prompts token by token.
 Both take the place of a transformers model's attention function, so that everything else of the model runs as it is.
 
 Axes: P prompts, U completions, S tokens in the row, L longest prompt, T longest completion, H heads, D their size.

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Mean"]
+__all__ = ["WeightAverage"]
 
 
-class Mean:
+class WeightAverage:
     """Running mean of ``weights`` (name -> tensor), from the first ones on; in float32 where they are narrower."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -39,7 +39,7 @@ class Mean:
         return {"weights": self.weights, "count": self.count}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any], device: torch.device) -> Mean:
+    def of(cls, state: Mapping[str, Any], device: torch.device) -> WeightAverage:
         """What ``state_dict`` gave."""
         mean = cls({name: tensor.to(device) for name, tensor in state["weights"].items()})
         mean.count = state["count"]

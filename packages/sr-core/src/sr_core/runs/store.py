@@ -14,8 +14,8 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sr_core.durable import DamageError, reporting, verify, write_file, write_folder, write_json
+from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import RunError
-from sr_core.ranks import ALONE, Ranks
-from sr_core.run_folder import RUN, check_new, read_run
+from sr_core.runs.atomic_io import DamageError, reporting, verify, write_file, write_folder, write_json
+from sr_core.runs.run_dir import RUN, check_new, read_run
 
 __all__ = ["Checkpoint", "RunStore"]
 
@@ -52,6 +52,20 @@ class Checkpoint:
     positions: dict[int, dict[str, Any]] = field(default_factory=dict)
     earlier: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
+    def mapped(self, change: Callable[[Any], Any]) -> Checkpoint:
+        """This checkpoint with ``change`` (to full tensors or to one process's rows) applied to all that is sharded."""
+        trainer = self.trainer | {key: change(self.trainer.get(key)) for key in ("optimizer", "mean")}
+        positions = {
+            step: position | {key: change(position[key]) for key in ("optimizer",) if key in position}
+            for step, position in self.positions.items()
+        }
+        return replace(
+            self,
+            trainer=trainer,
+            positions=positions,
+            **{name: change(getattr(self, name)) for name in ("weights", "held", "earlier")},
+        )
+
 
 class RunStore:
     """The directory of one run. ``create`` starts it, ``open`` continues it; ``lock`` keeps others out.
@@ -69,7 +83,7 @@ class RunStore:
     def create(cls, folder: Path, run: Mapping[str, Any], ranks: Ranks = ALONE) -> RunStore:
         """Start a run in ``folder``, which must be absent or empty. Raises RunError otherwise."""
         store = cls(folder, ranks)
-        with store.ranks.together():
+        with store.ranks.sync_errors():
             if store.ranks.first:
                 store._create(run)
         return store
@@ -169,11 +183,11 @@ class RunStore:
         and leaves everything as it is, when all are damaged or when a whole one cannot be loaded.
         """
         found: Checkpoint | None = None
-        with self.ranks.together():
+        with self.ranks.sync_errors():
             if self.ranks.first:
                 found = self._newest()
-        place = self.ranks.from_first(None if found is None else _name(found.campaign, found.step))
-        with self.ranks.together():
+        place = self.ranks.broadcast(None if found is None else _name(found.campaign, found.step))
+        with self.ranks.sync_errors():
             if place is not None and found is None:
                 found, _ = self._read(self.checkpoints / place)
         return found

@@ -10,9 +10,28 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sr_core.rollout import Rollout
+__all__ = ["GradedRollout", "Rollout", "concatenate"]
 
-__all__ = ["GradedRollout", "joined_rollouts"]
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """N completions, prompt by prompt: sequence ``i`` answers prompt ``i // group_size``.
+
+    ``tokens``: completion ids, the end-of-sequence token included where it was drawn. ``logprobs``: of each of these
+    tokens under the distribution it was drawn from. ``entropy``: mean over all drawn tokens, in nats.
+    """
+
+    prompts: list[list[int]]
+    group_size: int
+    tokens: list[list[int]]
+    logprobs: list[Tensor]
+    truncated: list[bool]
+    entropy: float
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each completion."""
+        return [len(t) for t in self.tokens]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +95,7 @@ def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollou
     return replace(rollout, prompts=prompts, tokens=tokens, logprobs=logprobs, truncated=truncated)
 
 
-def joined_rollouts(parts: Sequence[Rollout]) -> Rollout:
+def concatenate(parts: Sequence[Rollout]) -> Rollout:
     """The roll-outs of consecutive prompts as one."""
     if len(parts) == 1:
         return parts[0]

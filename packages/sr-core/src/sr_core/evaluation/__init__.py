@@ -1,0 +1,1 @@
+"""Measuring a policy on tasks: samples, verdicts, capabilities."""

@@ -1,0 +1,1 @@
+"""A run on disk: its directory, its checkpoints, and what a roll-back returns to."""
