@@ -30,7 +30,7 @@ def test_tensorboard_gets_every_number_and_the_monitor_reads_them(tmp_path: Path
     found = [(step, value) for step, tag, value in scalars(file) if tag == "heldout_pass1"]
     assert found == [(0, 0.25), (1, 0.375), (2, 0.5), (3, 0.25), (4, 0.375), (5, 0.5)]
     assert not any(tag in ("kl", "seconds") for _, tag, _ in scalars(file))
-    assert [record.pass1 for record in read_run(file).records] == [value for _, value in found]
+    assert [record.heldout for record in read_run(file).records] == [value for _, value in found]
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sr_cli.commands.watch import command
 from sr_monitor import MonitorError
 
-KEYS = {"path", "verdict", "peak_step", "onset_step", "gap", "p_value", "action", "reason"}
+KEYS = {"path", "verdict", "column", "peak_step", "onset_step", "gap", "p_value", "action", "reason"}
 
 
 def table(path: Path, curve: list[float]) -> str:
@@ -79,3 +79,38 @@ def test_a_malformed_column_map_is_a_usage_error(tmp_path: Path, column: str) ->
 def test_a_missing_log_is_a_monitor_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path / "none.csv")])
     assert isinstance(result.exception, MonitorError)
+
+
+def test_fail_on_exits_with_one_on_the_named_verdicts_only(tmp_path: Path) -> None:
+    fall, rise = table(tmp_path / "fall.csv", [0.2, 0.8, 0.8, 0.1]), table(tmp_path / "rise.csv", [0.2, 0.4, 0.6])
+    assert CliRunner().invoke(command, [fall, rise, "--fail-on", "collapsed,at_risk", "--json"]).exit_code == 1
+    assert CliRunner().invoke(command, [fall, rise, "--fail-on", "at_risk"]).exit_code == 0
+    assert CliRunner().invoke(command, [rise, "--fail-on", "collapsed"]).exit_code == 0
+    wrong = CliRunner().invoke(command, [rise, "--fail-on", "fallen"])
+    assert wrong.exit_code == 2
+    assert "healthy, at_risk, collapsed, insufficient" in wrong.stderr
+
+
+def test_one_unreadable_log_is_named_and_the_others_are_judged(tmp_path: Path) -> None:
+    rise, bad = table(tmp_path / "rise.csv", [0.2, 0.4, 0.6]), tmp_path / "absent.csv"
+    result = CliRunner().invoke(command, [str(bad), rise, "--json"])
+    assert result.exit_code == 1
+    assert [run["verdict"] for run in json.loads(result.stdout)["runs"]] == ["healthy"]
+    assert str(bad) in result.stderr
+
+
+def test_tasks_and_samples_give_the_noise(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("step,eval_acc\n1,20\n2,60\n3,30\n")
+    result = CliRunner().invoke(command, [str(path), "--tasks", "200", "--samples", "4", "--json"])
+    (run,) = json.loads(result.stdout)["runs"]
+    assert (run["verdict"], run["column"]) == ("collapsed", "eval_acc")
+    assert run["gap"] == pytest.approx(0.3)
+
+
+def test_any_column_can_be_named_as_held_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("step,loss,nll of books\n" + "".join(f"{s},0.1,{3 - s / 10}\n" for s in range(8)))
+    result = CliRunner().invoke(command, [str(path), "--column", "heldout=nll of books", "--json"])
+    (run,) = json.loads(result.stdout)["runs"]
+    assert (run["verdict"], run["column"], run["peak_step"]) == ("healthy", "nll of books", 7)

@@ -153,7 +153,7 @@ def test_every_format_gives_the_same_run(kind: str, tmp_path: Path) -> None:
     path = WRITERS[kind](tmp_path / "log")
     assert detect(path) == kind.removesuffix("-console")
     run = only(read_runs(path))
-    assert {r.step: r.pass1 for r in run.records} == pytest.approx(CURVE)
+    assert {r.step: r.heldout for r in run.records} == pytest.approx(CURVE)
     seen = {r.step: r.signals["train_reward"] for r in run.records if "train_reward" in r.signals}
     assert seen == pytest.approx(REWARD)
 
@@ -165,8 +165,11 @@ def test_an_evaluation_of_openrlhf_joins_the_training_row_of_its_step(tmp_path: 
         "✨ Evaluation completed in 1 day, 0:00:12, global_step 5, eval_metrics: {'pass1': 0.75, 'reward': 0.75}\n"
     )
     run = only(read_runs(path))
-    assert [(r.step, r.pass1, dict(r.signals)) for r in run.records] == [(5, 0.75, {"train_reward": 0.25, "loss": 0.5})]
-    assert run.notes == ()
+    assert [(r.step, r.heldout, dict(r.signals)) for r in run.records] == [
+        (5, 0.75, {"train_reward": 0.25, "loss": 0.5})
+    ]
+    assert run.metric is not None
+    assert run.metric.column == "eval/pass1"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_numbers_that_openrlhf_prints_as_no_literal_are_numbers(printed: str, va
         f"✨ Global step 2: {{'eval_a_pass1': 0.5, 'policy_loss': {printed}, 'infinite/nan': None}}\n"
     )
     run = only(read_runs(path))
-    assert [r.pass1 for r in run.records] == [0.5, 0.5]
+    assert [r.heldout for r in run.records] == [0.5, 0.5]
     assert run.records[-1].signals["loss"] == pytest.approx(value, nan_ok=True)
     assert judge(run).verdict == ("insufficient" if math.isfinite(value) else "at_risk")
 
@@ -203,7 +206,7 @@ def test_every_directory_of_a_tensorboard_root_is_a_run(format: str, tmp_path: P
     (tmp_path / "empty" / "events.out.tfevents.3.host").touch()
     runs = read_runs(tmp_path, format)
     assert [(run.name, run.path) for run in runs] == [("a/tb", tmp_path / "a/tb"), ("b/tb", tmp_path / "b/tb")]
-    assert [[(r.pass1, r.signals["train_reward"]) for r in run.records] for run in runs] == [
+    assert [[(r.heldout, r.signals["train_reward"]) for r in run.records] for run in runs] == [
         [(0.25, 0.25)],
         [(0.75, 0.75)],
     ]
@@ -225,7 +228,7 @@ def test_our_event_reader_agrees_with_tensorboards_own_writer(tmp_path: Path) ->
         with_theirs.add_scalar("eval/heldout_pass1", value, step)
     with_theirs.close()
     run = only(read_runs(tmp_path, "tensorboard"))
-    assert {r.step: r.pass1 for r in run.records} == pytest.approx(CURVE)
+    assert {r.step: r.heldout for r in run.records} == pytest.approx(CURVE)
 
 
 def test_a_trl_output_directory_gives_its_newest_checkpoint(tmp_path: Path) -> None:
@@ -247,14 +250,14 @@ def test_several_data_sources_are_averaged(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     data = {"val-core/a/acc/mean@1": 0.2, "val-core/b/acc/mean@1": 0.6}
     path.write_text(json.dumps({"step": 1, "data": data}) + "\n")
-    assert only(read_runs(path)).records[0].pass1 == pytest.approx(0.4)
+    assert only(read_runs(path)).records[0].heldout == pytest.approx(0.4)
 
 
 def test_the_column_map_comes_before_every_pattern(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("it,heldout_pass1,mine\n1,0.1,0.9\n2,0.2,0.8\n")
     run = only(read_runs(path, columns={"step": "it", "heldout_pass1": "mine"}))
-    assert [r.pass1 for r in run.records] == [0.9, 0.8]
+    assert [r.heldout for r in run.records] == [0.9, 0.8]
     with pytest.raises(MonitorError, match="no column 'yours'"):
         read_runs(path, columns={"heldout_pass1": "yours"})
     with pytest.raises(MonitorError, match="unknown name"):
@@ -265,7 +268,7 @@ def test_the_later_of_two_rows_counts_and_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("step,heldout_pass1\n1,0.1\n2,0.2\n2,0.25\n3,0.3\n")
     run = only(read_runs(path))
-    assert [r.pass1 for r in run.records] == [0.1, 0.25, 0.3]
+    assert [r.heldout for r in run.records] == [0.1, 0.25, 0.3]
     assert "logged more than once" in run.notes[0]
 
 
@@ -273,7 +276,7 @@ def test_not_finite_and_missing_values_are_gaps(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("step,heldout_pass1\n1,0.1\n2,nan\n3,\n4,0.4\n")
     run = only(read_runs(path))
-    assert [r.pass1 for r in run.records] == [0.1, None, None, 0.4]
+    assert [r.heldout for r in run.records] == [0.1, None, None, 0.4]
     assert "not finite" in run.notes[0]
 
 
@@ -300,7 +303,7 @@ def test_a_broken_line_in_the_middle_is_one_error_with_its_number(tmp_path: Path
         ("a.csv", "epoch,heldout_pass1\n1,0.5\n", "step"),
         ("a.csv", "", "no row"),
         ("a.csv", "step,heldout_pass1\n1,0.5,9\n2,0.5\n", "a.csv:2"),
-        ("a.json", "{}", "log_history"),
+        ("a.json", '{"x": 1}', "log_history"),
         ("a.json", "{", "not JSON"),
         ("a.jsonl", "[1]\n{}\n", "one JSON object per line"),
         ("a.txt", "hello\n", "--format"),
@@ -332,4 +335,4 @@ def test_a_table_survives_any_order_of_its_rows(tmp_path_factory, table, random)
     lines = [f"{step},{value!r}" for step, value in table.items()]
     random.shuffle(lines)
     path.write_text("\n".join(["step,heldout_pass1", *lines]) + "\n")
-    assert {r.step: r.pass1 for r in only(read_runs(path)).records} == table
+    assert {r.step: r.heldout for r in only(read_runs(path)).records} == table

@@ -62,7 +62,7 @@ def test_the_page_is_well_formed_and_tells_the_story(page: str) -> None:
     parser.feed(page)
     assert parser.open == []
     assert "“unguarded” started at 37.5% held-out pass@1, reached 93.8% (step 4) and ended at 6.2%" in parser.text
-    assert "Handed on:" in parser.text
+    assert "Kept:" in parser.text
     assert "roll_back to 5" in parser.text
     assert "collapsed" in parser.text
 
@@ -141,7 +141,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_different_arms(tmp_path: P
         ("reinforce + guard on pocket-rich, optim.average unset, optim.lr 0.001", 2),
         ("reinforce + guard on pocket-rich, optim.average true, optim.lr 1e-06", 2),
     ]
-    assert [arm["handed_on"].estimate for arm in arms] == pytest.approx([1 / 16, 15 / 16])
+    assert [arm["kept"].estimate for arm in arms] == pytest.approx([1 / 16, 15 / 16])
 
 
 def test_runs_without_a_configuration_are_arms_of_their_own(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_runs_without_a_configuration_are_arms_of_their_own(tmp_path: Path) -> N
     ]
 
 
-def test_a_run_that_fell_after_the_policy_handed_on_is_not_told_to_go_back(tmp_path: Path) -> None:
+def test_a_run_that_fell_after_the_kept_policy_is_not_told_to_go_back(tmp_path: Path) -> None:
     es: dict[str, dict[str, object]] = {**CONFIG, "controller": {"name": "es", "mode": "next_budget"}}
     runs = read_runs(write_run(tmp_path / "es", COLLAPSE, kept_step=4, config=es))
     assert summarize(runs, [judge(run) for run in runs]) == [
         "“es” started at 37.5% held-out pass@1, reached 93.8% (step 4) and ended at 6.2% (step 8).",
-        "Held-out pass@1 peaked at 93.8% (step 4), its last value. The policy of step 4 was handed on; what came after "
+        "Held-out pass@1 peaked at 93.8% (step 4), its last value. The policy of step 4 was kept; what came after "
         "it does not count.",
-        "Nothing was rolled back; the policy in hand passes 93.8% (on the audit set, which no decision saw).",
+        "Nothing was rolled back; the kept policy passes 93.8% (on the audit set, which is never used for decisions).",
     ]
 
 

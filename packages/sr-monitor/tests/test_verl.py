@@ -57,7 +57,7 @@ def test_what_verls_loggers_write_is_read(
     (found,) = read_runs(path)
     assert found.format == "verl"
     expected = {step: np.mean([score for _, score in scored(rate, step)]) for step, rate in enumerate(LOGGED)}
-    assert {record.step: record.pass1 for record in found.records} == pytest.approx(expected)
+    assert {record.step: record.heldout for record in found.records} == pytest.approx(expected)
     assert [record.signals["train_reward"] for record in found.records] == pytest.approx([rate / 2 for rate in LOGGED])
 
 

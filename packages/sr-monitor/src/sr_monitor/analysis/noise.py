@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sr_monitor.analysis.curve import Curve
 from sr_monitor.analysis.trajectory import Trajectory, one_step_share, onset
 from sr_monitor.errors import MonitorError
 
@@ -99,11 +100,22 @@ def null_of(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) 
     return NoiseNull(np.clip(trajectory.pass1_E.mean() + noise_DE, 0, 1))
 
 
-def corrected_peak(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> float | None:
-    """The peak without the winner's curse: its height minus how much the maximum flatters on average.
+def null_of_curve(curve: Curve, *, draws: int | None = None, seed: int = 0) -> NoiseNull | None:
+    """The null for a curve on any scale, turned so that higher is better; None where the noise is not known."""
+    if curve.trajectory is not None:
+        return null_of(curve.trajectory, draws=draws, seed=seed)
+    if not np.isfinite(curve.se_E).any():
+        return None
+    evaluations = len(curve.steps)
+    noise_DE = np.random.default_rng(seed).standard_normal((draws or draws_for(evaluations), evaluations))
+    return NoiseNull(curve.rising_E.mean() + float(np.nanmax(curve.se_E)) * noise_DE)
 
-    The flattery is measured on simulated campaigns around the curve smoothed by medians of three. None where
-    the noise is not known. It corrects the mean, not the single case.
+
+def corrected_peak(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> float | None:
+    """The peak without the winner's curse: its height minus the mean upward bias of the maximum.
+
+    The bias is measured on simulated campaigns around the curve smoothed by medians of three. None where the noise is
+    not known. It corrects the mean, not the single case.
     """
     se_E = trajectory.standard_errors_E()
     if not np.isfinite(se_E).all():
@@ -112,5 +124,5 @@ def corrected_peak(trajectory: Trajectory, *, draws: int | None = None, seed: in
     padded = np.concatenate([trajectory.pass1_E[:1], trajectory.pass1_E, trajectory.pass1_E[-1:]])
     smooth_E = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
     seen_DE = smooth_E + se_E * np.random.default_rng(seed).standard_normal((draws, len(smooth_E)))
-    flattery = seen_DE.max(axis=1) - smooth_E[seen_DE.argmax(axis=1)]
-    return float(np.clip(trajectory.peak - flattery.mean(), 0, 1))
+    bias_D = seen_DE.max(axis=1) - smooth_E[seen_DE.argmax(axis=1)]
+    return float(np.clip(trajectory.peak - bias_D.mean(), 0, 1))

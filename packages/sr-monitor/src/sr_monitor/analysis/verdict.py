@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sr_monitor.analysis.noise import null_of
+from sr_monitor.analysis.advice import where_nothing_is_known
+from sr_monitor.analysis.curve import Curve
+from sr_monitor.analysis.margin import limits_of
+from sr_monitor.analysis.noise import null_of_curve
 from sr_monitor.analysis.runs import Campaign, Run
-from sr_monitor.analysis.trajectory import COLLAPSE_GAP, Trajectory
+from sr_monitor.analysis.trajectory import Trajectory
 
 SIGNIFICANCE = 0.05
-# A real fall up to this is let pass, as by the guard.
-MARGIN = 0.05
 FEWEST_EVALUATIONS = 3
 # Fewer points than this say too little about their own noise.
 FEWEST_FOR_NOISE = 6
+# The least standard error assumed where it is estimated from the curve: of a pass rate, and of another metric as a
+# share of its range.
+LEAST_SE = 0.01
+VERDICTS = ("healthy", "at_risk", "collapsed", "insufficient")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """verdict: ``healthy``, ``at_risk`` (a real fall, not yet a collapse), ``collapsed`` or ``insufficient``.
 
-    action: ``continue``, ``roll_back``, ``stop`` or ``evaluate`` (more). gap: peak minus end of the policy in hand.
-    p_value: how often a policy that never changes shows as large a gap. onset_step: where the fall sets in.
+    column: what was judged, None where nothing could be. action: ``continue``, ``roll_back``, ``stop`` or ``evaluate``
+    (more). gap: by how much the current policy is below the peak, on the column's scale (a pass rate: 0..1).
+    p_value: how often a policy that never changes shows as large a gap. onset_step: where the fall begins.
     """
 
     path: str
     verdict: str
-    peak_step: int | None
-    onset_step: int | None
-    gap: float | None
-    p_value: float | None
+    column: str | None = None
+    peak_step: int | None = None
+    onset_step: int | None = None
+    gap: float | None = None
+    p_value: float | None = None
     action: str
     reason: str
 
@@ -42,76 +49,105 @@ class Verdict:
 
 
 def judge(run: Run) -> Verdict:
-    """Judge the last campaign of ``run``, on the evaluations that lead to the policy in hand."""
+    """Judge the last campaign of ``run``, on the evaluations that lead to the current policy."""
     campaigns = run.campaigns
-    verdict = _judge_campaign(str(run.path), campaigns[-1])
+    if not campaigns:
+        why = " ".join(["The log holds no metrics.", *run.notes])
+        return Verdict(path=str(run.path), verdict="insufficient", action="evaluate", reason=why)
+    verdict = _judge_campaign(run, campaigns[-1])
     before = [c.surviving for c in campaigns[:-1]]
-    lost = sum(t is not None and t.collapsed for t in before)
+    lost = sum(t is not None and t.trajectory is not None and t.trajectory.collapsed for t in before)
     if not lost:
         return verdict
-    reason = f"{verdict.reason} {lost} of the {len(before)} campaigns before it ended collapsed."
-    return Verdict(**{**asdict(verdict), "reason": reason})
+    return replace(verdict, reason=f"{verdict.reason} {lost} of the {len(before)} campaigns before it ended collapsed.")
 
 
-def _judge_campaign(path: str, campaign: Campaign) -> Verdict:
-    broken = _broken(campaign)
-    curve = campaign.surviving
+def _judge_campaign(run: Run, campaign: Campaign) -> Verdict:
+    path, broken = str(run.path), _broken(campaign)
+    curve = None if run.metric is None else campaign.surviving
     if curve is None:
         if broken:
-            return Verdict(path, "at_risk", None, None, None, None, "stop", broken)
-        why = "The log holds no held-out evaluation; training reward alone says nothing about a collapse."
-        return Verdict(path, "insufficient", None, None, None, None, "evaluate", why)
+            return Verdict(path=path, verdict="at_risk", action="stop", reason=broken)
+        why = where_nothing_is_known(run, campaign)
+        return Verdict(path=path, verdict="insufficient", action="evaluate", reason=why)
     known = _with_noise(curve)
-    null = None if known is None else null_of(known)
+    null = None if known is None else null_of_curve(known)
     p_value = None if null is None else null.p_value(curve.gap)
     if broken:
-        action = "roll_back" if len(curve.steps) > 1 else "stop"
-        return Verdict(path, "at_risk", curve.peak_step, None, curve.gap, p_value, action, broken)
-    finished = campaign.kept_step is not None
-    made = sum(r.pass1 is not None for r in campaign.records) if finished else len(curve.steps)
-    verdict, action, why = _weigh(curve, p_value, made)
-    onset = curve.onset if verdict == "collapsed" else None
-    why += _what_does_not_count(campaign)
-    return Verdict(path, verdict, curve.peak_step, onset, curve.gap, p_value, action, why)
+        verdict, action, why = "at_risk", "roll_back" if len(curve.steps) > 1 else "stop", broken
+    else:
+        finished = campaign.kept_step is not None
+        made = sum(r.heldout is not None for r in campaign.records) if finished else len(curve.steps)
+        verdict, action, why = _weigh(curve, p_value, made)
+        why += _what_does_not_count(campaign)
+    return Verdict(
+        path=path,
+        verdict=verdict,
+        column=curve.metric.column,
+        peak_step=curve.peak_step,
+        onset_step=curve.onset_step if verdict == "collapsed" else None,
+        gap=curve.gap,
+        p_value=p_value,
+        action=action,
+        reason=why,
+    )
 
 
 def _what_does_not_count(campaign: Campaign) -> str:
-    """Sentences on the steps that the policy in hand has not gone through, each after a space."""
+    """Sentences on the steps that are not part of the current policy, each after a space."""
     said = ""
     rolled = sum(r.decision.get("action") == "roll_back" for r in campaign.records)
     if rolled:
         said += f" The guard rolled back {rolled} time(s); what was undone does not count."
     if campaign.kept_step is not None and campaign.kept_step < campaign.records[-1].step:
-        said += f" The policy of step {campaign.kept_step} was handed on; what came after it does not count."
+        said += f" The policy of step {campaign.kept_step} was kept; what came after it does not count."
     return said
 
 
-def _weigh(curve: Trajectory, p_value: float | None, made: int) -> tuple[str, str, str]:
+def _weigh(curve: Curve, p_value: float | None, made: int) -> tuple[str, str, str]:
     """(verdict, action, reason) from the gap and its p-value; ``made``: evaluations there are to judge by."""
-    seen = (
-        f"Held-out pass@1 peaked at {curve.peak:.1%} (step {curve.peak_step}) and stands at {curve.end:.1%}, "
-        f"{100 * curve.gap:.1f} points below"
-    )
+    margin, collapse = limits_of(curve)
+    seen = _what_was_seen(curve)
     if made < FEWEST_EVALUATIONS:
-        many = f"Too few evaluations to judge by: {made} of at least {FEWEST_EVALUATIONS}."
+        many = f"Too few evaluations of {curve.metric.label}: {made} of at least {FEWEST_EVALUATIONS}."
         return "insufficient", "evaluate", many
+    if p_value is None and curve.gap <= margin:
+        tolerated = f" (up to {curve.metric.show_difference(margin)} is tolerated)" if curve.gap else ""
+        return "healthy", "continue", f"{seen}{tolerated}."
     if p_value is None:
-        return (
-            "insufficient",
-            "evaluate",
-            f"{seen}; how noisy that is cannot be told. Log the number of tasks and samples_per_task.",
+        more = (
+            f"{seen}; with {made} evaluations of unknown size the noise is unknown. Give the evaluation's size with "
+            f"--tasks N --samples K, or log at least {FEWEST_FOR_NOISE} evaluations."
         )
+        return "insufficient", "evaluate", more
     odds = f"a policy that never changes shows as large a gap {_chance(p_value)}"
-    if p_value <= SIGNIFICANCE and curve.gap > COLLAPSE_GAP:
+    beyond = f"beyond the tolerated {curve.metric.show_difference(margin)}"
+    if p_value <= SIGNIFICANCE and curve.gap > collapse:
         back = f"Go back to step {curve.peak_step} with a smaller learning rate."
         return "collapsed", "roll_back", f"{seen}; {odds}: the fall is real, and it is a collapse. {back}"
-    if p_value <= SIGNIFICANCE and curve.gap > MARGIN:
+    if p_value <= SIGNIFICANCE and curve.gap > margin:
         back = f"Keep the checkpoint of step {curve.peak_step}, and consider going back to it."
-        return "at_risk", "roll_back", f"{seen}; {odds}: the fall is real. {back}"
-    if curve.gap > COLLAPSE_GAP:
+        return "at_risk", "roll_back", f"{seen}; {odds}: the fall is real and {beyond}. {back}"
+    if curve.gap > collapse:
         more = "Evaluate more tasks, or more samples of each, before trusting it."
         return "insufficient", "evaluate", f"{seen}, but {odds}: noise alone explains it. {more}"
-    return "healthy", "continue", f"{seen}; {odds}." if curve.gap > 0 else f"{seen.split(' and ')[0]}, its last value."
+    if curve.gap == 0:
+        return "healthy", "continue", f"{seen}."
+    small = "" if curve.gap > margin else f" (up to {curve.metric.show_difference(margin)} is tolerated)"
+    return "healthy", "continue", f"{seen}{small}; {odds}."
+
+
+def _what_was_seen(curve: Curve) -> str:
+    metric = curve.metric
+    label = (
+        metric.label[0].upper() + metric.label[1:] if metric.label.startswith(("held-out", "the ")) else metric.label
+    )
+    extreme = "was lowest at" if metric.kind == "loss" else "peaked at"
+    best = f"{label} {extreme} {metric.show(curve.peak)} (step {curve.peak_step})"
+    if curve.gap == 0:
+        return f"{best}, its last value" if curve.peak_step == curve.steps[-1] else f"{best} and is as good at the end"
+    side = "above" if metric.kind == "loss" else "below"
+    return f"{best} and is now {metric.show(curve.end)}, {metric.show_difference(curve.gap)} {side}"
 
 
 def _chance(p_value: float) -> str:
@@ -119,7 +155,7 @@ def _chance(p_value: float) -> str:
 
 
 def _broken(campaign: Campaign) -> str | None:
-    """A sentence if the last record of a campaign, where its policy is in hand, holds a number that is not finite."""
+    """A sentence if the last record of a campaign, if its policy is the current one, holds a non-finite number."""
     last = campaign.records[-1]
     if campaign.undone:
         return None
@@ -129,15 +165,18 @@ def _broken(campaign: Campaign) -> str | None:
     return None
 
 
-def _with_noise(curve: Trajectory) -> Trajectory | None:
+def _with_noise(curve: Curve) -> Curve | None:
     """``curve`` with standard errors: its own, or estimated from its zigzag where nothing is known.
 
-    The estimate is the median absolute second difference, which one real jump does not move; never below 0.01.
+    The estimate is the median absolute second difference, which one real jump does not move.
     """
-    if np.isfinite(curve.standard_errors_E()).all():
+    if np.isfinite(curve.se_E).all():
         return curve
     if len(curve.steps) < FEWEST_FOR_NOISE:
         return None
-    zigzag = np.abs(np.diff(curve.pass1_E, n=2))
-    se = max(0.01, float(np.median(zigzag)) / 0.6745 / math.sqrt(6))
-    return Trajectory.from_rates(curve.steps, curve.pass1_E.tolist(), se=[se] * len(curve.steps))
+    zigzag_E = np.abs(np.diff(curve.values_E, n=2))
+    least = LEAST_SE if curve.metric.kind == "pass_rate" else LEAST_SE * float(np.ptp(curve.values_E))
+    se = [max(least, float(np.median(zigzag_E)) / 0.6745 / math.sqrt(6))] * len(curve.steps)
+    if curve.metric.kind == "pass_rate":
+        return Curve.of(Trajectory.from_rates(curve.steps, curve.values_E.tolist(), se=se), curve.metric)
+    return Curve.from_values(curve.steps, curve.values_E.tolist(), se, curve.metric)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sr_monitor.analysis.margin import limits_of
 from sr_monitor.analysis.runs import Campaign, Record, Run
 from sr_monitor.errors import MonitorError
-from sr_monitor.logs.readers import read_runs
+from sr_monitor.logs.readers import runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,10 +39,9 @@ INDICATORS = {
 _Z95 = 1.96
 
 
-def write_figure(dirs: Sequence[Path | str], out: Path | str) -> None:
-    """Draw the runs found in ``dirs`` and write PNG and SVG: ``out`` with either suffix."""
-    runs = [run for folder in dirs for run in read_runs(folder)]
-    figure = plot_curves(runs)
+def write_figure(runs: Sequence[Path | str | Run], out: Path | str) -> None:
+    """Draw ``runs``, or those at the paths given, and write PNG and SVG: ``out`` with either suffix."""
+    figure = plot_curves(runs_of(runs))
     for suffix in (".png", ".svg"):
         save_figure(figure, Path(out).with_suffix(suffix))
 
@@ -56,21 +56,26 @@ def save_figure(figure: Figure, target: Path) -> None:
 
 
 def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float = 8.0, height: float = 4.2) -> Figure:
-    """Held-out pass@1 of every run over its steps, campaigns one after another; size in inches.
+    """The held-out metric of every run over its steps, campaigns one after another; size in inches.
 
     The band is the 95% sampling noise of each evaluation. A triangle marks a roll-back, a cross a stop, a star the
-    policy handed on, a dotted line the onset of a collapse.
+    policy that was kept, a dotted line the onset of a collapse. Pass rates are drawn in percent; where runs have other
+    metrics, every curve is drawn on its own scale and named in the legend.
     """
     if not runs:
         raise MonitorError("figure: at least one run is needed, got none")
     figure, axes = new_figure(width, height)
+    metrics = {run.metric for run in runs if run.metric is not None}
+    rates = all(metric.kind == "pass_rate" for metric in metrics)
     for run, colour, marker, dash in zip(
         runs, itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(DASHES), strict=False
     ):
-        _draw_run(axes, run, colour, marker, dash)
-    axes.set_ylim(-2, 102)
+        _draw_run(axes, run, colour, marker, dash, named=len(metrics) > 1)
+    if rates:
+        axes.set_ylim(-2, 102)
     axes.set_xlabel("gradient steps")
-    axes.set_ylabel("held-out pass@1 (%)")
+    label = next(iter(metrics)).label if len(metrics) == 1 else "held-out metric"
+    axes.set_ylabel(f"{label} (%)" if rates else label)
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
@@ -126,9 +131,10 @@ def new_panels(width: float, height: float, columns: int) -> tuple[Figure, list[
     return figure, panels
 
 
-def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:
+def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str, *, named: bool) -> None:
     style: dict[str, Any] = {"marker": marker, "linestyle": dash, "color": colour}
-    axes.plot([], [], label=run.name, linewidth=1.6, markersize=3.2, **style)
+    label = f"{run.name}: {run.metric.label}" if named and run.metric is not None else run.name
+    axes.plot([], [], label=label, linewidth=1.6, markersize=3.2, **style)
     offset = 0
     for number, campaign in enumerate(run.campaigns):
         if number:
@@ -138,14 +144,18 @@ def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None
 
 
 def _draw_campaign(axes: Axes, campaign: Campaign, offset: int, style: dict[str, Any]) -> None:
-    curve, colour = campaign.trajectory, style["color"]
+    curve, colour = campaign.curve, style["color"]
     if curve is None:
         return
-    values = dict(zip(curve.steps, 100 * curve.pass1_E, strict=True))
+    rate = curve.metric.kind == "pass_rate"
+    unit = 100 if rate else 1
+    y_E, half_E = unit * curve.values_E, _Z95 * unit * curve.se_E
+    values = dict(zip(curve.steps, y_E, strict=True))
     x_E = [offset + step for step in curve.steps]
-    half_E = _Z95 * 100 * curve.standard_errors_E()
-    y_E = 100 * curve.pass1_E
-    axes.fill_between(x_E, (y_E - half_E).clip(0), (y_E + half_E).clip(max=100), color=colour, alpha=0.18, linewidth=0)
+    low_E, high_E = y_E - half_E, y_E + half_E
+    if rate:
+        low_E, high_E = low_E.clip(0), high_E.clip(max=100)
+    axes.fill_between(x_E, low_E, high_E, color=colour, alpha=0.18, linewidth=0)
     axes.plot(x_E, y_E, linewidth=1.6, markersize=3.2, **style)
     for record in campaign.records:
         action, to = record.decision.get("action"), record.decision.get("to_step")
@@ -160,14 +170,16 @@ def _draw_campaign(axes: Axes, campaign: Campaign, offset: int, style: dict[str,
             )
     if campaign.kept_step in values:
         x = offset + campaign.kept_step
-        y = values[campaign.kept_step] if campaign.kept is None else 100 * campaign.kept
+        y = values[campaign.kept_step] if campaign.kept is None else unit * campaign.kept
         axes.plot([x], [y], marker="*", color=colour, markersize=14, markeredgecolor=INK, linestyle="none", zorder=5)
     survivor = campaign.surviving
-    if survivor is not None and survivor.onset is not None:
-        axes.axvline(offset + survivor.onset, color=colour, linestyle=":", linewidth=1.4)
+    onset = survivor.onset_step if survivor is not None and survivor.gap > limits_of(survivor)[1] else None
+    if onset is not None:
+        axes.axvline(offset + onset, color=colour, linestyle=":", linewidth=1.4)
         axes.annotate(
             "onset",
-            (offset + survivor.onset, 98),
+            (offset + onset, 0.98),
+            xycoords=axes.get_xaxis_transform(),
             fontsize=8,
             color=colour,
             xytext=(3, 0),

@@ -13,22 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from sr_monitor.analysis.noise import corrected_peak, null_of
+from sr_monitor.analysis.margin import limits_of
+from sr_monitor.analysis.noise import corrected_peak, null_of_curve
 from sr_monitor.analysis.runs import Campaign, Run
 from sr_monitor.analysis.statistics import bootstrap, wilson
+from sr_monitor.analysis.trajectory import COLLAPSE_GAP
 from sr_monitor.analysis.verdict import Verdict, judge
 from sr_monitor.errors import MonitorError
-from sr_monitor.logs.readers import read_runs
+from sr_monitor.logs.readers import runs_of
 from sr_monitor.report.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
 
 MOST_TASKS_SHOWN = 4
 MOST_CHARACTERS = 1600
 
 
-def write_report(dirs: Sequence[Path | str], out: Path | str) -> None:
-    """Read the runs in ``dirs`` and write the report to ``out``."""
-    runs = [run for folder in dirs for run in read_runs(folder)]
-    text = render(runs)
+def write_report(runs: Sequence[Path | str | Run], out: Path | str) -> None:
+    """Write the report on ``runs``, or on those at the paths given, to ``out``."""
+    text = render(runs_of(runs))
     try:
         Path(out).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -53,6 +54,7 @@ def render(runs: Sequence[Run]) -> str:
         title=", ".join(run.name for run in runs[:4]) + (", …" if len(runs) > 4 else ""),
         sentences=summarize(runs, verdicts),
         curves=_inline(svg_text(plot_curves(runs, width=9.5, height=4.6)), "curves"),
+        measured=_measured(runs),
         indicators=[
             (name, _inline(svg_text(figure), f"i-{name}")) for name, figure in figures.items() if figure is not None
         ],
@@ -65,6 +67,13 @@ def render(runs: Sequence[Run]) -> str:
     )
 
 
+def _measured(runs: Sequence[Run]) -> str:
+    labels = list(dict.fromkeys(run.metric.label for run in runs if run.metric is not None))
+    if len(labels) != 1:
+        return "Held-out metrics" if labels else "Held-out results"
+    return labels[0][0].upper() + labels[0][1:] if labels[0].startswith(("held", "the ")) else labels[0]
+
+
 def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
     """What happened, in three sentences."""
     if len(runs) == 1:
@@ -72,90 +81,93 @@ def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
     if len(runs) == 2:
         return [_story(runs[0]), _story(runs[1]), _bottom_line(runs)]
     collapsed = sum(v.verdict == "collapsed" for v in verdicts)
-    ends = [value for run in runs if (value := _handed_on(run)[0]) is not None]
+    rates = [run for run in runs if run.metric is None or run.metric.kind == "pass_rate"]
+    ends = [value for run in rates if (value := _kept(run)[0]) is not None]
     spread = bootstrap(ends) if ends else None
     return [
         f"{len(runs)} runs with {sum(len(run.campaigns) for run in runs)} campaigns were read; {collapsed} of the "
         "runs ended collapsed.",
-        "No run says what it handed on."
+        "No run says which policy it kept."
         if spread is None
-        else f"The policies in hand at the end pass {_percent(spread.estimate)} on average, "
+        else f"The kept policies pass {_percent(spread.estimate)} on average, "
         f"95% interval {_percent(spread.low)} to {_percent(spread.high)} over runs.",
         _bottom_line(runs),
     ]
 
 
 def _one(run: Run, verdict: Verdict) -> list[str]:
-    value, source = _handed_on(run)
+    value, source = _kept(run)
     rolled = sum(r.decision.get("action") == "roll_back" for r in run.records)
     acted = f"The guard rolled back {rolled} time(s)" if rolled else "Nothing was rolled back"
-    handed = "what was handed on is not known." if value is None else f"the policy in hand passes {_percent(value)}"
-    return [
-        _story(run),
-        verdict.reason,
-        f"{acted}; {handed}" + (f" ({source})." if value is not None else ""),
-    ]
+    shown = "" if value is None or run.metric is None else run.metric.show(value)
+    verb = "passes" if run.metric is not None and run.metric.kind == "pass_rate" else "has"
+    kept = f"the kept policy {verb} {shown} ({source})." if shown else "the kept policy is not known."
+    return [_story(run), verdict.reason, f"{acted}; {kept}"]
 
 
 def _story(run: Run) -> str:
-    curves = {c.number: c.trajectory for c in run.campaigns if c.trajectory is not None}
-    if not curves:
+    curves = {c.number: c.curve for c in run.campaigns if c.curve is not None}
+    if not curves or run.metric is None:
         return f"“{run.name}” was never evaluated on held-out tasks."
-    number = max(curves, key=lambda number: curves[number].peak)
+    metric = run.metric
+    number = max(curves, key=lambda number: metric.sign * curves[number].peak)
     first, best, last = curves[min(curves)], curves[number], curves[max(curves)]
     where = f"step {best.peak_step}" if len(curves) == 1 else f"campaign {number}, step {best.peak_step}"
-    course = (
-        "and ended there" if last.end >= best.peak else f"and ended at {_percent(last.end)} (step {last.steps[-1]})"
-    )
+    ended_best = metric.sign * last.end >= metric.sign * best.peak
+    course = "and ended there" if ended_best else f"and ended at {metric.show(last.end)} (step {last.steps[-1]})"
     optim = (run.config.get("config") or {}).get("optim") or {}
-    measured = "held-out pass@1" + (" (of the mean of its iterates)" if optim.get("average") else "")
+    measured = metric.label + (" (of the mean of its iterates)" if optim.get("average") else "")
     if best is first and best.peak_step == best.steps[0]:
-        rise = f"“{run.name}” started at its highest {measured}, {_percent(best.peak)},"
+        best_of = "lowest" if metric.kind == "loss" else "highest"
+        rise = f"“{run.name}” started at its {best_of} {measured}, {metric.show(best.peak)},"
     else:
-        begin = f"“{run.name}” started at {_percent(first.start)} {measured}"
-        rise = f"{begin}, reached {_percent(best.peak)} ({where})"
+        begin = f"“{run.name}” started at {metric.show(first.start)} {measured}"
+        rise = f"{begin}, reached {metric.show(best.peak)} ({where})"
     return f"{rise} {course}."
 
 
 def _bottom_line(runs: Sequence[Run]) -> str:
-    known = [(run.name, *_handed_on(run)) for run in runs]
-    said = [f"“{name}” {_percent(value)}" for name, value, _ in known if value is not None]
+    known = [(run, *_kept(run)) for run in runs]
+    said = [f"“{r.name}” {r.metric.show(value)}" for r, value, _ in known if value is not None and r.metric is not None]
     if not said:
-        return "What the runs handed on is not known."
+        return "Which policies the runs kept is not known."
     sources = {source for _, value, source in known if value is not None}
-    return f"Handed on: {', '.join(said[:6])}{', …' if len(said) > 6 else ''} ({' / '.join(sorted(sources))})."
+    return f"Kept: {', '.join(said[:6])}{', …' if len(said) > 6 else ''} ({' / '.join(sorted(sources))})."
 
 
-def _handed_on(run: Run) -> tuple[float | None, str]:
-    """pass@1 of the policy handed on, and where it was measured."""
+def _kept(run: Run) -> tuple[float | None, str]:
+    """The held-out value of the policy that was kept, and where it was measured."""
     audit = run.summary.get("audit")
     if isinstance(audit, Mapping) and isinstance(audit.get("kept"), int | float):
-        return float(audit["kept"]), "on the audit set, which no decision saw"
+        return float(audit["kept"]), "on the audit set, which is never used for decisions"
     if isinstance(run.summary.get("kept"), int | float):
         return float(run.summary["kept"]), "on the held-out set"
-    curve = run.campaigns[-1].surviving
+    curve = run.campaigns[-1].surviving if run.campaigns and run.metric is not None else None
     return (None, "") if curve is None else (curve.end, "last held-out evaluation")
 
 
 def _row(run: Run, campaign: Campaign) -> dict[str, Any]:
-    curve = campaign.trajectory
+    curve = campaign.curve if run.metric is not None else None
     told = run.summary_of(campaign.number)
     row: dict[str, Any] = {"run": run.name, "campaign": campaign.number, "audit": told.get("audit") or {}}
     row |= {"kept": told.get("kept"), "kept_step": told.get("kept_step"), "kept_iterate": told.get("kept_iterate")}
     row |= {"steps": campaign.records[-1].step}
     if curve is None:
         return row | {"curve": None, "p_value": None, "corrected": None}
-    known = bool(np.isfinite(curve.standard_errors_E()).all())
-    null = null_of(curve) if known else None
+    known = bool(np.isfinite(curve.se_E).all())
+    null = null_of_curve(curve) if known else None
     return row | {
         "curve": curve,
+        "show": curve.metric.show,
+        "difference": curve.metric.show(curve.gap),
+        "collapsed": curve.gap > limits_of(curve)[1],
         "p_value": None if null is None else null.p_value(curve.gap),
-        "corrected": corrected_peak(curve) if known else None,
+        "corrected": corrected_peak(curve.trajectory) if known and curve.trajectory is not None else None,
     }
 
 
 def _arms(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Runs that differ by no more than their seed, with the interval of what they handed on; empty if none repeat.
+    """Runs that differ by no more than their seed, with the interval of what they kept; empty if none repeat.
 
     A run that does not say its configuration is an arm of its own.
     """
@@ -167,22 +179,22 @@ def _arms(runs: Sequence[Run]) -> list[dict[str, Any]]:
         return []
     arms = []
     for name, group in zip(_arm_names([group[0] for group in groups.values()]), groups.values(), strict=True):
-        values = [value for run in group if (value := _handed_on(run)[0]) is not None]
+        values = [value for run in group if (value := _kept(run)[0]) is not None]
         curves = [c.surviving for run in group for c in run.campaigns]
         known = [curve for curve in curves if curve is not None]
         arms.append(
             {
                 "name": name,
                 "runs": len(group),
-                "handed_on": bootstrap(values) if values else None,
-                "collapsed": wilson(sum(c.collapsed for c in known), len(known)) if known else None,
+                "kept": bootstrap(values) if values else None,
+                "collapsed": wilson(sum(c.gap > COLLAPSE_GAP for c in known), len(known)) if known else None,
             }
         )
     return arms
 
 
 def _arm_names(firsts: Sequence[Run]) -> list[str]:
-    """A name for every arm, from its first run: what was trained, and the settings that tell it from others of that."""
+    """A name for every arm, from its first run: what was trained, and the settings that differ from its like."""
     settings = [_settings(run) for run in firsts]
     names = [_trained(one) if one else run.name for one, run in zip(settings, firsts, strict=True)]
     full = []
@@ -226,13 +238,13 @@ def _decisions(run: Run) -> list[dict[str, Any]]:
 
 def _samples(run: Run) -> dict[str, Any] | None:
     """Completions of a few tasks at start, peak and end of the run's most telling campaign, side by side."""
-    campaigns = [c for c in run.campaigns if c.trajectory is not None]
+    campaigns = [c for c in run.campaigns if c.curve is not None]
     if not run.samples or not campaigns:
         return None
-    campaign = max(campaigns, key=lambda c: c.trajectory.gap if c.trajectory else 0.0)
+    campaign = max(campaigns, key=lambda c: c.curve.gap if c.curve else 0.0)
     rows = [s for s in run.samples if s.get("campaign", 0) == campaign.number and "step" in s and "task_id" in s]
     steps = sorted({s["step"] for s in rows})
-    curve = campaign.trajectory
+    curve = campaign.curve
     if not steps or curve is None:
         return None
     wanted = {"start": curve.steps[0], "peak": curve.peak_step, "end": curve.steps[-1]}

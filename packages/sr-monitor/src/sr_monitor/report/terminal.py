@@ -30,32 +30,50 @@ def sparkline(values: Sequence[float | None], width: int = 60, top: float | None
     return "".join(cells)
 
 
-def plot(steps: Sequence[int], values: Sequence[float], *, width: int = 60, height: int = 10) -> str:
-    """A chart of pass@1 (0 to 1) over steps: dots on a grid with its axes labelled."""
+def plot(
+    steps: Sequence[int],
+    values: Sequence[float],
+    *,
+    width: int = 60,
+    height: int = 10,
+    scale: tuple[float, float] | None = None,
+) -> str:
+    """A chart over steps: dots on a grid with its axes labelled. scale: (low, high); None for pass rates, 0 to 1."""
     first, last = min(steps), max(steps)
     span = max(1, last - first)
+    low, high = scale or (0.0, 1.0)
     grid = [[" "] * width for _ in range(height)]
     for step, value in zip(steps, values, strict=True):
         column = round((step - first) / span * (width - 1))
-        row = round((1 - min(1.0, max(0.0, value))) * (height - 1))
+        share = (value - low) / (high - low) if high > low else 0.5
+        row = round((1 - min(1.0, max(0.0, share))) * (height - 1))
         grid[row][column] = "●"
     lines = []
     for row, cells in enumerate(grid):
-        level = 100 * (1 - row / (height - 1))
-        lines.append(f"{level:4.0f}% ┤{''.join(cells)}".rstrip())
+        level = low + (high - low) * (1 - row / (height - 1))
+        label = f"{100 * level:4.0f}%" if scale is None else f"{level:7.3g}"
+        lines.append(f"{label} ┤{''.join(cells)}".rstrip())
+    margin = " " * (6 if scale is None else 8)
     ticks = f"{first}".ljust(width - len(str(last))) + f"{last}" if last > first else f"{first}"
-    return "\n".join([*lines, f"      └{'─' * width}", f"       {ticks}"])
+    return "\n".join([*lines, f"{margin}└{'─' * width}", f"{margin} {ticks}"])
 
 
 def view(run: Run, verdict: Verdict, width: int = 80) -> str:
     """What is known about ``run`` now: curve, signals, last decision, verdict with its reason."""
+    # several runs of one file or folder are told apart by their names
+    inner = run.name.removeprefix(run.path.stem if run.path.is_file() else run.path.name).strip()
+    place = f"{run.path} ({inner})" if inner else f"{run.path}"
+    lines = [f"{place}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
+    if not run.campaigns:
+        return "\n".join(lines)
     campaign = run.campaigns[-1]
-    curve = campaign.trajectory
-    lines = [f"{run.path}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
-    if curve is not None:
+    curve = campaign.curve
+    if curve is not None and run.metric is not None:
         count = len(curve.steps)
-        title = f"held-out pass@1, campaign {campaign.number}, {count} evaluation{'s' if count > 1 else ''}"
-        chart = plot(curve.steps, curve.pass1_E.tolist(), width=max(20, width - 12))
+        title = f"{run.metric.label}, campaign {campaign.number}, {count} evaluation{'s' if count > 1 else ''}"
+        rate = run.metric.kind == "pass_rate"
+        scale = None if rate else (float(curve.values_E.min()), float(curve.values_E.max()))
+        chart = plot(curve.steps, curve.values_E.tolist(), width=max(20, width - (12 if rate else 14)), scale=scale)
         lines += ["", *_wrapped(title, width), *(f"  {line}" for line in chart.split("\n"))]
     for name in _SHOWN:
         values = [record.signals.get(name) for record in campaign.records]
