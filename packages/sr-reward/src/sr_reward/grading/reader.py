@@ -131,6 +131,7 @@ def serve(sock: socket, standing: isolation.Isolation) -> None:
         pid = os.fork()
         if pid == 0:
             _run_child(sock, standing, taken, parent)
+        _signal.signal(_signal.SIGTERM, lambda *_, pid=pid: os.kill(pid, _signal.SIGKILL))
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
             by = os.WTERMSIG(status)

@@ -5,6 +5,7 @@ Nothing here costs more than linear time in a completion or an output, and nothi
 
 from __future__ import annotations
 
+import json  # noqa: F401  # where the errors of scanstring are defined
 import marshal
 import os
 from _json import scanstring

@@ -19,7 +19,7 @@ _ZYGOTE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child", "zyg
 _HEADER = struct.Struct("<4sIQdd")  # as in child/zygote.py, which imports nothing of the grader
 _REPORT = struct.Struct("<IidQQ")
 _MAGIC = b"srj2"
-_START_S = 60.0
+_START_S, _END_S = 60.0, 5.0
 
 CALLS, STDIO, SERVE, JUDGE, CHECK, READ = range(6)
 ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost", "wall")
@@ -194,8 +194,12 @@ class Worker:
                 os.close(descriptor)
         self._outbox.clear()
         self.sock.close()
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 # nothing of the trainer's environment goes in; equal hashes in every worker make equal programs behave equally

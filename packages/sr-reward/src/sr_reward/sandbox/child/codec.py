@@ -79,7 +79,8 @@ def parse(text: str, build: Callable[[list[tuple[str, Any]]], Any]) -> Any:
     """Read ``text``; every tag goes through ``build``. Raises CodecError for anything malformed."""
     try:
         value, end = _Scanner(build).scan(text, 0)
-    except (ValueError, TypeError, RecursionError, StopIteration, OverflowError, MemoryError) as error:
+    # without the json module loaded the scanner ends some errors with SystemError
+    except (ValueError, TypeError, RecursionError, StopIteration, OverflowError, MemoryError, SystemError) as error:
         raise CodecError(f"malformed data ({type(error).__name__})") from None
     if end != len(text):
         raise CodecError("malformed data (text after the end)")

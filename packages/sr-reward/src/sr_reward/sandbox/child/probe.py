@@ -61,7 +61,7 @@ def main() -> None:
         if not seccomp.supported():
             raise OSError(f"no table of system calls for {kernel.MACHINE}")
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.install(seccomp.zygote_filter(guard_files=True))
+        seccomp.install(seccomp.zygote_filter(writable=False))
         seccomp.install(seccomp.program_filter(os.getpid()))
         return "filters can be put up"
 

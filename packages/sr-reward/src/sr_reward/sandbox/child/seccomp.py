@@ -1,8 +1,12 @@
 """System call filters: one for the zygote and all it forks, and a small one more for each program.
 
-The first refuses what neither needs: other processes' memory, mounts, namespaces, sockets, keys, kernel modules,
-starting files, and every call newer than this list. The second, put up after the fork, refuses new processes
-(threads are allowed), signals to anybody but the program itself, and descriptors onto other processes.
+The first is an allow-list: memory, threads, own signals, clocks, files, pipes, waiting, stream socket pairs. What it
+does not name is refused, whatever a later kernel adds. The second, put up after the fork, takes away what only the
+zygote needs: new processes (threads are allowed), signals to anybody but the program itself, descriptors that are
+sent or received, ``prctl`` beyond names.
+
+Locks are accepted without effect: a program is one process, which its own locks never stop, and a real lock on a
+shared file would be seen by others. Extended attributes are reported as not supported.
 """
 
 from __future__ import annotations
@@ -14,56 +18,88 @@ import struct
 from sr_reward.sandbox.child import kernel
 
 # name -> numbers on x86_64 and on aarch64 (-1: no such call there)
-_CALLS = {
-    "accept": (43, 202), "accept4": (288, 242), "acct": (163, 89), "add_key": (248, 217), "adjtimex": (159, 171),
-    "bind": (49, 200), "bpf": (321, 280), "chmod": (90, -1), "chown": (92, -1), "chroot": (161, 51),
-    "clock_adjtime": (305, 266), "clone": (56, 220), "clone3": (435, 435), "connect": (42, 203),
-    "delete_module": (176, 106), "execve": (59, 221), "execveat": (322, 281), "fanotify_init": (300, 262),
-    "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "fchown": (93, 55), "fchownat": (260, 54),
-    "fcntl": (72, 25), "finit_module": (313, 273), "fork": (57, -1), "fremovexattr": (199, 16),
-    "fsconfig": (431, 431), "fsetxattr": (190, 7), "fsmount": (432, 432), "fsopen": (430, 430),
-    "fspick": (433, 433), "futimesat": (261, -1), "init_module": (175, 105), "io_setup": (206, 0),
-    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "io_uring_setup": (425, 425),
-    "ioctl": (16, 29), "ioperm": (173, -1), "iopl": (172, -1), "ioprio_set": (251, 30), "kcmp": (312, 272),
-    "kexec_file_load": (320, 294), "kexec_load": (246, 104), "keyctl": (250, 219), "kill": (62, 129),
-    "lchown": (94, -1), "listen": (50, 201), "lookup_dcookie": (212, 18), "lremovexattr": (198, 15),
-    "lsetxattr": (189, 6), "mbind": (237, 235), "memfd_create": (319, 279), "memfd_secret": (447, 447),
-    "migrate_pages": (256, 238), "mknod": (133, -1), "mknodat": (259, 33), "modify_ldt": (154, -1),
-    "mount": (165, 40), "mount_setattr": (442, 442), "move_mount": (429, 429), "move_pages": (279, 239),
-    "mq_open": (240, 180), "msgget": (68, 186), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
-    "open_tree": (428, 428), "perf_event_open": (298, 241), "personality": (135, 92), "pidfd_getfd": (438, 438),
-    "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424), "pivot_root": (155, 41), "prlimit64": (302, 261),
-    "process_madvise": (440, 440), "process_mrelease": (448, 448), "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271), "ptrace": (101, 117), "quotactl": (179, 60), "quotactl_fd": (443, 443),
-    "reboot": (169, 142), "removexattr": (197, 14), "request_key": (249, 218), "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240), "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
-    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "semget": (64, 190),
-    "set_mempolicy": (238, 237), "setdomainname": (171, 162), "sethostname": (170, 161), "setns": (308, 268),
-    "setpriority": (141, 140), "settimeofday": (164, 170), "setxattr": (188, 5), "shmget": (29, 194),
-    "socket": (41, 198), "swapoff": (168, 225), "swapon": (167, 224), "syslog": (103, 116), "tgkill": (234, 131),
-    "tkill": (200, 130), "truncate": (76, 45), "umount2": (166, 39), "unshare": (272, 97),
-    "userfaultfd": (323, 282), "utime": (132, -1), "utimensat": (280, 88), "utimes": (235, -1), "vfork": (58, -1),
+_MEMORY = {
+    "brk": (12, 214), "madvise": (28, 233), "mincore": (27, 232), "mmap": (9, 222), "mprotect": (10, 226),
+    "mremap": (25, 216), "msync": (26, 227), "munmap": (11, 215),
 }  # fmt: skip
-LAST_KNOWN = 462  # mseal: what came later is refused as unknown
+_THREADS = {
+    "exit": (60, 93), "exit_group": (231, 94), "futex": (202, 98), "get_robust_list": (274, 100), "getcpu": (309, 168),
+    "gettid": (186, 178), "rseq": (334, 293), "sched_get_priority_max": (146, 125),
+    "sched_get_priority_min": (147, 126), "sched_getaffinity": (204, 123), "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120), "sched_yield": (24, 124), "set_robust_list": (273, 99),
+    "set_tid_address": (218, 96),
+}  # fmt: skip
+_SIGNALS = {
+    "alarm": (37, -1), "getitimer": (36, 102), "pause": (34, -1), "restart_syscall": (219, 128),
+    "rt_sigaction": (13, 134), "rt_sigpending": (127, 136), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "rt_sigsuspend": (130, 133), "rt_sigtimedwait": (128, 137), "setitimer": (38, 103), "sigaltstack": (131, 132),
+}  # fmt: skip
+_TIME = {
+    "clock_getres": (229, 114), "clock_gettime": (228, 113), "clock_nanosleep": (230, 115), "gettimeofday": (96, 169),
+    "nanosleep": (35, 101), "time": (201, -1), "times": (100, 153),
+}  # fmt: skip
+_PROCESS = {
+    "capget": (125, 90), "getegid": (108, 177), "geteuid": (107, 175), "getgid": (104, 176), "getgroups": (115, 158),
+    "getpgid": (121, 155), "getpgrp": (111, -1), "getpid": (39, 172), "getppid": (110, 173), "getpriority": (140, 141),
+    "getrandom": (318, 278), "getresgid": (120, 150), "getresuid": (118, 148), "getrlimit": (97, 163),
+    "getrusage": (98, 165), "getsid": (124, 156), "getuid": (102, 174), "setrlimit": (160, 164), "sysinfo": (99, 179),
+    "umask": (95, 166), "uname": (63, 160), "wait4": (61, 260), "waitid": (247, 95),
+}  # fmt: skip
+_FILES = {
+    "access": (21, -1), "chdir": (80, 49), "close": (3, 57), "close_range": (436, 436), "copy_file_range": (326, 285),
+    "creat": (85, -1), "dup": (32, 23), "dup2": (33, -1), "dup3": (292, 24), "faccessat": (269, 48),
+    "faccessat2": (439, 439), "fadvise64": (221, 223), "fallocate": (285, 47), "fchdir": (81, 50),
+    "fdatasync": (75, 83), "fstat": (5, 80), "fstatfs": (138, 44), "fsync": (74, 82), "ftruncate": (77, 46),
+    "getcwd": (79, 17), "getdents": (78, -1), "getdents64": (217, 61), "link": (86, -1), "linkat": (265, 37),
+    "lseek": (8, 62), "lstat": (6, -1), "mkdir": (83, -1), "mkdirat": (258, 34), "newfstatat": (262, 79),
+    "open": (2, -1), "openat": (257, 56), "openat2": (437, 437), "pread64": (17, 67), "preadv": (295, 69),
+    "preadv2": (327, 286), "pwrite64": (18, 68), "pwritev": (296, 70), "pwritev2": (328, 287), "read": (0, 63),
+    "readlink": (89, -1), "readlinkat": (267, 78), "readv": (19, 65), "rename": (82, -1), "renameat": (264, 38),
+    "renameat2": (316, 276), "rmdir": (84, -1), "sendfile": (40, 71), "stat": (4, -1), "statfs": (137, 43),
+    "statx": (332, 291), "symlink": (88, -1), "symlinkat": (266, 36), "unlink": (87, -1), "unlinkat": (263, 35),
+    "write": (1, 64), "writev": (20, 66),
+}  # fmt: skip
+_WAITING = {
+    "epoll_create": (213, -1), "epoll_create1": (291, 20), "epoll_ctl": (233, 21), "epoll_pwait": (281, 22),
+    "epoll_pwait2": (441, 441), "epoll_wait": (232, -1), "eventfd": (284, -1), "eventfd2": (290, 19),
+    "getpeername": (52, 205), "getsockname": (51, 204), "getsockopt": (55, 209), "pipe": (22, -1), "pipe2": (293, 59),
+    "poll": (7, -1), "ppoll": (271, 73), "pselect6": (270, 72), "recvfrom": (45, 207), "select": (23, -1),
+    "sendto": (44, 206), "shutdown": (48, 210),
+}  # fmt: skip
+# of files that only /tmp can hold: where nothing can be written, nothing of a file's can be changed either
+_ATTRIBUTES = {
+    "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "futimesat": (261, -1),
+    "truncate": (76, 45), "utime": (132, -1), "utimensat": (280, 88), "utimes": (235, -1),
+}  # fmt: skip
+_OF_THE_ZYGOTE = {"memfd_create": (319, 279), "recvmsg": (47, 212), "sched_setaffinity": (203, 122)}
+_BY_ARGUMENT = {
+    "clone": (56, 220), "fcntl": (72, 25), "ioctl": (16, 29), "kill": (62, 129), "prctl": (157, 167),
+    "prlimit64": (302, 261), "socketpair": (53, 199), "tgkill": (234, 131),
+}  # fmt: skip
+_WITHOUT_EFFECT = {"flock": (73, 32)}
+_UNKNOWN = {"clone3": (435, 435)}  # the C library then asks with clone, whose flags can be read
+_UNSUPPORTED = {
+    "fgetxattr": (193, 10), "flistxattr": (196, 13), "fremovexattr": (199, 16), "fsetxattr": (190, 7),
+    "getxattr": (191, 8), "lgetxattr": (192, 9), "listxattr": (194, 11), "llistxattr": (195, 12),
+    "lremovexattr": (198, 15), "lsetxattr": (189, 6), "removexattr": (197, 14), "setxattr": (188, 5),
+}  # fmt: skip
+LAST_KNOWN = 462  # mseal: what came later is refused as unknown, so that libraries fall back
 _COLUMN = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # which column, the audit architecture
 
-_BY_ARGUMENT = {"clone", "fcntl", "ioctl", "prlimit64"}
-_SIGNALS = ("kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill")
-_PER_PROGRAM = {"clone3", "fork", "vfork", "memfd_create", "pidfd_open", "sched_setaffinity", "tkill"}
-# what the mount namespace makes harmless and Landlock leaves open
-_FILE_ATTRIBUTES = {
-    "chmod", "chown", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fremovexattr", "fsetxattr",
-    "futimesat", "lchown", "lremovexattr", "lsetxattr", "mknod", "mknodat", "removexattr", "setxattr", "truncate",
-    "utime", "utimensat", "utimes",
-}  # fmt: skip
-
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_EPERM, _ENOSYS = 1, 38
-_LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_EPERM, _ENOSYS, _EOPNOTSUPP = 1, 38, 95
+_DENY, _DONE = _ERRNO | _EPERM, _ERRNO  # refused; answered with 0 and not carried out
+_LOAD, _EQUAL, _GREATER, _GREATER_EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data (low words: little endian)
 _CLONE_THREAD = 0x00010000
-_REFUSED_COMMANDS = (8, 15, 1033)  # F_SETOWN, F_SETOWN_EX: have signals sent to others; F_ADD_SEALS
-_OWNER_REQUESTS = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP; TIOCSTI, TIOCLINUX
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ: no owners of signals, no
+# leases, no notices, no seals, no larger pipes
+_FCNTL = (0, 1, 2, 3, 4, 5, 1030, 1032)
+_FCNTL_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+_PRCTL = (3, 15, 16, 0x53564D41)  # PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+_PRCTL_OF_THE_ZYGOTE = (1, 22)  # PR_SET_PDEATHSIG, PR_SET_SECCOMP
+_STREAM, _TYPE_MASK = 1, 0xF  # datagrams could be addressed to sockets of the host
 
 ANY_PID = 0x5A5A5A5A  # stands for a program's own number: no such process, and no such number in a filter
 
@@ -71,12 +107,12 @@ Instruction = tuple[int, int, int, int]
 
 
 def supported() -> bool:
-    """Whether the table knows this machine."""
+    """Whether the tables know this machine."""
     return kernel.MACHINE in _COLUMN
 
 
-def _number(name: str) -> int:
-    return _CALLS[name][_COLUMN[kernel.MACHINE][0]]
+def _number(numbers: tuple[int, int]) -> int:
+    return numbers[_COLUMN[kernel.MACHINE][0]]
 
 
 def _load(offset: int) -> Instruction:
@@ -87,23 +123,40 @@ def _return(action: int) -> Instruction:
     return (_RETURN, 0, 0, action)
 
 
-def _refuse(name: str, error: int = _EPERM) -> list[Instruction]:
-    number = _number(name)
-    return [] if number < 0 else [(_EQUAL, 0, 1, number), _return(_ERRNO | error)]
+def _answer(calls: dict[str, tuple[int, int]], action: int) -> list[Instruction]:
+    """The same answer for each of some calls, whose numbers are taken together where they follow each other."""
+    numbers = sorted(number for number in map(_number, calls.values()) if number >= 0)
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    program = []
+    for first, last in spans:
+        if first == last:
+            program += [(_EQUAL, 0, 1, first), _return(action)]
+        else:
+            program += [(_GREATER_EQUAL, 0, 2, first), (_GREATER, 1, 0, last), _return(action)]
+    return program
 
 
-def _when(name: str, offset: int, tests: list[Instruction], matched: int, other: int) -> list[Instruction]:
-    """For one call look at an argument: the first test that jumps goes to ``matched``, else ``other``."""
+def _when(name: str, offset: int, answers: list[tuple[tuple[int, ...], int]], other: int) -> list[Instruction]:
+    """For one call look at an argument: the answer that belongs to its value, else ``other``."""
     body = [_load(offset)]
-    for place, (code, _, _, value) in enumerate(tests):
-        body.append((code, len(tests) - place, 0, value))
-    body += [_return(other), _return(matched)]
-    return [(_EQUAL, 0, len(body), _number(name)), *body]
+    for values, action in answers:
+        for value in values:
+            body += [(_EQUAL, 0, 1, value), _return(action)]
+    body.append(_return(other))
+    return [(_EQUAL, 0, len(body), _number(_BY_ARGUMENT[name])), *body]
 
 
-def zygote_filter(*, guard_files: bool) -> bytes:
-    """The filter for everything in the sandbox. ``guard_files`` also refuses changes of file attributes."""
-    refused = set(_CALLS) - _BY_ARGUMENT - set(_SIGNALS) - _PER_PROGRAM - (set() if guard_files else _FILE_ATTRIBUTES)
+def zygote_filter(*, writable: bool) -> bytes:
+    """The filter for everything in the sandbox. ``writable``: there are files that a program may change."""
+    allowed = _MEMORY | _THREADS | _SIGNALS | _TIME | _PROCESS | _FILES | _WAITING | _OF_THE_ZYGOTE
+    allowed |= {name: _BY_ARGUMENT[name] for name in ("clone", "kill", "tgkill")}  # the second filter looks at these
+    if writable:
+        allowed |= _ATTRIBUTES
     program = [
         _load(_ARCHITECTURE),
         (_EQUAL, 1, 0, _COLUMN[kernel.MACHINE][1]),
@@ -111,26 +164,37 @@ def zygote_filter(*, guard_files: bool) -> bytes:
         _load(_NUMBER),
         (_GREATER_EQUAL, 0, 1, LAST_KNOWN + 1),  # the x32 calls lie above too
         _return(_ERRNO | _ENOSYS),
+        *_answer(allowed, _ALLOW),
+        *_answer(_UNSUPPORTED, _ERRNO | _EOPNOTSUPP),
+        *_answer(_WITHOUT_EFFECT, _DONE),
+        *_answer(_UNKNOWN, _ERRNO | _ENOSYS),
+        *_when("fcntl", _ARG1, [(_FCNTL, _ALLOW), (_FCNTL_LOCKS, _DONE)], _DENY),
+        *_when("ioctl", _ARG1, [(_IOCTL, _ALLOW)], _DENY),
+        *_when("prctl", _ARG0, [(_PRCTL + _PRCTL_OF_THE_ZYGOTE, _ALLOW)], _DENY),
+        *_when("prlimit64", _ARG0, [((0,), _ALLOW)], _DENY),
     ]
-    for name in sorted(refused):
-        program += _refuse(name)
-    deny = _ERRNO | _EPERM
-    program += _when("fcntl", _ARG1, [(_EQUAL, 0, 0, value) for value in _REFUSED_COMMANDS], deny, _ALLOW)
-    program += _when("ioctl", _ARG1, [(_EQUAL, 0, 0, value) for value in _OWNER_REQUESTS], deny, _ALLOW)
-    program += _when("prlimit64", _ARG0, [(_EQUAL, 0, 0, 0)], _ALLOW, deny)
-    return _assemble([*program, _return(_ALLOW)])
+    stream = [_load(_ARG1), (_AND, 0, 0, _TYPE_MASK), (_EQUAL, 0, 1, _STREAM), _return(_ALLOW), _return(_DENY)]
+    program += [(_EQUAL, 0, len(stream), _number(_BY_ARGUMENT["socketpair"])), *stream]
+    return _assemble([*program, _return(_DENY)])
 
 
 def program_filter(pid: int) -> bytes:
-    """The filter for one program: no new processes, signals only to itself."""
-    deny = _ERRNO | _EPERM
-    program = [_load(_NUMBER), *_refuse("clone3", _ENOSYS)]  # the C library then asks with clone, which can be read
-    for name in sorted(_PER_PROGRAM - {"clone3"}):
-        program += _refuse(name)
-    program += _when("clone", _ARG0, [(_ANY_BIT, 0, 0, _CLONE_THREAD)], _ALLOW, deny)
-    for place, name in enumerate(_SIGNALS):  # they share what follows: is the target the program itself?
-        program.append((_EQUAL, len(_SIGNALS) - place, 0, _number(name)))
-    program += [_return(_ALLOW), _load(_ARG0), (_EQUAL, 1, 0, pid), _return(deny)]
+    """The filter for one program, on top of the zygote's: no new processes, signals only to itself."""
+    clone, signals = _number(_BY_ARGUMENT["clone"]), [_number(_BY_ARGUMENT[name]) for name in ("kill", "tgkill")]
+    thread = [_load(_ARG0), (_ANY_BIT, 0, 1, _CLONE_THREAD), _return(_ALLOW), _return(_DENY)]
+    program = [
+        _load(_NUMBER),
+        *_answer(_OF_THE_ZYGOTE, _DENY),
+        (_EQUAL, 0, len(thread), clone),
+        *thread,
+        *_when("prctl", _ARG0, [(_PRCTL, _ALLOW)], _DENY),
+        (_EQUAL, 2, 0, signals[0]),
+        (_EQUAL, 1, 0, signals[1]),
+        _return(_ALLOW),
+        _load(_ARG0),
+        (_EQUAL, 1, 0, pid),
+        _return(_DENY),
+    ]
     return _assemble([*program, _return(_ALLOW)])
 
 

@@ -22,7 +22,8 @@ import sys
 import time
 from _socket import socket, socketpair
 from gc import enable as enable_gc
-from os import closerange, dup2, fork, read, write
+from os import O_RDWR, closerange, dup2, fork, read, write
+from os import open as open_file
 
 # run as a script: make the folders importable without running their __init__ and what that pulls in
 _folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -56,9 +57,11 @@ WALL_FACTOR, WALL_S = 5, 2.0  # no program lives longer than this many times its
 STALL_S = 1.0  # most that one window counts for: a stopped machine is no program's fault
 CHUNK = 1 << 16
 SIGKILL, SIGUSR1, SIGCHLD, SIG_SETMASK = 9, _signal.SIGUSR1, _signal.SIGCHLD, _signal.SIG_SETMASK
-GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD}, {SIGUSR1, SIGCHLD}, ()
+SIGTERM = _signal.SIGTERM  # the grader ends us: it has closed its end of the socket first
+GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD, SIGTERM}, {SIGUSR1, SIGCHLD, SIGTERM}, ()
 pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
 SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
+STANDARD = (0, 1, 2)
 DATA, LINE = 3, 4  # what a program keeps beside 0, 1 and 2: its file and, where it serves a judge, the line to it
 RUN = (program.run_calls, program.run_stdio, serve.serve_program, judge.run_judge, judge.run_check)
 
@@ -78,7 +81,7 @@ class Zygote:
 
     def __init__(self, sock: socket, standing: isolation.Isolation, output: int) -> None:
         self.sock = sock
-        self.standing = standing
+        self.isolation = standing
         self.output = output
         self.core = Core()
         self.pid = os.getpid()
@@ -99,22 +102,33 @@ class Zygote:
                 wall_s += idle_s
             self.core.begin()
             children = self.fork(kind, sizes, cpu_s)
-            used = 0.0
-            os.kill(children[0][0], SIGUSR1)
-            for number, (pid, files) in enumerate(children, start=1):
-                ended, code, seconds = self.watch(pid, files, (cpu_s, idle_s, wall_s))
-                used += seconds
-                try:
-                    os.read(self.started_r, 1)
-                except BlockingIOError:
-                    ended = NOT_RUN
-                self.standing.wipe()
-                if number < len(children) and ended != NOT_RUN:
-                    os.kill(children[number][0], SIGUSR1)  # it runs while we report
-                self.report(ended, code, seconds, files)
-                if ended == NOT_RUN:
-                    raise Stopped  # part of the body may still lie in the socket
-            self.core.end(used)
+            left = [pid for pid, _ in children]
+            try:
+                self.core.end(self.run(children, left, (cpu_s, idle_s, wall_s)))
+            finally:
+                _end(left)
+
+    def run(self, children: list[tuple[int, list[int]]], left: list[int], limits: tuple[float, float, float]) -> float:
+        """Let children run in turn and report each; ``left`` keeps those not reaped yet. Returns their CPU seconds.
+
+        Raises Stopped if one has not taken its request: part of it may still lie in the socket."""
+        used = 0.0
+        os.kill(left[0], SIGUSR1)
+        for pid, files in children:
+            ended, code, seconds = self.watch(pid, files, limits)
+            del left[0]
+            used += seconds
+            try:
+                os.read(self.started_r, 1)
+            except BlockingIOError:
+                ended = NOT_RUN
+            self.isolation.wipe()
+            if left and ended != NOT_RUN:
+                os.kill(left[0], SIGUSR1)  # it runs while we report
+            self.report(ended, code, seconds, files)
+            if ended == NOT_RUN:
+                raise Stopped
+        return used
 
     def read(self, count: int) -> bytes:
         """So many bytes from the grader. Raises Stopped when it has gone."""
@@ -142,8 +156,8 @@ class Zygote:
 
     def perform(self, kind: int, size: int, cpu_s: float, files: list[int]) -> None:
         """In the forked child: wait for the turn, take the body, cut every tie, put up the last walls, run."""
-        if self.standing.ties:
-            self.standing.tie(self.pid)
+        if self.isolation.ties:
+            self.isolation.tie(self.pid)
         sigwait(GO)
         line = -1
         if kind in PAIRED:
@@ -156,6 +170,9 @@ class Zygote:
         write(self.started_w, b"1")
         request = marshal.loads(body)
         dup2(files[0], DATA)
+        own = open_file("/dev/null", O_RDWR)  # an open file of its own: what is set on it ends with the program
+        for descriptor in STANDARD:
+            dup2(own, descriptor)
         if kind == STDIO:
             dup2(files[1], 1)
             program.take_stdin(request[1])
@@ -164,7 +181,7 @@ class Zygote:
             dup2(line, LINE)
         closerange(self.first_closed + (line >= 0), 256)
         pthread_sigmask(SIG_SETMASK, NONE)
-        self.standing.confine(cpu_s)
+        self.isolation.confine(cpu_s)
         enable_gc()
         RUN[kind](DATA, *request)
 
@@ -178,7 +195,8 @@ class Zygote:
         began = looked = time.monotonic()
         while True:
             wait_s = min(WINDOW_S if looked > began else SLOW_S, max(cpu_s - used, 0.002))
-            _pause(wait_s)
+            if _pause(wait_s) == SIGTERM:
+                raise Stopped
             ended, status, usage = os.wait4(pid, os.WNOHANG if verdict == EXITED else 0)
             if ended:
                 break
@@ -244,12 +262,21 @@ def _file() -> int:
     return os.dup(tempfile.TemporaryFile().fileno())  # the descriptor outlives the file object
 
 
-def _pause(seconds: float) -> None:
-    """Wait until a child has ended, or so long."""
+def _end(pids: list[int]) -> None:
+    """Kill and reap children."""
+    for pid in pids:
+        os.kill(pid, SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def _pause(seconds: float) -> int:
+    """Wait until a child has ended, or we are to end, or so long. Returns the signal, 0 for none."""
     if hasattr(_signal, "sigtimedwait"):
-        _signal.sigtimedwait(ENDED, seconds)
-    else:  # macOS
-        time.sleep(min(seconds, 0.002))
+        found = _signal.sigtimedwait(ENDED, seconds)
+        return int(found.si_signo) if found else 0
+    time.sleep(min(seconds, 0.002))  # macOS
+    return int(SIGTERM) if SIGTERM in _signal.sigpending() else 0
 
 
 def _cpu_seconds(clock: int, last: float) -> float:
