@@ -1,5 +1,6 @@
 """The policy: a causal language model with its tokenizer, its adapters, and the policies that come with the package."""
 
-from sr_core.policy.model import Policy, shipped_policies
+from sr_core.policy.model import Policy
+from sr_core.policy.sources import shipped_policies
 
 __all__ = ["Policy", "shipped_policies"]

@@ -1,4 +1,4 @@
-"""A policy: a causal language model with its tokenizer, from a shipped name or a local folder."""
+"""A policy: a causal language model with its tokenizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,14 @@ from sr_core.distributed.sharded_state import full_state, local_rows
 from sr_core.errors import PolicyError
 from sr_core.policy import lora
 from sr_core.policy.linear import linear
+from sr_core.policy.sources import KNOWN, locate, read_folder, read_gguf
 
-__all__ = ["Policy", "shipped_policies"]
+__all__ = ["Policy"]
 
 # What a model multiplies its scores by: a key of its configuration, and the power of that key's value.
 SCALINGS = {"logit_scale": 1, "logits_scaling": -1}
 
 INSTRUCTION = "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
-
-
-def shipped_policies() -> dict[str, Path]:
-    """Name -> folder of the small policies that come with this package."""
-    root = Path(str(resources.files("sr_core.policy") / "shipped"))
-    return {path.name: path for path in sorted(root.glob("*")) if (path / "config.json").exists()}
 
 
 class Policy:
@@ -68,28 +62,25 @@ class Policy:
 
     @classmethod
     def load(cls, config: PolicyConfig | str | Path) -> Policy:
-        """Load from a shipped name or a local folder, of a model or of adapters to one; never from the network.
+        """Load from a shipped or known name, a local folder (of a model or of adapters to one) or a GGUF file.
 
-        Raises PolicyError when the folder is missing, holds no model, cannot be read, or holds a model whose scores
-        over the vocabulary are not those that ``logits`` computes.
+        Never from the network. Raises PolicyError when there is no such model, when it cannot be read, or when its
+        scores over the vocabulary are not those that ``logits`` computes.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         if not isinstance(config, PolicyConfig):
             config = PolicyConfig(path=str(config))
-        folder = adapters = shipped_policies().get(config.path, Path(config.path).expanduser()).resolve()
+        source = adapters = locate(config.path)
         base = lora.base_of(adapters)
         if base is not None:
-            folder = Path(base)
-        _check_folder(folder, config.path if base is None else base)
+            source = locate(base)
         device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise PolicyError("policy.device is 'cuda', and torch sees no CUDA device here: use 'auto' or 'cpu'")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder), local_files_only=True, dtype=getattr(torch, config.dtype)
-            )
+            read = read_gguf if source.is_file() else read_folder
+            model, tokenizer = read(source, getattr(torch, config.dtype))
+            # adapters name the model they belong to by this: a known name serves on other machines, too
+            model.name_or_path = config.path if config.path in KNOWN else str(source)
             _freeze_what_text_does_not_pass(model)
             if base is not None:
                 model = lora.load_adapters(model, adapters)
@@ -266,16 +257,3 @@ def _check_scores(policy: Policy) -> None:
             f"by {apart:.3g} where the largest is {largest:.3g}: this package does not know what such a model does to "
             f"its scores beyond {', '.join(SCALINGS)} and final_logit_softcapping; use another architecture"
         )
-
-
-def _check_folder(folder: Path, given: str) -> None:
-    names = ", ".join(shipped_policies()) or "none"
-    if not folder.is_dir():
-        raise PolicyError(
-            f"policy.path must be a local folder or a shipped policy ({names}), got {given!r}: "
-            "download the model first and give its folder"
-        )
-    if not (folder / "config.json").exists():
-        raise PolicyError(f"policy.path {given!r} holds no config.json: give the folder of a Hugging Face model")
-    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
-        raise PolicyError(f"policy.path {given!r} holds no weights (*.safetensors): the download is not complete")
