@@ -25,7 +25,7 @@ import torch
 
 from sr_core import Policy
 from sr_core.algorithms import make_algorithm
-from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.config import GrpoConfig, NoPenaltyConfig, OptimConfig
 from sr_core.engine.sampling import sample
 from sr_core.optim.update import update
 from sr_core.policy import shipped_policies
@@ -92,13 +92,13 @@ def one_step(policy: Policy, shape: Shape, seed: int) -> None:
     update(
         policy,
         torch.optim.SGD(policy.model.parameters(), lr=0.0),
-        make_algorithm(AlgorithmConfig(name="grpo"), max_tokens=shape.new_tokens),
+        make_algorithm(GrpoConfig(), max_tokens=shape.new_tokens),
         rollout,
         rewards.float(),
         torch.ones_like(rewards, dtype=torch.bool),
         temperature=1.0,
-        optim=OptimConfig(merge_duplicates=False),
-        penalty=PenaltyConfig(),
+        optim=OptimConfig(),
+        penalty=NoPenaltyConfig(),
     )
 
 

@@ -80,7 +80,7 @@ def campaign(config: RunConfig, seed: int, guard: Any) -> dict[str, float]:
     """Seconds, tokens and samples of one campaign."""
     tasks = make_tasks(config.tasks, seed)(0)
     with make_grader(config) as grader:
-        trainer = Counting(Policy.load(config.policy), grader, config.training(seed))
+        trainer = Counting(Policy.load(config.train.policy), grader, config.training(seed))
         trainer.grader.grade(tasks.train[:1], [""])  # the sandbox starts before the clock
         rows: list[dict[str, Any]] = []
         began = time.perf_counter()
@@ -100,7 +100,7 @@ def measure(seed: int, hear_reward: bool) -> dict[str, Any]:
     """The same campaign free and guarded."""
     config = load_config(None, "testbed", list(SETTINGS))
     averaging = load_config(None, "testbed", [*SETTINGS, "optim.average=true"])  # as sr run does under a guard
-    samples = config.sampling.prompts * config.sampling.group_size
+    samples = config.train.sampling.prompts * config.train.sampling.group_size
     free = campaign(config, seed, Unguarded(samples=0))
     guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples, hear_reward=hear_reward))
     guarded = campaign(averaging, seed, guard)

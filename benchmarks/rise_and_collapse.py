@@ -35,11 +35,11 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(RESULTS.parents[2])}")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
-    lr = load_config(None, options.preset, []).optim.lr
+    lr = load_config(None, options.preset, []).train.optim.lr
     arms = {
-        "unguarded": {"optim.lr": lr, "controller.name": "none"},
-        "unguarded, a tenth": {"optim.lr": lr / 10, "controller.name": "none"},
-        "guarded": {"optim.lr": lr, "controller.name": "guard", "controller.evaluation": "full"},
+        "unguarded": {"optim.lr": lr, "guard.name": "none"},
+        "unguarded, a tenth": {"optim.lr": lr / 10, "guard.name": "none"},
+        "guarded": {"optim.lr": lr, "guard.name": "collapse", "guard.budget": 1},
     }
     began = time.monotonic()
     jobs = [(arm, seed) for seed in range(int(first), int(last or first) + 1) for arm in arms]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from sr_core import Policy, TrainConfig, Trainer
-from sr_core.config import PenaltyConfig, SamplingConfig
+from sr_core.config import KlConfig, SamplingConfig
 from sr_core.policy import shipped_policies
 from sr_reward import CodeGrader
 from sr_reward.testbed import load_testbed
@@ -46,7 +46,7 @@ def seconds(call: Callable[[], object]) -> float:
 def measure(name: str) -> dict[str, Any]:
     config = TrainConfig(
         sampling=SamplingConfig(prompts=2, group_size=4),
-        penalty=PenaltyConfig(name="kl", reference="campaign_start", equal_groups=True),
+        penalty=KlConfig(reference="campaign_start"),
     )
     with CodeGrader() as grader:
         trainer = Trainer(Policy.load(name), grader, config)

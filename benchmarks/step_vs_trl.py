@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import torch
 
-from sr_core.config import AlgorithmConfig, OptimConfig, PolicyConfig, SamplingConfig, TrainConfig
+from sr_core.config import GrpoConfig, OptimConfig, PolicyConfig, SamplingConfig, TrainConfig
 from sr_core.policy import Policy
 from sr_core.trainer import Trainer
 from sr_reward import CodeGrader, Task
@@ -39,7 +39,7 @@ THREADS = 2
 TEMPERATURE = 0.7
 WARM_UP = 2  # steps that are not counted
 RESULTS = Path(__file__).parent / "results" / "step_vs_trl.json"
-SIDES = ("ours", "ours, duplicates computed", "trl")
+SIDES = ("ours", "trl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ def measure(side: str, shape: Shape, folder: Path, steps: int) -> dict[str, Any]
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     run = train_trl if side == "trl" else train_ours
-    rows = run(shape, policy, folder, tasks, grader, steps + WARM_UP, side == "ours")
+    rows = run(shape, policy, folder, tasks, grader, steps + WARM_UP)
     peak = torch.cuda.max_memory_allocated() / 2**20 if shape.device == "cuda" else _resident_mb()
     return {"steps": rows[WARM_UP:], "peak_mb": peak}
 
@@ -215,7 +215,7 @@ def now(shape: Shape) -> float:
 
 
 def train_ours(
-    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int, merge: bool
+    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int
 ) -> list[dict[str, float]]:
     del folder
     config = TrainConfig(
@@ -225,8 +225,8 @@ def train_ours(
             temperature=TEMPERATURE,
             max_new_tokens=shape.new_tokens,
         ),
-        algorithm=AlgorithmConfig(name="grpo"),
-        optim=OptimConfig(lr=1e-6, merge_duplicates=merge),
+        algorithm=GrpoConfig(),
+        optim=OptimConfig(lr=1e-6),
     )
     trainer = Trainer(policy, grader, config)
     rows = []
@@ -245,10 +245,10 @@ def train_ours(
 
 
 def train_trl(
-    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int, merge: bool
+    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int
 ) -> list[dict[str, float]]:
     """GRPOTrainer with transformers' generation, as it comes; the phases part where the rewards are asked for."""
-    del policy, merge
+    del policy
     import transformers
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer

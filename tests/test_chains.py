@@ -13,7 +13,7 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_care import CarePlanner
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
-from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, SamplingConfig
+from sr_core.config import ALGORITHM, CampaignConfig, EvaluateConfig, OptimConfig, SamplingConfig
 from sr_core.protocols import LAST_ITERATE, Guard, Planner
 from sr_monitor import LAST_ITERATE as THEIRS
 from sr_monitor import CollapseGuard, EarlyStop
@@ -44,7 +44,7 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Boo
 def run(tmp_path: Path, controller: str, algorithm: str) -> Books:
     config = make_config(
         sampling=SamplingConfig(prompts=2, group_size=3, temperature=1.0, max_new_tokens=3),
-        algorithm=AlgorithmConfig(name=algorithm),
+        algorithm=ALGORITHM[algorithm](),
         campaign=CampaignConfig(count=CAMPAIGNS, steps=STEPS, checkpoint_every=10),
         evaluate=EvaluateConfig(samples=4, audit_samples=1),
     )

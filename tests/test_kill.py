@@ -19,7 +19,7 @@ import pytest
 SMALL = {
     "campaign.count": "2",
     "campaign.steps": "4",
-    "controller.name": "guard",
+    "guard.name": "collapse",
     "evaluate.audit_samples": "2",
     "evaluate.samples": "4",
     "sampling.group_size": "4",

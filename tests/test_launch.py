@@ -17,7 +17,7 @@ import pytest
 
 SETTINGS = {
     "campaign.steps": "4",
-    "controller.name": "guard",
+    "guard.name": "collapse",
     "evaluate.audit_samples": "2",
     "evaluate.samples": "4",
     "policy.device": "cpu",

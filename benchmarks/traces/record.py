@@ -197,7 +197,7 @@ def record(name: str, seed: int, folder: Path) -> None:
     config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
     tasks = make_tasks(config.tasks, seed)(0)
     with make_grader(config) as grader:
-        trainer = Observed(Policy.load(config.policy), grader, config.training(seed))
+        trainer = Observed(Policy.load(config.train.policy), grader, config.training(seed))
         recorder = Recorder(trainer, tasks.heldout, tasks.audit)
 
         def watch(row: dict[str, Any]) -> None:
@@ -211,16 +211,16 @@ def record(name: str, seed: int, folder: Path) -> None:
         "name": f"{name}-{seed}",
         "seed": seed,
         "config": {
-            "policy": config.policy.path,
-            "algorithm": config.algorithm.name,
-            "lr": config.optim.lr,
-            "warmup_steps": config.optim.warmup_steps,
-            "prompts": config.sampling.prompts,
-            "group_size": config.sampling.group_size,
-            "steps": config.campaign.steps,
-            "penalty": config.penalty.name,
+            "policy": config.train.policy.path,
+            "algorithm": config.train.algorithm.name,
+            "lr": config.train.optim.lr,
+            "warmup_steps": config.train.optim.warmup_steps,
+            "prompts": config.train.sampling.prompts,
+            "group_size": config.train.sampling.group_size,
+            "steps": config.train.campaign.steps,
+            "penalty": config.train.penalty.name,
         },
-        "train_samples": config.sampling.prompts * config.sampling.group_size,
+        "train_samples": config.train.sampling.prompts * config.train.sampling.group_size,
         "tasks": len(tasks.heldout),
         "pool": POOL,
         "audit_samples": AUDIT_SAMPLES,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sr_care import CarePlanner
 from sr_cli.assemble import make_guard, make_planner, make_tasks
-from sr_cli.config import ControllerConfig, RunConfig, TasksConfig, from_mapping
+from sr_cli.config import CollapseConfig, RunConfig, TasksConfig, from_mapping
 from sr_core.errors import ConfigError
 from sr_monitor import CollapseGuard, EarlyStop
 
@@ -18,35 +19,53 @@ def names(tasks: object) -> set[str]:
 
 def test_the_guards_options_have_the_guards_own_defaults() -> None:
     own = {name: p.default for name, p in inspect.signature(CollapseGuard).parameters.items()}
-    ours = ControllerConfig()
-    for name in ("false_alarm", "margin", "max_rollbacks", "lr_factor", "share"):
+    ours = CollapseConfig()
+    for name in ("false_alarm", "margin", "max_rollbacks", "lr_factor"):
         assert getattr(ours, name) == own[name]
-    # a run of ours draws its own evaluations, which cost more than a step if nothing bounds them
-    assert (ours.evaluation, own["evaluation"]) == ("budget", "full")
+    assert ours.budget == own["share"]
 
 
-def test_each_controller_is_what_it_says(tmp_path: Path) -> None:
-    def controller(**values: object) -> RunConfig:
-        return from_mapping({"controller": values})
+def configured(**sections: dict[str, object]) -> RunConfig:
+    return from_mapping(sections)
 
-    assert make_guard(controller(name="none")) is None
-    assert isinstance(make_guard(controller(name="es", mode="patience")), EarlyStop)
-    guard = make_guard(controller(name="guard", margin=0.2))
+
+def test_each_guard_is_what_it_says() -> None:
+    assert make_guard(configured()) is None
+    stop = make_guard(configured(guard={"name": "early_stop", "mode": "patience", "patience": 5}))
+    assert isinstance(stop, EarlyStop)
+    assert (stop.mode, stop.patience) == ("patience", 5)
+    guard = make_guard(configured(guard={"name": "collapse", "margin": 0.2, "budget": 0.1}))
     assert isinstance(guard, CollapseGuard)
-    assert guard.margin == 0.2
-    assert make_planner(controller(name="guard"), 0, tmp_path) is None
-    assert make_planner(controller(name="care"), 0, tmp_path) is not None
+    assert (guard.margin, guard.evaluation, guard.share, guard.last_iterate) == (0.2, "budget", 0.1, True)
+    full = make_guard(configured(guard={"name": "collapse", "budget": 1}, optim={"average": False}))
+    assert isinstance(full, CollapseGuard)
+    assert (full.evaluation, full.last_iterate) == ("full", False)
 
 
-def test_pools_never_cross_and_draws_are_fresh_or_the_same() -> None:
-    fresh, same = make_tasks(TasksConfig(), 0), make_tasks(TasksConfig(draw="same"), 0)
+def test_a_guard_and_a_planner_work_together(tmp_path: Path) -> None:
+    both = configured(guard={"name": "collapse"}, planner={"name": "care", "version": "v3"})
+    assert isinstance(make_guard(both), CollapseGuard)
+    planner = make_planner(both, 0, tmp_path)
+    assert isinstance(planner, CarePlanner)
+    assert (tmp_path / "memory.sqlite").exists()
+    fixed = configured(guard={"name": "early_stop"}, planner={"name": "schedule", "budgets": [3, 0]})
+    assert isinstance(make_guard(fixed), EarlyStop)
+    schedule = make_planner(fixed, 0, tmp_path)
+    assert schedule is not None
+    steps = [schedule.plan(k, {"strategy": {"lr": 0.1}}).steps for k in range(3)]
+    assert steps == [3, 0, 0]
+    assert make_planner(configured(guard={"name": "collapse"}), 0, tmp_path) is None
+
+
+def test_pools_never_cross_and_every_campaign_has_a_draw_of_its_own() -> None:
+    fresh = make_tasks(TasksConfig(), 0)
     train = set().union(*(names(fresh(k).train) for k in range(5)))
     heldout = set().union(*(names(fresh(k).heldout) for k in range(5)))
     assert not train & heldout
     assert not (train | heldout) & names(fresh(0).audit)
     assert len(fresh(0).audit) >= 200
     assert names(fresh(0).train) != names(fresh(1).train)
-    assert names(same(0).train) == names(same(1).train)
+    assert names(fresh(0).train) == names(make_tasks(TasksConfig(), 0)(0).train)
     assert names(make_tasks(TasksConfig(), 1)(0).train) != names(fresh(0).train)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,25 +7,25 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from sr_cli.config import RunConfig, from_mapping, load_config, presets
+from sr_cli.config import GUARD, SECTIONS, RunConfig, from_mapping, layered, load_config, presets
 from sr_core.errors import ConfigError
-
-SECTIONS = [f.name for f in dataclasses.fields(RunConfig)]
+from sr_core.sections import keys_of
 
 
 def test_every_preset_loads_and_the_contract_names_them() -> None:
     assert {"testbed", "testbed-fragile", "qwen2.5-3b", "qwen2.5-7b", "gemma-3-4b"} == set(presets())
     for name in presets():
         load_config(None, name, [])
-    assert load_config(None, "qwen2.5-7b", []).optim.lr == 1e-6
+    assert load_config(None, "qwen2.5-7b", []).train.optim.lr == 1e-6
 
 
 def test_later_ones_win(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[optim]\nlr = 0.5\n[campaign]\nsteps = 7\n")
-    config = load_config(file, "qwen2.5-3b", ["campaign.steps=9", "policy.path=here", "tasks.draw='same'"])
-    assert (config.optim.lr, config.campaign.steps, config.campaign.count) == (0.5, 9, 10)
-    assert (config.policy.path, config.tasks.draw) == ("here", "same")
+    config = load_config(file, "qwen2.5-3b", ["campaign.steps=9", "policy.path=here", "tasks.train=4"])
+    train = config.train
+    assert (train.optim.lr, train.campaign.steps, train.campaign.count) == (0.5, 9, 10)
+    assert (train.policy.path, config.tasks.train) == ("here", 4)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +70,11 @@ def test_a_bad_file_is_one_clear_error(tmp_path: Path) -> None:
         optional={
             "optim": st.fixed_dictionaries({"lr": st.floats(1e-8, 1.0)}),
             "campaign": st.fixed_dictionaries({"count": st.integers(1, 20), "steps": st.integers(1, 500)}),
-            "tasks": st.fixed_dictionaries({"draw": st.sampled_from(["fresh", "same"])}),
-            "controller": st.fixed_dictionaries({"name": st.sampled_from(["none", "es", "care", "guard"])}),
+            "tasks": st.fixed_dictionaries({"train": st.integers(1, 99)}),
+            "guard": st.fixed_dictionaries({"name": st.sampled_from(list(GUARD))}),
+            "planner": st.sampled_from([{"name": "care"}, {"name": "schedule", "budgets": [3, 0]}, {}]),
+            "algorithm": st.sampled_from([{"name": "grpo", "clip": 0.1}, {"baseline": "ema"}, {"name": "topr"}]),
+            "penalty": st.sampled_from([{"name": "kl", "target": 0.1}, {"name": "ewc", "fisher_samples": 8}]),
         },
     )
 )
@@ -82,13 +84,64 @@ def test_a_configuration_survives_its_way_through_run_json(sections: dict[str, d
     assert from_mapping(json.loads(json.dumps(config.plain()))) == config
 
 
-@given(st.sampled_from(SECTIONS), st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
+@given(st.sampled_from(list(SECTIONS)), st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_only_known_keys_are_taken(section: str, key: str) -> None:
-    known = key in {f.name for f in dataclasses.fields(type(getattr(RunConfig(), section)))}
-    if not known:
-        with pytest.raises(ConfigError, match="unknown key"):
+    if key not in keys_of(SECTIONS[section]):
+        with pytest.raises(ConfigError, match=rf"unknown key {section}\.{key}: (did you mean|valid are)"):
             from_mapping({section: {key: 1}})
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        (["algorithm.clip=0.1"], r"algorithm.clip belongs to algorithm.name .*'grpo'.*, got 0.1 with 'reinforce'"),
+        (["guard.margin=0.2"], r"guard.margin belongs to guard.name 'collapse', got 0.2 with 'none' \(the default\)"),
+        (["guard.name=collapse", "guard.patience=5"], r"guard.patience belongs to guard.name 'early_stop', got 5"),
+        (["planner.version=v3"], r"planner.version belongs to planner.name 'care'"),
+        (["planner.name=care", "planner.budgets=[3]"], r"planner.budgets belongs to planner.name 'schedule'"),
+        (["planner.name=schedule"], r"planner.budgets must list steps per campaign, none negative, got \[\]"),
+        (["guard.name=es"], r"guard.name must be one of 'none', 'early_stop', 'collapse', got 'es'"),
+        (["guard.name=collapse", "guard.budget=0"], r"guard.budget must lie in \(0, 1\], got 0"),
+        (["controller.name=guard"], r"unknown section \[controller\]: it is \[guard\] .* and \[planner\]"),
+    ],
+)
+def test_a_key_of_another_variant_is_an_error_that_names_its_own(settings_: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, "testbed", settings_)
+
+
+def test_naming_another_variant_replaces_what_a_preset_said_of_its_own() -> None:
+    preset = {"algorithm": {"name": "grpo", "clip": 0.1, "entropy_bonus": 0.2}, "optim": {"lr": 0.1}}
+    assert layered(preset, {"algorithm": {"name": "reinforce", "baseline": "ema"}}) == {
+        "algorithm": {"name": "reinforce", "baseline": "ema", "entropy_bonus": 0.2},
+        "optim": {"lr": 0.1},
+    }
+    assert layered(preset, {"algorithm": {"clip": 0.3}})["algorithm"] == preset["algorithm"] | {"clip": 0.3}
+    assert preset["algorithm"]["clip"] == 0.1
+
+
+def test_a_file_that_mixes_variants_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[algorithm]\nname = "grpo"\nclip = 0.1\n')
+    with pytest.raises(ConfigError, match=r"algorithm.clip belongs to"):
+        load_config(file, "testbed", ["algorithm.name=topr"])
+
+
+def test_presets_that_differ_in_one_line_share_the_rest() -> None:
+    rich, fragile = (load_config(None, name, []) for name in ("testbed", "testbed-fragile"))
+    different = {name for name, section in rich.plain().items() if section != fragile.plain()[name]}
+    assert different == {"policy"}
+    assert all(not name.startswith("_") for name in presets())
+    with pytest.raises(ConfigError, match="unknown preset '_paper'"):
+        load_config(None, "_paper", [])
+
+
+def test_there_are_at_most_ninety_configuration_fields() -> None:
+    fields = [(section, key) for section, made_of in SECTIONS.items() for key in keys_of(made_of)]
+    assert len(fields) <= 90
+    names = {name for name in RunConfig.__dataclass_fields__ if name != "train"}
+    assert names | set(RunConfig().train.__dataclass_fields__) - {"seed"} == set(SECTIONS)
 
 
 def test_a_rule_across_sections_is_checked_before_anything_is_made() -> None:

@@ -101,7 +101,7 @@ def test_a_preset_trains_random_weights_of_its_architecture(
         pytest.importorskip("peft", reason="adapters need peft: install sr-core[lora]")
     save(preset, tmp_path / "model")
     config = configured(preset, tmp_path / "model", *settings)
-    policy = Policy.load(config.policy)
+    policy = Policy.load(config.train.policy)
     assert policy.shares_prompts
     assert policy.tokenizer.convert_ids_to_tokens(policy.eos_id) == PRESETS[preset]
     tasks = load_testbed().train
@@ -122,16 +122,17 @@ def test_a_preset_trains_random_weights_of_its_architecture(
 def test_the_presets_have_the_papers_hyperparameters() -> None:
     for preset in PRESETS:
         config = load_config(None, preset, [])
-        assert (config.algorithm.name, config.optim.lr, config.optim.warmup_steps) == ("reinforce", 1e-6, 0)
-        assert (config.sampling.group_size, config.sampling.temperature, config.sampling.top_p) == (16, 0.7, 1.0)
-        assert (config.campaign.count, config.campaign.steps) == (10, 20)
-        assert (config.tasks.train, config.tasks.heldout, config.tasks.draw) == (50, 30, "fresh")
-        assert (config.evaluate.samples, config.penalty.name) == (16, "none")
+        train = config.train
+        assert (train.algorithm.name, train.optim.lr, train.optim.warmup_steps) == ("reinforce", 1e-6, 0)
+        assert (train.sampling.group_size, train.sampling.temperature, train.sampling.top_p) == (16, 0.7, 1.0)
+        assert (train.campaign.count, train.campaign.steps) == (10, 20)
+        assert (config.tasks.train, config.tasks.heldout) == (50, 30)
+        assert (train.evaluate.samples, train.penalty.name) == (16, "none")
 
 
 def test_a_chat_prompt_asks_for_a_program_and_the_answer_is_taken_out_of_its_fence(tmp_path: Path) -> None:
     save("qwen2.5-3b", tmp_path / "model")
-    policy = Policy.load(configured("qwen2.5-3b", tmp_path / "model").policy)
+    policy = Policy.load(configured("qwen2.5-3b", tmp_path / "model").train.policy)
     task = load_testbed().train[0]
     asked = policy.tokenizer.decode(policy.prompt_ids(task.prompt))
     assert asked.startswith("<|im_start|>user\n")

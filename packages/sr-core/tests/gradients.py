@@ -8,14 +8,14 @@ import torch
 
 from sr_core.algorithms import Counts
 from sr_core.batch import Rollout
-from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.config import NoPenaltyConfig, OptimConfig
 from sr_core.engine.sampling import sample
 from sr_core.optim.update import UpdateResult, update
 from sr_core.policy import Policy
 
 TEMPERATURE = 0.8
 OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)
-NO_PENALTY = PenaltyConfig()
+NO_PENALTY = NoPenaltyConfig()
 
 
 def roll(policy: Policy, seed: int = 0) -> Rollout:

@@ -25,8 +25,9 @@ from sr_core.algorithms import (
     Wapo,
     make_algorithm,
 )
-from sr_core.config import AlgorithmConfig, SamplingConfig, TrainConfig
+from sr_core.config import ALGORITHM, SamplingConfig, TrainConfig
 from sr_core.errors import ConfigError
+from sr_core.sections import build
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 ALL = torch.ones(2, 4, dtype=torch.bool)
@@ -80,7 +81,7 @@ THIRD = math.sqrt(1 / 3)
         (Rloo(), [[2 / 3, -2 / 3, -2 / 3, 2 / 3], [-1 / 3, -1 / 3, -1 / 3, 1]]),
         (DrGrpo(max_tokens=9), [[0.5, -0.5, -0.5, 0.5], [-0.25, -0.25, -0.25, 0.75]]),
         (Wapo(max_tokens=9), [[0.5, 0, 0, 0.5], [0, 0, 0, 0.75]]),
-        (AsymRE(shift=-0.1), [[0.6, -0.4, -0.4, 0.6], [-0.15, -0.15, -0.15, 0.85]]),
+        (AsymRE(baseline_shift=-0.1), [[0.6, -0.4, -0.4, 0.6], [-0.15, -0.15, -0.15, 0.85]]),
         (Topr(), [[1, -1, -1, 1], [-1, -1, -1, 1]]),
         # squares of the centred rewards: 4 / 4, then 3 / 16 + 9 / 16; by 8 - 1
         (
@@ -124,7 +125,7 @@ EVERY = [*(name for name in ALGORITHMS if name != "reinforce"), *BATCH_WIDE, "le
 
 def make(name: str) -> Algorithm:
     if name in ALGORITHMS:
-        return make_algorithm(AlgorithmConfig(name=name), max_tokens=10)
+        return make_algorithm(ALGORITHM[name](), max_tokens=10)
     return Reinforce(baseline=name)
 
 
@@ -273,7 +274,7 @@ BASELINES = [("reinforce", baseline) for baseline in ("none", "leave_one_out", "
 
 @pytest.mark.parametrize(("name", "baseline"), [*((name, "batch_mean") for name in ALGORITHMS), *BASELINES])
 def test_one_sample_per_prompt_is_refused_exactly_where_it_teaches_nothing(name: str, baseline: str) -> None:
-    config = AlgorithmConfig(name=name, baseline=baseline)
+    config = build(ALGORITHM, {"name": name} | ({"baseline": baseline} if name == "reinforce" else {}), "algorithm")
     one_each, valid = torch.tensor([[1.0], [0.0], [0.0]]), torch.ones(3, 1, dtype=torch.bool)
     teaches = bool(make_algorithm(config, max_tokens=5).advantages(one_each, valid).any())
     assert config.compares_samples == (not teaches)
@@ -282,5 +283,5 @@ def test_one_sample_per_prompt_is_refused_exactly_where_it_teaches_nothing(name:
         TrainConfig(algorithm=config, sampling=SamplingConfig(group_size=1))
         return
     rule = f"sampling.group_size must be at least 2 for algorithm.name '{name}'"
-    with pytest.raises(ConfigError, match=re.escape(rule) + ".*of one sample 'reinforce' learns.*, got 1"):
+    with pytest.raises(ConfigError, match=re.escape(rule) + ".*one sample is enough for 'reinforce'.*, got 1"):
         TrainConfig(algorithm=config, sampling=SamplingConfig(group_size=1))

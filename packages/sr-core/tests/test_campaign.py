@@ -15,9 +15,10 @@ from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
 from sr_core.chain import FIRST, summarize
-from sr_core.config import AlgorithmConfig, CampaignConfig, EvaluateConfig, OptimConfig, PenaltyConfig
+from sr_core.config import ALGORITHM, PENALTY, CampaignConfig, EvaluateConfig, KlConfig, OptimConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
 from sr_core.protocols import LAST_ITERATE
+from sr_core.sections import build
 from sr_core.seeds import seed_for
 from sr_core.unguarded import Unguarded
 
@@ -343,7 +344,7 @@ def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: i
     sections = {
         "campaign": CampaignConfig(count=2, steps=3, checkpoint_every=every),
         "evaluate": EvaluateConfig(samples=2, audit_samples=2),
-        "penalty": PenaltyConfig(name="kl", reference="campaign_start"),
+        "penalty": KlConfig(reference="campaign_start"),
     }
     killed_and_whole_agree(tmp_path, sections, (where, count))
 
@@ -354,7 +355,7 @@ def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: i
         ({"name": "ewc", "coefficient": 100.0, "fisher_samples": 9}, {"name": "dapo"}),
         ({"name": "ewc", "coefficient": 100.0, "fisher_samples": 9, "reference": "campaign_start"}, {}),
         (
-            {"name": "kl", "estimator": "k2", "target": 1e-3, "rate": 0.5},
+            {"name": "kl", "estimator": "k2", "target": 1e-3},
             {"entropy_bonus": 0.01, "entropy_target": 1.0, "baseline": "ema"},
         ),
     ],
@@ -366,8 +367,8 @@ def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
     sections = {
         "campaign": CampaignConfig(count=2, steps=3),
         "evaluate": EvaluateConfig(samples=2, audit_samples=2),
-        "penalty": PenaltyConfig(**penalty),
-        "algorithm": AlgorithmConfig(**algorithm),
+        "penalty": build(PENALTY, penalty, "penalty"),
+        "algorithm": build(ALGORITHM, algorithm, "algorithm"),
     }
     killed_and_whole_agree(tmp_path, sections, ("update", count))
 

@@ -196,6 +196,7 @@ def test_the_tape_is_as_strict_as_cuda() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_replays_what_it_computes() -> None:
     policy = make_policy()
+    policy.cuda_graphs = True
     policy.model.to("cuda")
     plain = Policy(policy.model, policy.tokenizer, cuda_graphs=False)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from tiny import LetterGrade, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
 from sr_core.batch import GradedRollout
-from sr_core.config import AlgorithmConfig, SamplingConfig
+from sr_core.config import DapoConfig, SamplingConfig
 from sr_core.dynamic_sampling import replace_equal_groups
 
 TASKS = CampaignTasks(train=make_tasks(8), heldout=make_tasks(2, 10))
@@ -29,9 +29,7 @@ class ParityGrader:
 
 def step(grader: ParityGrader, tries: int) -> tuple[GradedRollout, GradedRollout, list[str]]:
     """The first draw and what became of it, and the phases that were timed."""
-    config = make_config(
-        algorithm=AlgorithmConfig(name="dapo", resample=tries), sampling=SamplingConfig(prompts=4, group_size=4)
-    )
+    config = make_config(algorithm=DapoConfig(resample=tries), sampling=SamplingConfig(prompts=4, group_size=4))
     trainer = Trainer(make_policy(), grader, config)
     batch = TASKS.train[:4]
     first = trainer.grade(batch, trainer.rollout(batch, campaign=0, step=1))
@@ -85,7 +83,7 @@ def test_the_tries_are_bounded_and_what_stays_equal_has_no_advantage(tries: int)
 
 def test_dapo_resamples_by_itself_and_a_step_without_any_signal_changes_nothing() -> None:
     grader = ParityGrader(dull={task.task_id for task in (*TASKS.train, *TASKS.heldout)})
-    config = make_config(algorithm=AlgorithmConfig(name="dapo"))
+    config = make_config(algorithm=DapoConfig())
     trainer = Trainer(make_policy(), grader, replace(config, campaign=replace(config.campaign, steps=1)))
     before = trainer.weights()
     rows: list[dict[str, Any]] = []

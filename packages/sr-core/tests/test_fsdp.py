@@ -15,7 +15,7 @@ from tiny import LetterGrader, make_policy
 from transformers import AutoModelForCausalLM
 
 from sr_core import Trainer
-from sr_core.config import PenaltyConfig
+from sr_core.config import KlConfig
 from sr_core.distributed.process_group import Ranks
 from sr_core.distributed.sharded_state import local_state
 from sr_core.errors import ConfigError
@@ -79,7 +79,7 @@ def test_bfloat16_weights_are_divided_with_their_float32_copies(tmp_path: Path) 
 
 
 def test_what_cannot_be_divided_is_refused() -> None:
-    config = replace(two_processes.DIVIDED, penalty=PenaltyConfig(name="kl"))
+    config = replace(two_processes.DIVIDED, penalty=KlConfig())
     with pytest.raises(ConfigError, match=r"and penalty\.name adds others"):
         Trainer(make_policy(), LetterGrader(), config, Ranks(0, 2))
 

@@ -14,7 +14,7 @@ from tiny import ARCHITECTURES, LetterGrader, make_config, make_policy, make_tas
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
 from sr_core.algorithms import Grpo
-from sr_core.config import CampaignConfig, OptimConfig, PenaltyConfig, PolicyConfig
+from sr_core.config import CampaignConfig, KlConfig, OptimConfig, PolicyConfig
 from sr_core.engine.scoring import completion_scores
 from sr_core.errors import PolicyError
 from sr_core.policy import Policy, lora
@@ -91,7 +91,7 @@ def test_only_adapters_are_trained_saved_and_handed_on(folder: Path, tmp_path: P
 
 
 def test_the_reference_is_the_model_without_its_adapters_and_shares_its_weights(folder: Path) -> None:
-    config = make_config(penalty=PenaltyConfig(name="kl"), optim=OptimConfig(lr=0.1))
+    config = make_config(penalty=KlConfig(), optim=OptimConfig(lr=0.1))
     policy = Policy.load(PolicyConfig(path=str(folder), lora_rank=2))
     trainer = Trainer(policy, LetterGrader(), config)
     for step in range(1, 4):

@@ -8,7 +8,7 @@ import torch
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import Trainer
-from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.config import KlConfig, OptimConfig, ReinforceConfig
 from sr_core.runs.snapshot import HostCopy
 
 TASKS = make_tasks(6)
@@ -18,8 +18,8 @@ def make_trainer() -> Trainer:
     """Everything that has a state: moments, warm-up, running baseline, and two coefficients that adapt."""
     config = make_config(
         optim=OptimConfig(lr=1e-2, warmup_steps=5),
-        algorithm=AlgorithmConfig(baseline="ema", entropy_bonus=0.01, entropy_target=1.0),
-        penalty=PenaltyConfig(name="kl", target=1e-4, rate=0.5),
+        algorithm=ReinforceConfig(baseline="ema", entropy_bonus=0.01, entropy_target=1.0),
+        penalty=KlConfig(target=1e-4),
     )
     return Trainer(make_policy(), LetterGrader(), config)
 

@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from sr_core.algorithms import make_algorithm
 from sr_core.batch import Rollout
-from sr_core.config import AlgorithmConfig, OptimConfig, PenaltyConfig
+from sr_core.config import ALGORITHM, NoPenaltyConfig, OptimConfig
 from sr_core.optim.update import update
 from sr_core.policy import Policy
 
@@ -107,7 +107,7 @@ def test_loss_and_gradients_agree_with_trl(
     their_loss = trainer._compute_loss(trainer.model, batch)
     their_loss.backward()
 
-    algorithm = make_algorithm(AlgorithmConfig(name=name, **ours), max_tokens=LONGEST)
+    algorithm = make_algorithm(ALGORITHM[name](**ours), max_tokens=LONGEST)
     optimizer = Catcher(mine.model.parameters(), lr=0.0)
     valid = torch.ones_like(rewards, dtype=torch.bool)
     result = update(
@@ -119,7 +119,7 @@ def test_loss_and_gradients_agree_with_trl(
         valid,
         temperature=TEMPERATURE,
         optim=OptimConfig(max_grad_norm=1e9),
-        penalty=PenaltyConfig(),
+        penalty=NoPenaltyConfig(),
         on_policy=on_policy,
     )
     torch.testing.assert_close(algorithm.advantages(rewards, valid).flatten(), batch["advantages"])

@@ -25,7 +25,15 @@ from torch.distributed.tensor import DTensor
 
 from sr_core import CampaignTasks, Policy, RunStore, Trainer, run_chain
 from sr_core.algorithms import Reinforce
-from sr_core.config import AlgorithmConfig, CampaignConfig, PenaltyConfig, PolicyConfig, SamplingConfig, TrainConfig
+from sr_core.config import (
+    CampaignConfig,
+    DapoConfig,
+    EwcConfig,
+    NoPenaltyConfig,
+    PolicyConfig,
+    SamplingConfig,
+    TrainConfig,
+)
 from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.engine.fsdp import shard
 from sr_core.errors import CoreError, NonFiniteError
@@ -35,12 +43,12 @@ from sr_core.unguarded import Unguarded
 
 TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(5, 10), audit=make_tasks(3, 20))
 CONFIG = make_config(
-    algorithm=AlgorithmConfig(name="dapo", resample=1),
+    algorithm=DapoConfig(resample=1),
     campaign=CampaignConfig(count=2, steps=4),
-    penalty=PenaltyConfig(name="ewc", coefficient=0.1, fisher_samples=7),
+    penalty=EwcConfig(coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
-DIVIDED = replace(CONFIG, penalty=PenaltyConfig(), policy=PolicyConfig(sharded=True))
+DIVIDED = replace(CONFIG, penalty=NoPenaltyConfig(), policy=PolicyConfig(sharded=True))
 # tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
 KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "divided": 1e-5, "divided, one sample": 1e-5} | (
     {"lora": 1e-5} if importlib.util.find_spec("peft") else {}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 CONFIG: dict[str, dict[str, object]] = {
     "algorithm": {"name": "reinforce"},
-    "controller": {"name": "guard"},
+    "guard": {"name": "collapse"},
+    "planner": {"name": "none"},
     "policy": {"path": "pocket-rich"},
 }
 COLLAPSE = [6, 9, 12, 14, 15, 15, 9, 2, 1]

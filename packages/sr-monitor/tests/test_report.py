@@ -123,7 +123,7 @@ def test_repeated_runs_are_an_arm_with_an_interval(tmp_path: Path) -> None:
     for number in range(3):
         write_run(tmp_path / f"r{number}", COLLAPSE if number else RISE)
     page = render(read_runs(tmp_path))
-    assert "reinforce + guard on pocket-rich" in page
+    assert "reinforce + collapse on pocket-rich" in page
     assert "66.7%" in page  # two of three campaigns collapsed
     assert "<h2>Arms</h2>" not in render(read_runs(tmp_path / "r0"))
 
@@ -138,8 +138,8 @@ def test_runs_that_differ_in_more_than_their_seed_are_different_arms(tmp_path: P
         write_run(tmp_path / f"small-{seed}", RISE, config=with_optim(lr=1e-6, beta1=0.9, average=True), seed=seed)
     arms = _arms(read_runs(tmp_path))
     assert [(arm["name"], arm["runs"]) for arm in arms] == [
-        ("reinforce + guard on pocket-rich, optim.average unset, optim.lr 0.001", 2),
-        ("reinforce + guard on pocket-rich, optim.average true, optim.lr 1e-06", 2),
+        ("reinforce + collapse on pocket-rich, optim.average unset, optim.lr 0.001", 2),
+        ("reinforce + collapse on pocket-rich, optim.average true, optim.lr 1e-06", 2),
     ]
     assert [arm["kept"].estimate for arm in arms] == pytest.approx([1 / 16, 15 / 16])
 
@@ -155,12 +155,12 @@ def test_runs_without_a_configuration_are_arms_of_their_own(tmp_path: Path) -> N
     assert [(arm["name"], arm["runs"]) for arm in _arms([*logs, *read_runs(tmp_path / "ours")])] == [
         (f"log, {tmp_path / 'a' / 'log.csv'}", 1),
         (f"log, {tmp_path / 'b' / 'log.csv'}", 1),
-        ("reinforce + guard on pocket-rich", 2),
+        ("reinforce + collapse on pocket-rich", 2),
     ]
 
 
 def test_a_run_that_fell_after_the_kept_policy_is_not_told_to_go_back(tmp_path: Path) -> None:
-    es: dict[str, dict[str, object]] = {**CONFIG, "controller": {"name": "es", "mode": "next_budget"}}
+    es: dict[str, dict[str, object]] = {**CONFIG, "guard": {"name": "early_stop", "mode": "next_budget"}}
     runs = read_runs(write_run(tmp_path / "es", COLLAPSE, kept_step=4, config=es))
     assert summarize(runs, [judge(run) for run in runs]) == [
         "“es” started at 37.5% held-out pass@1, reached 93.8% (step 4) and ended at 6.2% (step 8).",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sr_care import CarePlanner
-from sr_cli.config import RunConfig, TasksConfig
+from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
 from sr_cli.launched import neighbours
 from sr_cli.schedule import Schedule
 from sr_core.errors import ConfigError
@@ -34,7 +34,7 @@ class ProgramGrader:
 
 
 def make_grader(config: RunConfig) -> CodeGrader:
-    """The grader with the walls that ``[sandbox]`` asks for; nothing starts before the first program."""
+    """The grader with the isolation of ``[sandbox]``; nothing starts before the first program."""
     sandbox = config.sandbox
     return CodeGrader(
         workers=sandbox.workers or max(1, (os.cpu_count() or 1) // neighbours()),
@@ -53,10 +53,9 @@ def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]
             raise ConfigError(f"tasks.{name} must be at most {len(pool)} (all that {config.path!r} has), got {wanted}")
 
     def draw(campaign: int) -> CampaignTasks:
-        drawn = campaign if config.draw == "fresh" else 0
         return CampaignTasks(
-            train=_choose(train, config.train, rng_for(seed, drawn, 0, "train tasks")),
-            heldout=_choose(heldout, config.heldout, rng_for(seed, drawn, 0, "heldout tasks")),
+            train=_choose(train, config.train, rng_for(seed, campaign, 0, "train tasks")),
+            heldout=_choose(heldout, config.heldout, rng_for(seed, campaign, 0, "heldout tasks")),
             audit=audit,
             ood=ood,
             family=Path(config.path).stem,
@@ -96,23 +95,22 @@ def _choose(pool: Sequence[Task], count: int, rng: np.random.Generator) -> list[
 
 
 def make_guard(config: RunConfig) -> Guard | None:
-    """Who decides inside a campaign."""
-    controller, evaluate = config.controller, config.evaluate
-    if controller.name == "es":
-        return EarlyStop(
-            mode=controller.mode, patience=controller.patience, samples=evaluate.samples, every=evaluate.every or 1
-        )
-    if controller.name == "guard":
+    """Who decides within a campaign."""
+    guard, evaluate, sampling = config.guard, config.train.evaluate, config.train.sampling
+    if isinstance(guard, EarlyStopConfig):
+        every = evaluate.every or 1
+        return EarlyStop(mode=guard.mode, patience=guard.patience, samples=evaluate.samples, every=every)
+    if isinstance(guard, CollapseConfig):
+        limited = guard.budget < 1
         return CollapseGuard(
-            false_alarm=controller.false_alarm,
-            margin=controller.margin,
-            max_rollbacks=controller.max_rollbacks,
-            lr_factor=controller.lr_factor,
-            evaluation=controller.evaluation,
-            share=controller.share,
-            hear_reward=controller.hear_reward,
-            last_iterate=controller.last_iterate and bool(config.optim.average),
-            train_samples=config.sampling.prompts * config.sampling.group_size,
+            false_alarm=guard.false_alarm,
+            margin=guard.margin,
+            max_rollbacks=guard.max_rollbacks,
+            lr_factor=guard.lr_factor,
+            evaluation="budget" if limited else "full",
+            share=guard.budget if limited else CollapseConfig.budget,
+            last_iterate=bool(config.train.optim.average),
+            train_samples=sampling.prompts * sampling.group_size,
             samples=evaluate.samples,
             every=evaluate.every,
         )
@@ -121,20 +119,16 @@ def make_guard(config: RunConfig) -> Guard | None:
 
 def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
     """Who decides between campaigns."""
-    if config.controller.name == "schedule":
-        return Schedule(config.controller.budgets)
-    if config.controller.name != "care":
-        return None
-    memory = config.controller.memory or str(folder / "memory.sqlite")
-    return CarePlanner(
-        memory,
-        version=config.controller.version,
-        run=_run_name(config, seed, folder),
-        seed=seed,
-    )
+    planner = config.planner
+    if isinstance(planner, ScheduleConfig):
+        return Schedule(planner.budgets)
+    if isinstance(planner, CareConfig):
+        memory = planner.memory or str(folder / "memory.sqlite")
+        return CarePlanner(memory, version=planner.version, run=_run_name(config, seed, folder), seed=seed)
+    return None
 
 
 def _run_name(config: RunConfig, seed: int, folder: Path) -> str:
-    """What this run is called in a memory that runs share: the same after a resume, different for another run."""
+    """This run's name in a memory that several runs share: the same after a resume, different for another run."""
     text: Any = f"{config.plain()} {seed} {folder.resolve()}"
     return f"{folder.resolve().name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

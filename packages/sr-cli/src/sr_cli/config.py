@@ -1,6 +1,6 @@
 """The configuration of a run: one frozen dataclass per TOML section, from preset, file and command line.
 
-Later ones win: defaults, preset, file, ``--set``. The sections that training needs are ``sr_core.config``'s.
+Later ones win: defaults, preset, file and ``--set``. What training needs is ``sr_core.config``'s ``TrainConfig``.
 """
 
 from __future__ import annotations
@@ -11,21 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from sr_core.config import (
-    AlgorithmConfig,
-    CampaignConfig,
-    EvaluateConfig,
-    OptimConfig,
-    PenaltyConfig,
-    PolicyConfig,
-    SamplingConfig,
-    TrainConfig,
-)
+from sr_core.config import SECTIONS as TRAINING
+from sr_core.config import TrainConfig
 from sr_core.errors import ConfigError, RunError
 from sr_core.runs.run_dir import read_run
-from sr_core.sections import build, nearest, require
+from sr_core.sections import TAG, Variants, build, keys_of, nearest, plain, require
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,17 +27,16 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class TasksConfig:
-    """Which tasks: the embedded ``testbed`` or a task file. ``train`` and ``heldout`` are drawn per campaign.
+    """Which tasks: the embedded ``testbed`` or a task file. ``train`` and ``heldout`` are drawn for each campaign.
 
-    ``draw``: a fresh draw for every campaign, or the same tasks in all. ``audit``: how many tasks the audit set has;
-    left out, it is the whole audit set of the testbed, and none of a file. ``ood``: how many tasks of families outside
-    all of these ``care`` measures every policy on that is handed on (``evaluate.samples`` each); a file has none.
+    ``audit``: size of the audit set; left out, all audit tasks of the testbed, and none of a file. ``ood``: with a
+    ``care`` planner, how many tasks of other families every kept policy is evaluated on (``evaluate.samples`` each);
+    a file has none.
     """
 
     path: str = "testbed"
     train: int = 50
     heldout: int = 30
-    draw: Literal["fresh", "same"] = "fresh"
     audit: int | None = None
     ood: int = 30
 
@@ -57,38 +48,103 @@ class TasksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControllerConfig:
-    """Who controls the run. ``es`` reads ``mode`` and ``patience``; ``care`` reads ``version`` and ``memory``;
-    ``schedule`` reads ``budgets``, steps per campaign (the last one for all that follow); ``guard`` reads
-    ``false_alarm``, ``margin``, ``max_rollbacks``, ``lr_factor``, ``evaluation``, ``share``, ``hear_reward`` and, with
-    ``optim.average``, ``last_iterate`` (their meaning and defaults are ``sr_monitor.CollapseGuard``'s, but that
-    evaluations keep to a budget and the last iterate is a candidate here).
-    """
+class GuardConfig:
+    """Who decides within a campaign; its variants are in ``GUARD``."""
 
-    name: Literal["none", "es", "care", "guard", "schedule"] = "none"
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoGuardConfig(GuardConfig):
+    """No guard: evaluations are recorded and change nothing."""
+
+    name: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopConfig(GuardConfig):
+    """``sr_monitor.EarlyStop``, the paper's ES and ordinary patience."""
+
+    name: ClassVar[str] = "early_stop"
+
     mode: Literal["next_budget", "patience"] = "next_budget"
     patience: int = 3
-    version: Literal["v1", "v2", "v3", "memory_only", "gate_only", "no_revision"] = "v2"
-    memory: str = ""
-    budgets: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require(self.patience >= 1, "guard.patience", "must be at least 1", self.patience)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseConfig(GuardConfig):
+    """``sr_monitor.CollapseGuard``, which has the meaning and the defaults of the first four.
+
+    ``budget``: the largest share of a campaign's samples that evaluations may take; 1 sets no limit, and every
+    evaluation then draws ``evaluate.samples`` for all held-out tasks.
+    """
+
+    name: ClassVar[str] = "collapse"
+
     false_alarm: float = 0.05
     margin: float = 0.10
     max_rollbacks: int = 3
     lr_factor: float = 0.5
-    evaluation: Literal["full", "budget"] = "budget"
-    share: float = 0.25
-    hear_reward: bool = False
-    last_iterate: bool = True
+    budget: float = 0.25
 
     def __post_init__(self) -> None:
-        good = all(budget >= 0 for budget in self.budgets) and (bool(self.budgets) or self.name != "schedule")
-        require(good, "controller.budgets", "must list steps per campaign, none negative, for 'schedule'", self.budgets)
+        require(0 < self.false_alarm < 0.5, "guard.false_alarm", "must lie between 0 and 0.5", self.false_alarm)
+        require(0 <= self.margin < 1, "guard.margin", "must lie in [0, 1)", self.margin)
+        require(self.max_rollbacks >= 0, "guard.max_rollbacks", "must not be negative", self.max_rollbacks)
+        require(0 < self.lr_factor <= 1, "guard.lr_factor", "must lie in (0, 1]", self.lr_factor)
+        require(0 < self.budget <= 1, "guard.budget", "must lie in (0, 1]", self.budget)
+
+
+GUARD: Variants[GuardConfig] = Variants((NoGuardConfig, EarlyStopConfig, CollapseConfig))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerConfig:
+    """Who decides between campaigns; its variants are in ``PLANNER``."""
+
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPlannerConfig(PlannerConfig):
+    """No planner: every campaign has the configured steps and learning rate."""
+
+    name: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(PlannerConfig):
+    """``budgets``: steps of each campaign, the last one for all that follow; 0 leaves the policy as it is."""
+
+    name: ClassVar[str] = "schedule"
+
+    budgets: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        good = bool(self.budgets) and all(budget >= 0 for budget in self.budgets)
+        require(good, "planner.budgets", "must list steps per campaign, none negative", self.budgets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CareConfig(PlannerConfig):
+    """``sr_care.CarePlanner``. ``memory``: the file it learns from and adds to; left out, one of the run's own."""
+
+    name: ClassVar[str] = "care"
+
+    version: Literal["v1", "v2", "v3", "memory_only", "gate_only", "no_revision"] = "v2"
+    memory: str = ""
+
+
+PLANNER: Variants[PlannerConfig] = Variants((NoPlannerConfig, ScheduleConfig, CareConfig))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Where programs run. ``workers`` (of each process) 0 takes one per core; ``require_isolation`` fails where it does
-    not stand.
+    """Where programs run. ``workers`` of each process; 0 is one per core. With ``require_isolation``, a run refuses to
+    start where that level is not available.
     """
 
     workers: int = 0
@@ -113,35 +169,34 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run."""
+    """A whole run: what trains, on which tasks, who decides, where programs run and where rows go."""
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
-    campaign: CampaignConfig = field(default_factory=CampaignConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    controller: ControllerConfig = field(default_factory=ControllerConfig)
+    guard: GuardConfig = field(default_factory=NoGuardConfig)
+    planner: PlannerConfig = field(default_factory=NoPlannerConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
-    def __post_init__(self) -> None:
-        self.training(0)  # its rules across sections, before anything is made
-
     def training(self, seed: int) -> TrainConfig:
-        """The part that sr_core reads."""
-        names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "seed"]
-        return TrainConfig(**{name: getattr(self, name) for name in names}, seed=seed)
+        """What a trainer reads, with the run's seed."""
+        return dataclasses.replace(self.train, seed=seed)
 
     def plain(self) -> dict[str, dict[str, Any]]:
-        """As plain values, for ``run.json``; what is not set is left out."""
-        sections: dict[str, dict[str, Any]] = dataclasses.asdict(self)
-        return {
-            name: {key: value for key, value in section.items() if value is not None}
-            for name, section in sections.items()
-        }
+        """As plain values, section by section, for ``run.json``; what is not set is left out."""
+        return {name: plain(getattr(self.train if name in TRAINING else self, name)) for name in SECTIONS}
+
+
+SECTIONS: dict[str, type[Any] | Variants[Any]] = {
+    **TRAINING,
+    "tasks": TasksConfig,
+    "guard": GUARD,
+    "planner": PLANNER,
+    "sandbox": SandboxConfig,
+    "tracking": TrackingConfig,
+}
+# what became of sections of earlier versions
+MOVED = {"controller": "it is [guard] (none, early_stop, collapse) and [planner] (none, schedule, care) now"}
 
 
 class Described(NamedTuple):
@@ -154,18 +209,18 @@ class Described(NamedTuple):
 
 def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
     """Validate plain nested values. Raises ConfigError naming the key, its rule, and the nearest valid key."""
-    types = {f.name: f.default_factory for f in dataclasses.fields(RunConfig)}
     made: dict[str, Any] = {}
     for name, values in sections.items():
-        if name not in types:
-            raise ConfigError(f"unknown section [{name}]: {nearest(name, types)}")
+        if name not in SECTIONS:
+            raise ConfigError(f"unknown section [{name}]: {MOVED.get(name) or nearest(name, SECTIONS)}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"[{name}] must be a section of keys, got {values!r}")
-        made[name] = build(types[name], values, name)  # type: ignore[arg-type]
-    config = RunConfig(**made)
-    if config.optim.average is None:
-        optim = dataclasses.replace(config.optim, average=config.controller.name == "guard")
-        config = dataclasses.replace(config, optim=optim)
+        made[name] = build(SECTIONS[name], values, name)
+    train = TrainConfig(**{name: made.pop(name) for name in TRAINING if name in made})
+    config = RunConfig(train=train, **made)
+    if train.optim.average is None:
+        optim = dataclasses.replace(train.optim, average=isinstance(config.guard, CollapseConfig))
+        config = dataclasses.replace(config, train=dataclasses.replace(train, optim=optim))
     return config
 
 
@@ -182,33 +237,46 @@ def describe_run(folder: Path) -> Described:
 
 def presets() -> list[str]:
     """Names that ``--preset`` takes."""
-    return sorted(p.name[:-5] for p in (resources.files("sr_cli") / "presets").iterdir() if p.name.endswith(".toml"))
+    names = (path.name for path in (resources.files("sr_cli") / "presets").iterdir())
+    return sorted(name[:-5] for name in names if name.endswith(".toml") and not name.startswith("_"))
 
 
 def load_config(file: Path | None, preset: str, settings: Sequence[str]) -> RunConfig:
-    """Read preset, then ``file``, then ``key.path=value`` settings, each over the one before."""
+    """Read preset, then ``file`` with ``key.path=value`` settings over it.
+
+    A file or setting that names another variant than the preset's replaces that section of the preset.
+    """
     if preset not in presets():
         raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, presets())}")
-    merged = _parse((resources.files("sr_cli") / "presets" / f"{preset}.toml").read_text(), f"preset {preset}")
-    if file is not None:
-        try:
-            text = file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the configuration {str(file)!r} cannot be read ({error}): give a TOML file") from error
-        _merge(merged, _parse(text, str(file)))
+    given = {} if file is None else read_toml(file)
     for setting in settings:
-        _merge(merged, _setting(setting))
-    return from_mapping(merged)
+        _merge(given, parse_setting(setting))
+    return from_mapping(layered(_preset(preset), given))
 
 
-def _parse(text: str, name: str) -> dict[str, Any]:
+def layered(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """``upper`` over ``lower``; where ``upper`` names another variant, keys of ``lower`` that it does not have go."""
+    merged = {name: dict(section) if isinstance(section, Mapping) else section for name, section in lower.items()}
+    for name, section in upper.items():
+        variants = SECTIONS.get(name)
+        if isinstance(variants, Variants) and isinstance(section, Mapping) and section.get(TAG) in list(variants):
+            known = keys_of(variants[section[TAG]])
+            merged[name] = {key: value for key, value in merged.get(name, {}).items() if key in known}
+    _merge(merged, upper)
+    return merged
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The file's values. Raises ConfigError where it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} must be TOML, it is not: {error}") from error
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the file {str(file)!r} cannot be read ({error}): give a TOML file") from error
+    return _parse(text, str(file))
 
 
-def _setting(text: str) -> dict[str, Any]:
+def parse_setting(text: str) -> dict[str, Any]:
+    """``section.key=value`` as nested values; a value that is not TOML is a string."""
     path, equals, value = text.partition("=")
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and key):
@@ -218,6 +286,20 @@ def _setting(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # an unquoted word is a string
     return {section: {key: parsed}}
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """A preset's values over those of the one it ``extends``; names with an underscore are only to be extended."""
+    values = _parse((resources.files("sr_cli") / "presets" / f"{name}.toml").read_text(), f"preset {name}")
+    base = values.pop("extends", None)
+    return values if base is None else layered(_preset(base), values)
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} must be TOML, it is not: {error}") from error
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

@@ -43,12 +43,12 @@ def _execute(
     config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], going_on: bool
 ) -> dict[str, Any]:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with init_distributed(config.policy.device) as ranks, ExitStack() as stack:
+    with init_distributed(config.train.policy.device) as ranks, ExitStack() as stack:
         with ranks.sync_errors():
             draw = make_tasks(config.tasks, seed)
             draw(0)
             guard = make_guard(config)
-            policy = Policy.load(config.policy)
+            policy = Policy.load(config.train.policy)
             grader = stack.enter_context(make_grader(config))
             isolation = grader.isolation
         stack.enter_context(_terminating())
@@ -62,7 +62,7 @@ def _execute(
                 "it is the same to rounding, no longer bit for bit"
             )
         planner = make_planner(config, seed, folder) if ranks.first else None
-        judge = ProgramGrader(grader) if config.policy.prompt == "chat" else grader
+        judge = ProgramGrader(grader) if config.train.policy.prompt == "chat" else grader
         trainer = Trainer(policy, judge, config.training(seed), ranks)
         with tracker(config, folder) as track:
 

@@ -1,4 +1,4 @@
-"""Budgets fixed beforehand: what a controller that looks at nothing does."""
+"""Budgets fixed beforehand, whatever evaluations say."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ def tracker(config: RunConfig, folder: Path) -> Iterator[Callable[[Row], None]]:
     try:
         accelerator.init_trackers(config.tracking.project, config=settings)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"tracking.name {name!r} does not start ({error}): mend it, or use 'none'") from error
+        raise RunError(f"tracking.name {name!r} does not start ({error}): fix that, or use 'none'") from error
     if not accelerator.trackers:
         raise RunError(f"tracking.name {name!r} needs a newer accelerate or {name}: these two do not go together")
 
     def track(row: Row) -> None:
         numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
-        accelerator.log(numbers, step=row["campaign"] * (config.campaign.steps + 1) + row["step"])
+        accelerator.log(numbers, step=row["campaign"] * (config.train.campaign.steps + 1) + row["step"])
 
     try:
         yield track

@@ -1,32 +1,80 @@
-"""What a run of this package can be told, as frozen dataclasses that validate on creation. Loads no torch.
+"""The configuration of a training run, as frozen dataclasses that validate on creation. Loads no torch.
 
-Every class is one TOML section; ``sections.build`` makes one from a plain mapping.
+A class is a TOML section, or one variant of ``[penalty]`` (those of ``[algorithm]`` are in ``algorithm_config``), which
+the key ``name`` chooses; ``sections.build`` makes one from a plain mapping.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from sr_core.sections import require
+from sr_core.algorithm_config import (
+    ALGORITHM,
+    AlgorithmConfig,
+    AsymReConfig,
+    CispoConfig,
+    DapoConfig,
+    DrGrpoConfig,
+    GrpoConfig,
+    GspoConfig,
+    ReinforceConfig,
+    ReinforcePlusPlusConfig,
+    RlooConfig,
+    ToprConfig,
+    WapoConfig,
+)
+from sr_core.sections import Variants, require
+
+__all__ = [
+    "ALGORITHM",
+    "PENALTY",
+    "SECTIONS",
+    "AlgorithmConfig",
+    "AsymReConfig",
+    "CampaignConfig",
+    "CispoConfig",
+    "DapoConfig",
+    "DrGrpoConfig",
+    "EvaluateConfig",
+    "EwcConfig",
+    "GrpoConfig",
+    "GspoConfig",
+    "KlConfig",
+    "NoPenaltyConfig",
+    "OptimConfig",
+    "PenaltyConfig",
+    "PolicyConfig",
+    "PullConfig",
+    "ReinforceConfig",
+    "ReinforcePlusPlusConfig",
+    "RlooConfig",
+    "SamplingConfig",
+    "ToprConfig",
+    "TrainConfig",
+    "WapoConfig",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Which model is trained. ``path``: a shipped policy's name or a local Hugging Face folder."""
+    """Which model is trained. ``path``: a shipped policy's name or a local Hugging Face folder.
+
+    ``cuda_graphs`` and ``flex_attention`` are experimental: they have never run on a GPU, so they are off by default.
+    """
 
     path: str = "pocket-rich"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # scores over the vocabulary: multiplied as the weights are, or in float32 (slower, and free of bfloat16's rounding)
+    # precision of the logits: that of the weights, or float32 (slower, without bfloat16's rounding)
     head_dtype: Literal["same", "float32"] = "same"
-    # on CUDA, sampling records the work for a token once and replays it; holds memory for all samples' keys and values
-    cuda_graphs: bool = True
-    # on CUDA, the update's attention is compiled and leaves out what nobody sees; for long prompts and completions
+    # experimental, on CUDA: sampling records the work for one token and replays it; needs memory for all samples' cache
+    cuda_graphs: bool = False
+    # experimental, on CUDA: the update's attention is compiled and skips masked blocks; for long sequences
     flex_attention: bool = False
     # 0 trains all weights; above, only low-rank adapters of this rank (needs sr-core[lora])
     lora_rank: int = 0
-    # several processes keep a part of the weights each, and of gradients and moments (FSDP2), instead of all of them
+    # with several processes, each keeps a part of the weights, gradients and moments (FSDP2) instead of all of them
     sharded: bool = False
     # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
     prompt: Literal["completion", "chat"] = "completion"
@@ -42,10 +90,10 @@ class SamplingConfig:
     prompts: int = 16
     group_size: int = 16
     temperature: float = 0.7
-    # drawn from the smallest set of tokens that holds this much of the probability; 1 draws from all
+    # nucleus sampling: the smallest set of tokens with this much of the probability; 1 samples from all
     top_p: float = 1.0
     max_new_tokens: int = 48
-    # sequences decoded at once; bounds memory, changes no result but the order of random draws
+    # sequences decoded at once; bounds memory and changes the order of random draws, nothing else
     batch_size: int = 512
 
     def __post_init__(self) -> None:
@@ -58,73 +106,12 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgorithmConfig:
-    """Which update is applied. ``reinforce`` reads ``baseline`` and ``ema_decay``, ``asymre`` reads ``baseline_shift``.
-
-    ``clip`` and ``clip_high`` bound the probability ratio to [1 - clip, 1 + clip_high]; left out, each algorithm has
-    its own (see its file). ``resample``: how often in a step prompts whose samples have equal rewards are replaced by
-    others; left out, 3 for ``dapo`` and 0 for the rest. ``entropy_bonus``: nats per token, times this, are added to the
-    objective of any of them; with ``entropy_target`` it rises by ``entropy_rate`` after a step below, and falls above.
-    """
-
-    name: Literal[
-        "reinforce",
-        "reinforce++",
-        "rloo",
-        "grpo",
-        "dr_grpo",
-        "dapo",
-        "gspo",
-        "cispo",
-        "wapo",
-        "topr",
-        "asymre",
-    ] = "reinforce"
-    baseline: Literal["none", "batch_mean", "leave_one_out", "ema"] = "batch_mean"
-    ema_decay: float = 0.9
-    baseline_shift: float = -0.1
-    clip: float | None = None
-    clip_high: float | None = None
-    resample: int | None = None
-    entropy_bonus: float = 0.0
-    entropy_target: float | None = None
-    entropy_rate: float = 0.005
-
-    def __post_init__(self) -> None:
-        require(0 < self.ema_decay < 1, "algorithm.ema_decay", "must lie between 0 and 1", self.ema_decay)
-        require(self.baseline_shift <= 0, "algorithm.baseline_shift", "must not be above 0", self.baseline_shift)
-        require(self.clip is None or 0 < self.clip < 1, "algorithm.clip", "must lie between 0 and 1", self.clip)
-        require(self.clip_high is None or self.clip_high > 0, "algorithm.clip_high", "must be above 0", self.clip_high)
-        require(
-            self.resample is None or self.resample >= 0, "algorithm.resample", "must not be negative", self.resample
-        )
-        require(self.entropy_bonus >= 0, "algorithm.entropy_bonus", "must not be negative", self.entropy_bonus)
-        require(
-            self.entropy_target is None or self.entropy_target > 0,
-            "algorithm.entropy_target",
-            "must be above 0",
-            self.entropy_target,
-        )
-        require(self.entropy_rate > 0, "algorithm.entropy_rate", "must be above 0", self.entropy_rate)
-
-    @property
-    def compares_samples(self) -> bool:
-        """Whether advantages are relative to the other samples of the prompt, hence 0 for a sample without others."""
-        return self.name != "reinforce" or self.baseline == "leave_one_out"
-
-    @property
-    def tries(self) -> int:
-        """``resample``, or the algorithm's own."""
-        return {"dapo": 3}.get(self.name, 0) if self.resample is None else self.resample
-
-
-@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW. The rate rises linearly over ``warmup_steps`` updates, from a fresh optimizer on, then stays.
+    """AdamW. The learning rate rises linearly over the first ``warmup_steps`` updates of a fresh optimizer.
 
-    ``micro_batch_tokens`` bounds the tokens of one backward pass, ``merge_duplicates`` computes equal samples once;
-    neither changes a gradient. ``average``: the policy that is measured, kept and handed on is the mean of the
-    campaign's iterates, while the training goes on from the last one; left out, no (with the ``guard``: yes).
+    ``micro_batch_tokens`` bounds the tokens of one backward pass and changes no gradient. ``average``: the policy that
+    is evaluated and kept is the mean of the campaign's iterates, while training continues from the last one; left out,
+    on with ``guard.name = "collapse"`` and off without.
     """
 
     lr: float = 1e-6
@@ -135,7 +122,6 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     epochs: int = 1
     micro_batch_tokens: int = 4096
-    merge_duplicates: bool = True
     average: bool | None = None
 
     def __post_init__(self) -> None:
@@ -156,53 +142,74 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig:
-    """A pull towards an earlier policy. ``reference``: the run's first policy or the campaign's first.
+    """What pulls the policy towards an earlier one; its variants are in ``PENALTY``."""
 
-    ``kl`` reads ``estimator`` and, where ``target`` (nats per token) is given, adapts its coefficient at ``rate``.
-    ``strong_kl`` is the anchor of arXiv 2606.21090, which calls it EWC: ``kl`` at a fixed 0.05. ``ewc`` weighs each
-    parameter by its Fisher information, from ``fisher_samples`` sequences. ``equal_groups``: whether prompts without
-    any advantage feel the penalty (and the entropy bonus), too.
+    name: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPenaltyConfig(PenaltyConfig):
+    """No penalty."""
+
+    name: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig(PenaltyConfig):
+    """A penalty with a ``coefficient``; ``reference``: the run's first policy or the campaign's first.
+
+    Prompts without any advantage feel neither the penalty nor the entropy bonus.
     """
 
-    name: Literal["none", "kl", "strong_kl", "ewc"] = "none"
     coefficient: float = 0.05
     reference: Literal["base", "campaign_start"] = "base"
-    estimator: Literal["k1", "k2", "k3"] = "k3"
-    target: float | None = None
-    rate: float = 0.1
-    equal_groups: bool = False
-    fisher_samples: int = 256
 
     def __post_init__(self) -> None:
         require(self.coefficient >= 0, "penalty.coefficient", "must not be negative", self.coefficient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlConfig(PullConfig):
+    """KL divergence, estimated on the step's samples. With ``target`` (nats per token) its coefficient adapts.
+
+    With the defaults it is the anchor of arXiv 2606.21090, which calls it EWC.
+    """
+
+    name: ClassVar[str] = "kl"
+
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.target is None or self.target > 0, "penalty.target", "must be above 0", self.target)
-        require(
-            self.target is None or self.name == "kl", "penalty.target", "goes with penalty.name 'kl' only", self.target
-        )
-        require(
-            self.name != "strong_kl" or self.coefficient == 0.05,
-            "penalty.coefficient",
-            "must be left at 0.05 for penalty.name 'strong_kl' (use 'kl' to choose it)",
-            self.coefficient,
-        )
-        require(0 < self.rate <= 1, "penalty.rate", "must lie in (0, 1]", self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EwcConfig(PullConfig):
+    """Elastic weight consolidation; Fisher information from ``fisher_samples`` sequences of the reference policy."""
+
+    name: ClassVar[str] = "ewc"
+
+    fisher_samples: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.fisher_samples >= 1, "penalty.fisher_samples", "must be at least 1", self.fisher_samples)
 
-    @property
-    def pulls_by_samples(self) -> bool:
-        """Whether it is estimated on the step's samples, with a reference policy that scores them."""
-        return self.name in ("kl", "strong_kl")
+
+PENALTY: Variants[PenaltyConfig] = Variants((NoPenaltyConfig, KlConfig, EwcConfig))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignConfig:
-    """How long: ``count`` campaigns of at most ``steps`` updates, each from the policy handed on before."""
+    """How long: ``count`` campaigns of at most ``steps`` updates, each from the policy kept by the one before."""
 
     count: int = 1
     steps: int = 60
-    # a checkpoint is written after every this many steps; between two of them a resume trains again
+    # steps between checkpoints; a resumed run repeats those since the last one
     checkpoint_every: int = 1
-    # share of samples that the grader itself may fail on, in one step, before the run stops
+    # the run stops when the grader itself fails on more than this share of a step's samples
     max_infra_share: float = 0.25
 
     def __post_init__(self) -> None:
@@ -224,11 +231,11 @@ class CampaignConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Held-out evaluation: ``samples`` per task at the training temperature, after every ``every`` steps (left out,
-    every step, or what a guard on a budget takes).
+    """Held-out evaluation: ``samples`` per task at the training temperature, after every ``every`` steps; left out,
+    every step, or as the guard's budget allows.
 
-    ``audit_samples``: per audit task, at start, peak, end and kept of each campaign; 0 leaves the audit out.
-    No decision sees the audit.
+    ``audit_samples``: per audit task, at start, peak, end and kept of each campaign; 0 leaves the audit out. The audit
+    set is a test set: it is never used for decisions.
     """
 
     samples: int = 16
@@ -243,24 +250,36 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All that a campaign needs to know; one field per section of the configuration file."""
+    """What a trainer needs; one field per section of the configuration file."""
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    algorithm: AlgorithmConfig = field(default_factory=ReinforceConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    penalty: PenaltyConfig = field(default_factory=NoPenaltyConfig)
     campaign: CampaignConfig = field(default_factory=CampaignConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        name = self.algorithm.name
+        name, size = self.algorithm.name, self.sampling.group_size
         by = f"algorithm.name {name!r}" + (" with baseline 'leave_one_out'" if name == "reinforce" else "")
         require(
-            self.sampling.group_size >= 2 or not self.algorithm.compares_samples,
+            size >= 2 or not self.algorithm.compares_samples,
             "sampling.group_size",
-            f"must be at least 2 for {by}, which compares a prompt's samples with each other and would learn nothing "
-            "(of one sample 'reinforce' learns, with another baseline than 'leave_one_out')",
-            self.sampling.group_size,
+            f"must be at least 2 for {by}, which compares a prompt's samples with each other "
+            "(one sample is enough for 'reinforce' with another baseline)",
+            size,
         )
+
+
+# section -> what it is made of; ``TrainConfig`` has a field for each
+SECTIONS: dict[str, type[Any] | Variants[Any]] = {
+    "policy": PolicyConfig,
+    "sampling": SamplingConfig,
+    "algorithm": ALGORITHM,
+    "optim": OptimConfig,
+    "penalty": PENALTY,
+    "campaign": CampaignConfig,
+    "evaluate": EvaluateConfig,
+}

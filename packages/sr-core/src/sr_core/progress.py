@@ -83,7 +83,7 @@ class Progress:
         self._row: Row = {"campaign": self.campaign, "step": self.step, **dict.fromkeys(SIGNALS)}
         self._row |= dict.fromkeys((*HELDOUT, "last_iterate"))
         self._row |= {"finite": 1.0, "lr": self.trainer.lr, "evaluation_samples": 0}
-        pulled = self.trainer.config.penalty.name != "none"
+        pulled = self.trainer.penalty.pulls
         self._row |= {"penalty": self.trainer.penalty.coefficient if pulled else None}
         self._row |= {"entropy_bonus": self.trainer.entropy_bonus}
         self._row["seconds"] = dict.fromkeys(("rollout", "grade", "update", "evaluate"), 0.0)
@@ -171,7 +171,7 @@ class Progress:
             wanted.add(self.guard.kept())
         if self.tasks.audit and self.trainer.config.evaluate.audit_samples:
             wanted |= {0, self._peak_step()}
-        if self.trainer.config.penalty.name != "none" and self.trainer.config.penalty.reference == "campaign_start":
+        if self.trainer.penalty.follows_start:
             wanted.add(0)
         self.done = decision.action == "stop" or self.step >= self.budget
         if self.step in wanted:

@@ -1,4 +1,7 @@
-"""Sections of a configuration: dataclasses made from plain mappings, checked; an unknown key gets the nearest one."""
+"""Sections of a configuration: dataclasses made from plain mappings, checked; an unknown key gets the nearest one.
+
+A section is one dataclass, or ``Variants``: a tagged union whose key ``name`` chooses the dataclass.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 from sr_core.errors import ConfigError
 
 Section = TypeVar("Section")
+TAG = "name"
 
 
 def require(condition: bool, key: str, rule: str, value: object) -> None:
@@ -21,14 +26,44 @@ def require(condition: bool, key: str, rule: str, value: object) -> None:
         raise ConfigError(f"{key} {rule}, got {value!r}")
 
 
-def build(section: type[Section], values: Mapping[str, Any], name: str) -> Section:
-    """Make the dataclass ``section`` from ``values``.
+@dataclass(frozen=True)
+class Variants(Generic[Section]):
+    """The dataclasses that a section may be; each has its ``name`` as a class attribute. The first is the default."""
 
-    Raises ConfigError for an unknown key (naming the nearest valid one), a value of the wrong type, or a value
-    that breaks a rule of the section; messages carry the full key ``name.key``.
+    classes: tuple[type[Section], ...]
+
+    def __getitem__(self, name: str) -> type[Section]:
+        return self._by_name()[name]
+
+    def __iter__(self) -> typing.Iterator[str]:
+        return iter(self._by_name())
+
+    def _by_name(self) -> dict[str, type[Section]]:
+        return {vars(variant)[TAG]: variant for variant in self.classes}
+
+    def having(self, key: str) -> list[str]:
+        """The names of the variants that have ``key``."""
+        return [name for name, variant in self._by_name().items() if key in keys_of(variant)]
+
+
+def keys_of(section: type[Any] | Variants[Any]) -> list[str]:
+    """The keys that a section may have; of variants, those of any of them and the tag."""
+    if isinstance(section, Variants):
+        return list(dict.fromkeys([TAG, *(key for variant in section.classes for key in keys_of(variant))]))
+    return [f.name for f in dataclasses.fields(section)]
+
+
+def build(section: type[Section] | Variants[Section], values: Mapping[str, Any], name: str) -> Section:
+    """Make the dataclass ``section``, or the variant that ``values["name"]`` chooses, from ``values``.
+
+    Raises ConfigError for an unknown key (naming the nearest valid one), a key of another variant (naming the variants
+    it belongs to), a value of the wrong type, or a value that breaks a rule of the section; messages carry the full key
+    ``name.key``.
     """
+    if isinstance(section, Variants):
+        return _build_variant(section, values, name)
     hints = typing.get_type_hints(section)
-    keys = [f.name for f in dataclasses.fields(section)]  # type: ignore[arg-type]
+    keys = keys_of(section)
     for key, value in values.items():
         if key not in keys:
             raise ConfigError(f"unknown key {name}.{key}: {nearest(key, keys)}")
@@ -37,11 +72,43 @@ def build(section: type[Section], values: Mapping[str, Any], name: str) -> Secti
     return section(**values)
 
 
-def nearest(key: str, valid: typing.Iterable[str]) -> str:
-    """The way out for an unknown ``key``: the closest of ``valid``, or the list of them."""
-    valid = list(valid)
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(valid)}"
+def _build_variant(section: Variants[Section], values: Mapping[str, Any], name: str) -> Section:
+    chosen = values.get(TAG, next(iter(section)))
+    if chosen not in list(section):
+        raise ConfigError(f"{name}.{TAG} must be one of {', '.join(map(repr, section))}, got {chosen!r}")
+    variant = section[chosen]
+    given = {key: value for key, value in values.items() if key != TAG}
+    for key, value in given.items():
+        if key in keys_of(variant):
+            continue
+        owners = section.having(key)
+        if not owners:
+            raise ConfigError(f"unknown key {name}.{key}: {nearest(key, [TAG, *keys_of(variant)], keys_of(section))}")
+        default = "" if TAG in values else " (the default)"
+        raise ConfigError(
+            f"{name}.{key} belongs to {name}.{TAG} {_listed(owners)}, got {value!r} with {chosen!r}{default}: "
+            f"remove it, or set {name}.{TAG}"
+        )
+    return build(variant, given, name)
+
+
+def plain(section: Any) -> dict[str, Any]:
+    """A section as plain values that ``build`` takes; what is not set is left out."""
+    tag = {TAG: getattr(section, TAG)} if hasattr(section, TAG) else {}
+    return tag | {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
+
+
+def nearest(key: str, *valid: Iterable[str]) -> str:
+    """The way out for an unknown ``key``: the closest of ``valid``, tried in turn, or a list of the first."""
+    for some in map(list, valid):
+        if close := difflib.get_close_matches(key, some, n=1, cutoff=0.5):
+            return f"did you mean {close[0]!r}?"
+    return f"valid are {', '.join(valid[0])}"
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = map(repr, names)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _fits(value: object, hint: Any) -> bool:

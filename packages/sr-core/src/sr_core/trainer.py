@@ -68,7 +68,7 @@ class Trainer:
     def prepare(self, tasks: Sequence[Task], *, campaign: int) -> None:
         """Measure what the penalty must know of the policy it refers to, on samples of ``tasks``."""
         if self.penalty.wants_fisher:
-            needed = math.ceil(self.config.penalty.fisher_samples / self.config.sampling.group_size)
+            needed = math.ceil(self.penalty.fisher_samples / self.config.sampling.group_size)
             rollout = self.rollout(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
             sampling = self.config.sampling
             self.penalty.measure(
@@ -165,7 +165,6 @@ class Trainer:
                 self.entropy_bonus,
                 graded.rollout.entropy,
                 target=algorithm.entropy_target,
-                rate=algorithm.entropy_rate,
             )
 
     def evaluate(self, tasks: Sequence[Task], samples: int, *, campaign: int, step: int, purpose: str) -> Evaluation:

@@ -12,11 +12,10 @@ from typing import Any
 
 import click
 
-# both are evaluated alike, fully, so that their curves can be laid side by side
-CONTROLLERS = {"unguarded": "controller.name=none", "guarded": "controller.name=guard"}
-EVALUATION = "controller.evaluation=full"
+# the guard evaluates without a budget, so that both runs are evaluated alike and their curves can be compared
+GUARDS = {"unguarded": ["guard.name=none"], "guarded": ["guard.name=collapse", "guard.budget=1"]}
 NEXT = """What to try next:
-  sr run --preset testbed --set controller.name=guard --set campaign.count=3 --out runs/chain    a chain of campaigns
+  sr run --preset testbed --set guard.name=collapse --set campaign.count=3 --out runs/chain    a chain of campaigns
   sr run --preset testbed --set optim.lr=1e-4 --out runs/slow                a learning rate that does not collapse
   sr watch {out}/unguarded        the verdict on a run, from its log
   sr report {out}                 the report again"""
@@ -40,7 +39,7 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     check_new(out)
     began = time.monotonic()
     rows = _run_both(out, seed)
-    summaries = {name: json.loads((out / name / "summary.json").read_text()) for name in CONTROLLERS}
+    summaries = {name: json.loads((out / name / "summary.json").read_text()) for name in GUARDS}
     write_json(out / "summary.json", summaries)
     write_figure([out], out / "curves.png")
     write_report([out], out / "report.html")
@@ -58,11 +57,11 @@ def _run_both(out: Path, seed: int) -> dict[str, list[dict[str, Any]]]:
     threads = str(max(1, (os.cpu_count() or 1) // 2))
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     started: dict[str, subprocess.Popen[str]] = {}
-    with viewing(load_config(None, "testbed", []).campaign.steps) as view:
+    with viewing(load_config(None, "testbed", []).train.campaign.steps) as view:
         try:
-            for name, controller in CONTROLLERS.items():
+            for name, settings in GUARDS.items():
                 command = [sys.executable, "-m", "sr_cli", "run", "--preset", "testbed", "--seed", str(seed)]
-                command += ["--set", controller, "--set", EVALUATION, "--out", str(out / name)]
+                command += [part for setting in settings for part in ("--set", setting)] + ["--out", str(out / name)]
                 started[name] = subprocess.Popen(
                     command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
                 )

@@ -27,7 +27,7 @@ def command(folder: Path, as_json: bool) -> None:
     from sr_cli.live import viewing
 
     described = describe_run(folder)
-    campaign = described.config.campaign
+    campaign = described.config.train.campaign
     with viewing(campaign.count * campaign.steps) as view:
         from sr_cli import runs  # torch, only once the run is known to be one
 

@@ -11,7 +11,7 @@ from sr_cli.launched import leads
 
 
 @click.command(
-    epilog="Example:  sr run --preset testbed --set controller.name=guard --set campaign.count=3 --out runs/first"
+    epilog="Example:  sr run --preset testbed --set guard.name=collapse --set campaign.count=3 --out runs/first"
 )
 @click.argument("config_file", metavar="[CONFIG.toml]", required=False, type=click.Path(path_type=Path))
 @click.option("--preset", default="testbed", show_default=True, help="Start from these settings.")
@@ -30,7 +30,7 @@ def command(
     config = load_config(config_file, preset, settings)
     if leads():  # the others may come to it when this one has begun
         check_new(out)
-    with viewing(config.campaign.count * config.campaign.steps) as view:
+    with viewing(config.train.campaign.count * config.train.campaign.steps) as view:
         from sr_cli import runs  # torch, only once the input is known to be good
 
         summary = runs.start(config, out, seed, view.show)

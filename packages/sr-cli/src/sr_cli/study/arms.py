@@ -72,6 +72,7 @@ class Arm:
     after: str | None = None
     copies: Literal["mean", "shuffled", "cost"] | None = None
     taught_by: str | None = None
+    retired: str = ""  # the option it needs and that is gone: its records are shown, and it is not run again
 
     @property
     def seeds(self) -> int:
@@ -80,22 +81,22 @@ class Arm:
 
 
 def _es(mode: str, patience: int = 3) -> Settings:
-    return {"controller.name": "es", "controller.mode": mode, "controller.patience": patience}
+    return {"guard.name": "early_stop", "guard.mode": mode, "guard.patience": patience}
 
 
 def _care(version: str) -> Settings:
-    return {"controller.name": "care", "controller.version": version}
+    return {"planner.name": "care", "planner.version": version}
 
 
-GUARD: Settings = {"controller.name": "guard", "evaluate.every": BUDGET_EVERY}
+GUARD: Settings = {"guard.name": "collapse", "evaluate.every": BUDGET_EVERY}
 _AVERAGE: Settings = {"optim.average": "true"}  # the mean of a campaign's iterates is handed on
 _GRPO: Settings = {"algorithm.name": "grpo"}
-_SCHEDULE: Settings = {"controller.name": "schedule", "tasks.ood": 0}  # steps set beforehand, with nothing measured
+_SCHEDULE: Settings = {"planner.name": "schedule", "tasks.ood": 0}  # steps set beforehand, with nothing measured
 _LONG: Settings = {"campaign.count": 1, "campaign.steps": 200}  # the paper's diagnostic: no chain, one campaign
 _KL: Settings = {"penalty.name": "kl", "penalty.coefficient": 0.05}
 
 ARMS: dict[str, Arm] = {
-    "frozen": Arm(label="frozen policy", kind="control", settings=_SCHEDULE | {"controller.budgets": [0]}),
+    "frozen": Arm(label="frozen policy", kind="control", settings=_SCHEDULE | {"planner.budgets": [0]}),
     "naive": Arm(label="naive REINFORCE", kind="main"),
     "es": Arm(label="ES, next budget", kind="main", settings=_es("next_budget"), decides=True),
     "grpo": Arm(label="GRPO", kind="main", settings=_GRPO),
@@ -124,7 +125,6 @@ ARMS: dict[str, Arm] = {
         after="es",
         copies="cost",
     ),
-    # "strong_kl" is one to the base, too, at the paper's 0.05
     "kl_base": Arm(
         label="KL to the base, 0.01",
         kind="penalty",
@@ -136,7 +136,7 @@ ARMS: dict[str, Arm] = {
         settings=_KL | {"penalty.reference": "campaign_start"},
     ),
     "kl_adaptive": Arm(label="adaptive KL", kind="penalty", settings=_KL | {"penalty.target": 0.02}),
-    "strong_kl": Arm(label="strong KL", kind="penalty", settings={"penalty.name": "strong_kl"}),
+    "strong_kl": Arm(label="strong KL", kind="penalty", settings={"penalty.name": "kl"}),
     "ewc": Arm(label="EWC, true Fisher", kind="penalty", settings={"penalty.name": "ewc"}),
     "wapo": Arm(label="WAPO", kind="asymmetric", settings={"algorithm.name": "wapo"}),
     "topr": Arm(label="TOPR", kind="asymmetric", settings={"algorithm.name": "topr"}),
@@ -149,13 +149,14 @@ ARMS: dict[str, Arm] = {
         label="guard without averaging", kind="main", settings=GUARD | {"optim.average": "false"}, decides=True
     ),
     "guard_means": Arm(
-        label="guard, means only", kind="main", settings=GUARD | {"controller.last_iterate": "false"}, decides=True
+        label="guard, means only", kind="main", settings=GUARD, decides=True, retired="guard.last_iterate"
     ),
     "guard_hearing": Arm(
         label="guard that hears the reward",
         kind="main",
-        settings=GUARD | {"controller.hear_reward": "true"},
+        settings=GUARD,
         decides=True,
+        retired="guard.hear_reward",
     ),
     "long_naive": Arm(label="naive, 200 steps at once", kind="diagnostic", settings=_LONG),
     "long_guard": Arm(label="guard, 200 steps at once", kind="diagnostic", settings=_LONG | GUARD, decides=True),
@@ -195,8 +196,8 @@ def copied_settings(arm: str, steps: Sequence[int], evaluations: int, seed: int,
     ``evaluations``."""
     how = ARMS[arm].copies
     if how == "mean":
-        return {"controller.budgets": [round(sum(steps) / len(steps))] * len(steps)}
+        return {"planner.budgets": [round(sum(steps) / len(steps))] * len(steps)}
     if how == "shuffled":
         order = rng_for(seed, 0, 0, "random stop").permutation(len(steps))
-        return {"controller.budgets": [steps[i] for i in order]}
+        return {"planner.budgets": [steps[i] for i in order]}
     return {"evaluate.every": max(1, round(len(steps) * most / evaluations))}

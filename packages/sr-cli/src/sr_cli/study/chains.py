@@ -63,7 +63,7 @@ def plan(regimes: Iterable[str], arms: Sequence[str], seeds: Sequence[int]) -> l
         for place, seed in enumerate(seeds)
         for regime in regimes
         for arm in arms
-        if place < ARMS[arm].seeds and not (ARMS[arm].taught_by and seed in TEACHERS)
+        if place < ARMS[arm].seeds and not ARMS[arm].retired and not (ARMS[arm].taught_by and seed in TEACHERS)
     ]
 
 
@@ -148,7 +148,7 @@ class Study:
 
     def _copied(self, chain: Chain) -> Settings:
         if chain.teachers:
-            return {"controller.memory": str(self._taught(chain))}
+            return {"planner.memory": str(self._taught(chain))}
         if chain.after is None:
             return {}
         other = self._needed(chain, chain.after)

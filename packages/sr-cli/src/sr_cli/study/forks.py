@@ -49,13 +49,14 @@ class Way:
     settings: Settings = field(default_factory=dict)
     lr_factor: float = 1.0
     reset_optimizer: bool = False
+    retired: bool = False  # the option it needs is gone
 
 
 WAYS: Mapping[str, Way] = {
     "continue": Way(label="go on"),
     "es": Way(
         label="ES, stop 3 steps after the peak",
-        settings={"controller.name": "es", "controller.mode": "patience", "controller.patience": 3},
+        settings={"guard.name": "early_stop", "guard.mode": "patience", "guard.patience": 3},
     ),
     "lr_half": Way(label="half the learning rate", lr_factor=0.5),
     "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
@@ -63,8 +64,12 @@ WAYS: Mapping[str, Way] = {
     "average": Way(label="weight averaging", settings={"optim.average": "true"}),
     "guard": Way(label="guard", settings=GUARD),
     "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
-    "guard_means": Way(label="guard, means only", settings=GUARD | {"controller.last_iterate": "false"}),
+    "guard_means": Way(label="guard, means only", settings=GUARD, retired=True),
 }
+
+
+def _open_ways() -> list[str]:
+    return [name for name, way in WAYS.items() if not way.retired]
 
 
 def run_forks(
@@ -81,7 +86,7 @@ def run_forks(
 
 def _run(records: Records, regime: str, seed: int) -> str:
     name = f"forks/{regime}/{seed}"
-    if set(WAYS) - set((records.get(name) or {"ways": ()})["ways"]):
+    if set(_open_ways()) - set((records.get(name) or {"ways": ()})["ways"]):
         command = [sys.executable, "-m", __name__, regime, str(seed), str(records.folder)]
         done = subprocess.run(command, env=one_thread(), capture_output=True, text=True)
         if done.returncode:
@@ -107,7 +112,7 @@ def fork(
     config = configured({})
     draw = make_tasks(config.tasks, seed)
     with make_grader(config) as grader:
-        policy = Policy.load(config.policy)
+        policy = Policy.load(config.train.policy)
         trainer = Trainer(policy, grader, config.training(seed))
         looks, snapshots = _first(trainer, draw(FIRST))
         best = max(range(len(looks)), key=lambda i: (looks[i]["pass1"], -i))
@@ -119,12 +124,12 @@ def fork(
             result["start"] = known["start"]
             result["ways"] = {name: known["ways"][name] for name in WAYS if name in known["ways"]}
         tasks, audited = draw(AFTER), None
-        for name in (name for name in WAYS if name not in result["ways"]):
+        for name in (name for name in _open_ways() if name not in result["ways"]):
             way = WAYS[name]
             chosen = configured(way.settings)
             trainer = Trainer(policy, grader, chosen.training(seed))
             trainer.roll_back(snapshots[cut], lr_factor=way.lr_factor, reset_optimizer=way.reset_optimizer)
-            guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.evaluate.samples)
+            guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.train.evaluate.samples)
             summary = run_campaign(trainer, tasks, guard, campaign=AFTER, start_audit=audited)
             audited = summary["audit"]["start"], summary["audit"]["halves"]["start"]
             result["start"] = audited[0]

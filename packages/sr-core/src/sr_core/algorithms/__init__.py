@@ -2,14 +2,15 @@
 
 An algorithm sees the rewards of a step as P x G (P prompts, G samples each) and gives one advantage per sequence; its
 loss is a *sum* over the sequences of a micro-batch, already divided by the ``Counts`` of the whole step, so that
-micro-batches and processes add up to one big batch. To add one: write the file, add a line to ``ALGORITHMS`` and the
-name to ``AlgorithmConfig.name``.
+micro-batches and processes add up to one big batch. To add one: write the file, add a line to ``ALGORITHMS``, and its
+options to ``sr_core.algorithm_config``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from sr_core.algorithm_config import AlgorithmConfig
 from sr_core.algorithms.asymre import AsymRE
 from sr_core.algorithms.base import Algorithm, Counts
 from sr_core.algorithms.cispo import Cispo
@@ -22,7 +23,6 @@ from sr_core.algorithms.reinforce_pp import ReinforcePlusPlus
 from sr_core.algorithms.rloo import Rloo
 from sr_core.algorithms.topr import Topr
 from sr_core.algorithms.wapo import Wapo
-from sr_core.config import AlgorithmConfig
 
 __all__ = [
     "ALGORITHMS",
@@ -42,31 +42,23 @@ __all__ = [
     "make_algorithm",
 ]
 
-# name -> what makes it, and the keys it reads; a key that is left out has the algorithm's own default
-ALGORITHMS: dict[str, tuple[Callable[..., Algorithm], tuple[str, ...]]] = {
-    "reinforce": (Reinforce, ("baseline", "ema_decay")),
-    "reinforce++": (ReinforcePlusPlus, ("clip", "clip_high")),
-    "rloo": (Rloo, ("clip", "clip_high")),
-    "grpo": (Grpo, ("clip", "clip_high")),
-    "dr_grpo": (DrGrpo, ("clip", "clip_high", "max_tokens")),
-    "dapo": (Dapo, ("clip", "clip_high")),
-    "gspo": (Gspo, ("clip", "clip_high")),
-    "cispo": (Cispo, ("clip_high",)),
-    "wapo": (Wapo, ("clip_high", "max_tokens")),
-    "topr": (Topr, ()),
-    "asymre": (AsymRE, ("shift",)),
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
+    "reinforce": Reinforce,
+    "reinforce++": ReinforcePlusPlus,
+    "rloo": Rloo,
+    "grpo": Grpo,
+    "dr_grpo": DrGrpo,
+    "dapo": Dapo,
+    "gspo": Gspo,
+    "cispo": Cispo,
+    "wapo": Wapo,
+    "topr": Topr,
+    "asymre": AsymRE,
 }
+BY_BUDGET = ("dr_grpo", "wapo")  # their losses are divided by ``max_tokens``
 
 
 def make_algorithm(config: AlgorithmConfig, *, max_tokens: int) -> Algorithm:
-    """The algorithm that ``config`` names; ``max_tokens``: the most tokens a completion may have."""
-    make, keys = ALGORITHMS[config.name]
-    values = {
-        "baseline": config.baseline,
-        "ema_decay": config.ema_decay,
-        "clip": config.clip,
-        "clip_high": config.clip_high,
-        "shift": config.baseline_shift,
-        "max_tokens": max_tokens,
-    }
-    return make(**{key: values[key] for key in keys if values[key] is not None})
+    """The algorithm of ``config``, a variant of ``[algorithm]``; ``max_tokens``: the longest completion allowed."""
+    budget = {"max_tokens": max_tokens} if config.name in BY_BUDGET else {}
+    return ALGORITHMS[config.name](**config.options(), **budget)

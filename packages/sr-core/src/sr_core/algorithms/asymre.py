@@ -19,12 +19,12 @@ from sr_core.algorithms.parts import centred_by_group, equal_groups
 class AsymRE(Stateless):
     """AsymRE."""
 
-    def __init__(self, *, shift: float = -0.1) -> None:
-        self.shift = shift
+    def __init__(self, *, baseline_shift: float = -0.1) -> None:
+        self.baseline_shift = baseline_shift
 
     def advantages(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
-        """P x G rewards less a baseline ``-shift`` below their group's mean."""
-        advantages = (centred_by_group(rewards_PG, valid_PG) - self.shift) * valid_PG
+        """P x G rewards less a baseline ``-baseline_shift`` below their group's mean."""
+        advantages = (centred_by_group(rewards_PG, valid_PG) - self.baseline_shift) * valid_PG
         return advantages.masked_fill(equal_groups(rewards_PG, valid_PG), 0.0)
 
     def loss(

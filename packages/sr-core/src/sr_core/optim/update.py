@@ -15,10 +15,11 @@ from torch import Tensor
 
 from sr_core.algorithms import Algorithm, Counts
 from sr_core.batch import Rollout
-from sr_core.config import OptimConfig, PenaltyConfig
+from sr_core.config import KlConfig, OptimConfig, PenaltyConfig, PullConfig
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.engine.scoring import completion_scores
 from sr_core.penalties import Anchor, kl_per_token
+from sr_core.penalties.kl import Estimator
 from sr_core.policy import Policy
 
 __all__ = ["UpdateResult", "update"]
@@ -93,26 +94,26 @@ def update(
     allows. Where an earlier policy drew it (False), they are the rollout's own.
 
     ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts. A sequence without a verdict trains nothing, nor does a
-    group without any advantage (equal rewards, as a rule), not through penalty or bonus either unless
-    ``penalty.equal_groups``; the means of the loss are over all that were judged. ``coefficient`` is the penalty's now,
-    the configured one if left out; ``reference`` and ``anchor`` are what it pulls to. A step whose loss or gradient
-    norm is not finite is not taken, nor any after it, and the result says so. Several processes (``ranks``) are all
-    given the whole rollout; each computes its share of the micro-batches, and gradients are added up.
+    group without any advantage (equal rewards, as a rule), not through penalty or bonus either; the means of the loss
+    are over all that were judged. ``coefficient`` is the penalty's now, the configured one if left out; ``reference``
+    and ``anchor`` are what it pulls to. A step whose loss or gradient norm is not finite is not taken, nor any after
+    it, and the result says so. Several processes (``ranks``) are all given the whole rollout; each computes its share
+    of the micro-batches, and gradients are added up.
     """
     advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
     lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
     counts = Counts(sequences=max(float(valid_PG.sum()), 1.0), tokens=max(float((lengths_PG * valid_PG).sum()), 1.0))
     trained_PG = valid_PG & (advantages_PG != 0)
     if reference is not None or entropy_bonus > 0:  # without them, an advantage of 0 is a gradient of 0
-        trained_PG = valid_PG & (trained_PG.any(1, keepdim=True) | penalty.equal_groups)
-    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), optim.merge_duplicates, on_policy)
+        trained_PG = valid_PG & trained_PG.any(1, keepdim=True)
+    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), on_policy)
     objective = _Objective(
         algorithm=algorithm,
         counts=counts,
         temperature=temperature,
         top_p=top_p,
         penalty=penalty,
-        coefficient=penalty.coefficient if coefficient is None else coefficient,
+        coefficient=_configured(penalty) if coefficient is None else coefficient,
         reference=reference,
         entropy_bonus=entropy_bonus,
     )
@@ -138,7 +139,7 @@ def update(
                 parameter.grad = torch.zeros_like(parameter)
         if not policy.sharded:  # else they were added up as they came
             ranks.all_reduce([p.grad for p in parameters if p.grad is not None])
-        if anchor is not None and (unique.tokens or penalty.equal_groups):
+        if anchor is not None and unique.tokens:
             loss += anchor.pull(policy, objective.coefficient)
         norm = _clip(parameters, optim.max_grad_norm)
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -152,14 +153,22 @@ def update(
     return result
 
 
-def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, merge: bool, on_policy: bool) -> _Sequences:
+def _configured(penalty: PenaltyConfig) -> float:
+    return penalty.coefficient if isinstance(penalty, PullConfig) else 0.0
+
+
+def _estimator(penalty: PenaltyConfig) -> Estimator:
+    return penalty.estimator if isinstance(penalty, KlConfig) else KlConfig.estimator
+
+
+def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, on_policy: bool) -> _Sequences:
     """The ``wanted_N`` sequences; those equal in prompt, tokens and advantage are computed once and weighted."""
     index: dict[object, int] = {}
     rows: list[int] = []
     weights: list[float] = []
     for i in wanted_N.nonzero()[:, 0].tolist():
         prompt = i // rollout.group_size
-        key = (tuple(rollout.prompts[prompt]), tuple(rollout.tokens[i]), float(advantages_N[i])) if merge else i
+        key = (tuple(rollout.prompts[prompt]), tuple(rollout.tokens[i]), float(advantages_N[i]))
         if key in index:
             weights[index[key]] += 1
         else:
@@ -230,7 +239,7 @@ def _backward(
     if objective.reference is not None:
         with torch.no_grad():
             reference_NT = score(objective.reference, prompts, tokens).logprobs_NT
-        divergence_N = kl_per_token(logprobs_NT, reference_NT, mask_NT, objective.penalty.estimator).sum(1)
+        divergence_N = kl_per_token(logprobs_NT, reference_NT, mask_NT, _estimator(objective.penalty)).sum(1)
         losses_N = losses_N + objective.coefficient * divergence_N / counts.tokens
         kl = float((weights_N * divergence_N.detach()).sum())
     if scores.entropy_NT is not None:

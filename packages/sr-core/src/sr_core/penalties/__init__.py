@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sr_core.batch import Rollout
-from sr_core.config import PenaltyConfig
+from sr_core.config import EwcConfig, KlConfig, PenaltyConfig, PullConfig
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import ConfigError
 from sr_core.penalties.control import adapted_bonus, adapted_coefficient
@@ -27,7 +27,10 @@ class Penalty:
 
     def __init__(self, config: PenaltyConfig, policy: Policy) -> None:
         self.config = config
-        self.coefficient = config.coefficient
+        self.pulls = isinstance(config, PullConfig)
+        self.follows_start = isinstance(config, PullConfig) and config.reference == "campaign_start"
+        self._configured = config.coefficient if isinstance(config, PullConfig) else 0.0
+        self.coefficient = self._configured
         self.reference: Policy | None = None
         self._weights: dict[str, Tensor] = {}
         self._fisher: dict[str, Tensor] | None = None
@@ -35,27 +38,32 @@ class Penalty:
 
     def begin_campaign(self, policy: Policy, coefficient: float | None) -> None:
         """Back to the configured coefficient, or to this one; the reference moves if it is the campaign's start."""
-        self.coefficient = self.config.coefficient if coefficient is None else coefficient
-        if self.config.reference == "campaign_start":
+        self.coefficient = self._configured if coefficient is None else coefficient
+        if self.follows_start:
             self._refer_to(policy)
 
     def _refer_to(self, policy: Policy) -> None:
-        if self.config.pulls_by_samples:
+        if isinstance(self.config, KlConfig):
             self.reference = policy.frozen_copy()
-        elif self.config.name == "ewc":
+        elif isinstance(self.config, EwcConfig):
             self._weights = {name: p.detach().float().clone() for name, p in trainable(policy).items()}
             self._fisher = None
 
     @property
     def wants_fisher(self) -> bool:
         """Whether ``measure`` must be called, with samples of the policy it refers to, before the next update."""
-        return self.config.name == "ewc" and self._fisher is None
+        return self.fisher_samples > 0 and self._fisher is None
+
+    @property
+    def fisher_samples(self) -> int:
+        """From how many sequences the Fisher information is estimated; 0 where none is wanted."""
+        return self.config.fisher_samples if isinstance(self.config, EwcConfig) else 0
 
     def measure(
         self, policy: Policy, rollout: Rollout, *, temperature: float, top_p: float, ranks: Ranks = ALONE
     ) -> None:
         """Estimate the Fisher information from the first ``fisher_samples`` of ``rollout``, each process its share."""
-        count = min(self.config.fisher_samples, len(rollout.tokens))
+        count = min(self.fisher_samples, len(rollout.tokens))
         mine = ranks.share(count)
         prompts = [rollout.prompts[i // rollout.group_size] for i in mine]
         tokens = rollout.tokens[mine.start : mine.stop]
@@ -66,18 +74,17 @@ class Penalty:
     @property
     def anchor(self) -> Anchor | None:
         """What EWC pulls to. Raises ConfigError when its Fisher information has not been measured."""
-        if self.config.name != "ewc":
+        if not self.fisher_samples:
             return None
         if self._fisher is None:
             raise ConfigError("penalty.name 'ewc' must know its Fisher information: call Trainer.prepare(tasks) first")
         return Anchor(weights=self._weights, fisher=self._fisher)
 
     def adapt(self, kl: float | None) -> None:
-        """Follow ``penalty.target`` after a step that measured ``kl``."""
-        if self.config.target is not None and kl is not None:
-            self.coefficient = adapted_coefficient(
-                self.coefficient, kl, target=self.config.target, rate=self.config.rate
-            )
+        """Move the coefficient towards ``penalty.target`` after a step that measured ``kl``."""
+        target = self.config.target if isinstance(self.config, KlConfig) else None
+        if target is not None and kl is not None:
+            self.coefficient = adapted_coefficient(self.coefficient, kl, target=target)
 
     def state_dict(self) -> dict[str, Any]:
         """Coefficient and Fisher information; the reference itself is a policy that the run keeps anyway."""

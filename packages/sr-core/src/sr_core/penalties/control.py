@@ -4,8 +4,11 @@ from __future__ import annotations
 
 __all__ = ["adapted_bonus", "adapted_coefficient"]
 
+KL_RATE = 0.1  # of the coefficient, per unit of relative error of the KL
+BONUS_STEP = 0.005  # per step, in units of the bonus
 
-def adapted_coefficient(coefficient: float, kl: float, *, target: float, rate: float) -> float:
+
+def adapted_coefficient(coefficient: float, kl: float, *, target: float, rate: float = KL_RATE) -> float:
     """The KL coefficient after a step that measured ``kl`` (nats per token): larger above ``target``, smaller below.
 
     coefficient * (1 + rate * clip(kl / target - 1, -0.2, 0.2)), as Ziegler et al. 2019 (arXiv 1909.08593) have it, with
@@ -14,7 +17,7 @@ def adapted_coefficient(coefficient: float, kl: float, *, target: float, rate: f
     return coefficient * (1 + rate * min(max(kl / target - 1, -0.2), 0.2))
 
 
-def adapted_bonus(bonus: float, entropy: float, *, target: float, rate: float) -> float:
+def adapted_bonus(bonus: float, entropy: float, *, target: float, rate: float = BONUS_STEP) -> float:
     """The entropy bonus after a step whose samples had ``entropy`` (nats per token): ``rate`` more below ``target``.
 
     At or above it, ``rate`` less, and never below 0 (Skywork-OR1, arXiv 2505.22312). Left out: its upper bound.

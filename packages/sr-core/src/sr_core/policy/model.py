@@ -44,7 +44,7 @@ class Policy:
         *,
         prompt: str = "completion",
         head_dtype: str = "same",
-        cuda_graphs: bool = True,
+        cuda_graphs: bool = False,
         flex_attention: bool = False,
     ) -> None:
         if tokenizer.eos_token_id is None:

@@ -208,9 +208,10 @@ def _arm_names(firsts: Sequence[Run]) -> list[str]:
 
 
 def _trained(settings: Mapping[str, str]) -> str:
-    parts = ("algorithm.name", "controller.name", "policy.path")
-    algorithm, controller, policy = (settings.get(key, "?") for key in parts)
-    return f"{algorithm} + {controller} on {Path(policy).name}"
+    algorithm, policy = (settings.get(key, "?") for key in ("algorithm.name", "policy.path"))
+    keys = ("guard.name", "planner.name", "controller.name")  # the last one is of runs before 0.2
+    deciding = [settings[key] for key in keys if settings.get(key, "none") != "none"]
+    return f"{' + '.join([algorithm, *deciding])} on {Path(policy).name}"
 
 
 def _settings(run: Run) -> dict[str, str]:
