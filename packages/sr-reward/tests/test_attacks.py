@@ -1,4 +1,4 @@
-"""Every attack is contained behind the full walls, and every attack works where its wall is missing."""
+"""Every attack is contained at the level full, and every attack works where nothing isolates it."""
 
 import os
 

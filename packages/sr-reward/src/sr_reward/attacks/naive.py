@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 
 ANSWERED_S = 30.0
+BUSY_S = 0.2  # as in attacks.model
 
 
 def attack_succeeds(request: dict[str, object], style: str, interpreter: str, folder: str) -> bool:
@@ -28,6 +30,8 @@ def attack_succeeds(request: dict[str, object], style: str, interpreter: str, fo
         )
     except subprocess.TimeoutExpired:
         return False  # no answer proves nothing
+    if style == "extracts":
+        return done.returncode != 0 or float(done.stdout) > BUSY_S
     if style == "exit code":
         return done.returncode == 0
     if style in ("same interpreter", "marker"):
@@ -49,10 +53,29 @@ def _build(pairs: list[tuple[str, list[object]]]) -> object:
     return {"t": tuple, "s": set, "d": dict}[tag](content)
 
 
+def _extract(text: str) -> str:
+    """The program in a text, as graders often look for it: by expressions, and by compiling what they find."""
+    blocks: list[tuple[str, str]] = re.findall(r"(```+)\w*\n(.*?)\1", text, re.DOTALL)
+    re.search(r"^class Solution\b.*?^ +def f\b", text, re.DOTALL | re.MULTILINE)
+    lines = text.splitlines(keepends=True)[:400]
+    for found in (*(body for _, body in blocks), *("".join(lines[:end]) for end in range(len(lines), 0, -1))):
+        try:
+            compile(found, "<sample>", "exec")
+        except SyntaxError:
+            continue
+        return found
+    return text
+
+
 def main(style: str) -> None:
     """The naive grader itself; what is global here is what attackers look for."""
     global expected, results
     request = json.load(sys.stdin)
+    if style == "extracts":
+        began = time.process_time()
+        _extract(request["program"])
+        print(time.process_time() - began)
+        return
     names: dict[str, object] = {}
     for program in request["before"]:
         exec(program, names)

@@ -1,12 +1,13 @@
-"""Runs the attacks, each behind the walls and each without them."""
+"""Runs the attacks, each at the levels of isolation and each without any."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sr_reward.attacks import naive
-from sr_reward.attacks.model import OPEN, Attack
+from sr_reward.attacks.model import BUSY_S, OPEN, Attack
 from sr_reward.attacks.world import World
 from sr_reward.errors import IsolationError
 from sr_reward.grading.grader import CodeGrader
@@ -34,9 +35,9 @@ def run_suite(
     controls: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Finding]:
-    """Run every attack at each level that stands here, and its positive control.
+    """Run every attack at each level that is available here, and its positive control.
 
-    Levels that do not stand are left out of the findings. Every attack is bounded and aimed at what the suite
+    Other levels are left out of the findings. Every attack is bounded and aimed at what the suite
     itself sets up; still, at level ``limits`` and in the controls attacks do succeed.
     """
     world = World()
@@ -48,19 +49,19 @@ def run_suite(
                 graders[grader.isolation] = grader
             except IsolationError:
                 continue
-        unwalled = CodeGrader(workers=1, deduplicate=False)
-        unwalled.sandbox = Sandbox.unwalled(timeout_s=10.0)
+        bare = CodeGrader(workers=1, deduplicate=False)
+        bare.sandbox = Sandbox.without_isolation(timeout_s=10.0)
         findings = []
         for number, attack in enumerate(attacks):
             contained = {level: not _succeeds(attack, grader, world) for level, grader in graders.items()}
             control = False
             if controls and attack.control == OPEN:
-                control = _succeeds(attack, unwalled, world)
+                control = _succeeds(attack, bare, world)
             elif controls:
                 control = _succeeds_naively(attack, world)
             findings.append(Finding(attack=attack, control=control, contained=contained))
             progress(number + 1)
-        unwalled.close()
+        bare.close()
         return findings
     finally:
         for grader in graders.values():
@@ -74,7 +75,12 @@ def _succeeds(attack: Attack, grader: CodeGrader, world: World) -> bool:
     for number, program in enumerate(attack.before):
         before = Task(task_id=f"before-{number}", prompt="", entry_point="f", tests=_ANY)
         grader.grade([before], [program], solutions=True)
+    if attack.effect == "grader_busy":
+        grader.grade([task], ["```\npass\n```"])  # starts what is started once
+    began = time.thread_time()
     (grade,) = grader.grade([task], [attack.program], solutions=True)
+    if attack.effect == "grader_busy":
+        return time.thread_time() - began > BUSY_S or grade.outcome == "infra_error"
     if attack.effect:
         return world.shows(attack.effect) or grade.outcome == "infra_error"
     return grade.outcome in ("passed", "infra_error")
@@ -114,4 +120,4 @@ def _succeeds_naively(attack: Attack, world: World) -> bool:
         "args": [world.values[name] for name in attack.args] or [2],
     }
     succeeded = naive.attack_succeeds(request, attack.control, interpreter(), str(world.folder))
-    return world.shows(attack.effect) if attack.effect else succeeded
+    return world.shows(attack.effect) if attack.effect not in ("", "grader_busy") else succeeded

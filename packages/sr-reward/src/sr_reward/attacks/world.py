@@ -49,6 +49,8 @@ class World:
             "scratch_path": str(self.folder / "scratch"),
             "new_path": str(self.folder / "new"),
             "socket_path": str(self.folder / "ear"),
+            "datagram_path": str(self.folder / "datagram-ear"),
+            "datagram_name": f"sr-suite-{secrets.token_hex(6)}",
             "abstract_name": f"sr-suite-{secrets.token_hex(6)}",
             "host": os.uname().nodename,
             "uid": os.getuid(),
@@ -97,6 +99,9 @@ class World:
     def _listen(self, secret: bytes) -> None:
         tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         abstract, path = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        named, placed = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+        named.bind("\0" + self.values["datagram_name"])
+        placed.bind(self.values["datagram_path"])
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         abstract.bind("\0" + self.values["abstract_name"])
@@ -104,7 +109,7 @@ class World:
         self.values["tcp_port"], self.values["udp_port"] = tcp.getsockname()[1], udp.getsockname()[1]
         for ear in (tcp, abstract, path):
             ear.listen()
-        for ear in (tcp, udp, abstract, path):
+        for ear in (tcp, udp, abstract, path, named, placed):
             ear.settimeout(0.1)
             self._sockets.append(ear)
             threading.Thread(target=self._hear, args=(ear, secret), daemon=True).start()

@@ -64,8 +64,8 @@ class Sandbox:
         self._owner = os.getpid()
 
     @classmethod
-    def unwalled(cls, *, timeout_s: float) -> Sandbox:
-        """One lane without any wall, for the positive controls of the attack suite and nothing else."""
+    def without_isolation(cls, *, timeout_s: float) -> Sandbox:
+        """One lane without any isolation, for the positive controls of the attack suite and nothing else."""
         made = cls(workers=1, timeout_s=timeout_s, memory_mb=1 << 30, patience_s=5.0)
         made._level = "open"
         return made

@@ -86,6 +86,7 @@ class Zygote:
         self.core = Core()
         self.pid = os.getpid()
         self.first_closed = LINE if standing.level in isolation.LEVELS else 256
+        self.renews = standing.level != "open"
         self.started_r, self.started_w = os.pipe()
         os.set_blocking(self.started_r, False)
         self.buffer = memoryview(bytearray(CHUNK))
@@ -170,9 +171,10 @@ class Zygote:
         write(self.started_w, b"1")
         request = marshal.loads(body)
         dup2(files[0], DATA)
-        own = open_file("/dev/null", O_RDWR)  # an open file of its own: what is set on it ends with the program
-        for descriptor in STANDARD:
-            dup2(own, descriptor)
+        if self.renews:  # an open file of its own: what is set on it ends with the program
+            null = open_file("/dev/null", O_RDWR)
+            for descriptor in STANDARD:
+                dup2(null, descriptor)
         if kind == STDIO:
             dup2(files[1], 1)
             program.take_stdin(request[1])
