@@ -117,6 +117,40 @@ def plain_console(folder: Path) -> Path:
     return folder / "run.out"
 
 
+def nemo_console(folder: Path) -> Path:
+    """The first validation comes before the first step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = ""
+    for step, value in CURVE.items():
+        text += f"\n{'=' * 25} Step {step}/30 {'=' * 25}\n▶ Preparing batch...\n" if step else ""
+        text += f"\n📊 Validation Results:\n    • Accuracy: {value:.4f}\n    • Average response length: 100.0 tokens\n"
+        text += "    • Samples processed: 256\n\n  ⏱️  Validation Timing:\n    • Total validation time: 3.2s\n"
+        text += f"\n📊 Training Results:\n  • Loss: 0.01\n  • Avg Reward: {REWARD[step]:.4f}\n" if step else ""
+    (folder / "run.log").write_text(text)
+    return folder / "run.log"
+
+
+def slime_console(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    head, text = "(RolloutManager pid=9) [2026-01-01 10:00:00] rollout.py:9 - ", ""
+    for step, value in CURVE.items():
+        text += f"{head}rollout {step}: {{'rollout/raw_reward': {REWARD[step]}}}\n" if step in REWARD else ""
+        text += f"{head}eval {step}: {{'eval/aime': {value}, 'eval/aime-truncated_ratio': 0.1}}\n"
+    (folder / "job.log").write_text(text)
+    return folder / "job.log"
+
+
+def prime_console(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = ""
+    for step, value in CURVE.items():
+        reward = REWARD.get(step)
+        text += f"10:00:00 SUCCESS Step {step} | Time: 31.2s{f' | Reward: {reward}' if step else ''} | Async: 1\n"
+        text += f"10:00:09 SUCCESS Evaluated aime in 9.11s (Avg@8={value:.4f}, Completion Length: 100.0)\n"
+    (folder / "orchestrator.log").write_text(text)
+    return folder / "orchestrator.log"
+
+
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "swift": swift,
     "llamafactory": llamafactory,
@@ -127,6 +161,9 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "trl": trl_console,
     "areal": areal_console,
     "console": plain_console,
+    "console-prime-rl": prime_console,
+    "nemo-rl": nemo_console,
+    "slime": slime_console,
 }
 
 
@@ -138,7 +175,7 @@ def only(runs: list[Run]) -> Run:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_kind_gives_the_same_run(kind: str, tmp_path: Path) -> None:
     path = WRITERS[kind](tmp_path / "log")
-    assert detect(path) == kind.removesuffix("-api")
+    assert detect(path) == kind.removesuffix("-api").removesuffix("-prime-rl")
     run = only(read_runs(path))
     assert {r.step: r.heldout for r in run.records if r.heldout is not None} == pytest.approx(CURVE)
     seen = {r.step: r.signals["train_reward"] for r in run.records if "train_reward" in r.signals}

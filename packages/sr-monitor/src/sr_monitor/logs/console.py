@@ -2,7 +2,9 @@
 
 verl       ``step:1 - name:value - name:value``
 openrlhf   ``Global step 1: {...}`` and ``Evaluation completed in 0:01:23, global_step 1, eval_metrics: {...}``
+nemo-rl    ``==== Step 1/100 ====``, then ``Training Results:`` and ``Validation Results:`` with a bullet a number
 areal      ``Train step 1/100 done.``, then tables of names and numbers between box characters
+slime      dicts after what they are of, ``rollout 3: {...}``, ``eval 3: {...}``
 trl        the dicts of transformers' Trainer, ``{'loss': 0.1, ...}``, at the step of the progress bar before them
 console    any other line with a step and numbers, ``Step 10 | Reward: 0.4 | Entropy: 0.2``
 """
@@ -10,6 +12,7 @@ console    any other line with a step and numbers, ``Step 10 | Reward: 0.4 | Ent
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,10 +25,11 @@ from sr_monitor.logs.services import services_in
 from sr_monitor.logs.text import printed_dict
 
 # Kinds in the order in which they are believed where a file holds several.
-KINDS = ("verl", "openrlhf", "areal", "trl", "console")
+KINDS = ("verl", "openrlhf", "nemo-rl", "areal", "slime", "trl", "console")
 # Fewer lines of no known trainer are taken for something else.
 _FEWEST_LINES = 3
 
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _VERL = re.compile(r"\bstep:(\d+) - (.+)")
 _NUMPY_SCALAR = re.compile(r"np\.\w+\((.*)\)$")  # as numpy 2 writes its numbers
@@ -33,13 +37,24 @@ _OPENRLHF = re.compile(
     r"(?:Global step (?P<trained>\d+)|Evaluation completed in .+, global_step (?P<evaluated>\d+), eval_metrics)"
     r": (?P<values>\{.*\})"
 )
+_NEMO_STEP = re.compile(r"=+ Step (\d+)/\d+ =+")
+_NEMO_PART = re.compile(r"(Training|Validation) Results:")
+_NEMO_VALUE = re.compile(rf"•\s*([A-Za-z ]+):\s*({_NUMBER})(?=$|\s)")
+# As its loggers name what its console prints.
+_NEMO_NAMES = {
+    "train/avg_reward": "train/reward",
+    "train/mean_generation_length": "train/mean_gen_tokens_per_sample",
+    "validation/samples_processed": "tasks",
+}
 _AREAL = re.compile(r"Train step (\d+)/\d+ done")
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf"
 _CELLS = re.compile(rf"([A-Za-z][\w@/.\-]*)\s+[│|]\s+({_NUMBER})(?=\s)")
+_COUNTED = re.compile(r"\b(?:rollout|step|eval|train|iteration|update)[ =:]+(\d+)\s*[:,|-]*\s*(\{.+\})")
 _BAR = re.compile(r"(?:^|\s)\d+%\|[^|]*\|\s*(\d+)/(\d+)\s\[")
 _NAMED_BAR = re.compile(r"\S.*:\s+\d+%\|")
 _DICT = re.compile(r"\{['\"][^{}]+\}")
 _DICT_KEY = re.compile(r"['\"](?:loss|reward|epoch|step|global_step/max_steps|eval[^'\"]*)['\"]:")
+_TRL_STEPS = ("step", "global_step", "global_step/max_steps")
+_EVALUATED = re.compile(rf"Evaluated (\S+) in .*?\((Avg@\d+)\s*[=:]\s*({_NUMBER})")  # prime-rl
 # What a line of another trainer must contain to be looked at closer.
 _PLAIN = re.compile(r"(?i)step|iter|update|eval|val|test|held")
 _STEP = re.compile(
@@ -62,12 +77,8 @@ class Printed:
         """The likeliest kind, None where there are no metrics."""
         return next((k for k in KINDS if len(self.rows[k]) >= (_FEWEST_LINES if k == "console" else 1)), None)
 
-
-def lines_of(path: Path) -> Iterator[str]:
-    """Lines without colours; a carriage return ends one as well, as progress bars use it."""
-    with path.open(encoding="utf-8", errors="replace", newline=None) as file:
-        for line in file:
-            yield _ANSI.sub("", line.rstrip("\n"))
+    def rows_of(self, kind: str) -> list[RawRow]:
+        return list(self.rows.get(kind, ()))
 
 
 def read_console(path: Path) -> Printed:
@@ -78,67 +89,154 @@ def read_console(path: Path) -> Printed:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, size: int, changed_ns: int) -> Printed:
-    printed = Printed()
-    bars: dict[int, list[int]] = {}  # total -> the counts of progress bars, oldest first
-    dicts: list[tuple[dict[int, int], dict[str, Any]]] = []  # a printed dict, and the bars' counts before it
-    at: dict[int, int] = {}
-    areal: int | None = None
-    last: int | None = None
+    scanner = _Scanner()
     for line in lines_of(path):
+        scanner.feed(line)
+    return scanner.printed_in_all()
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Lines without colours; a carriage return ends one as well, as progress bars use it."""
+    with path.open(encoding="utf-8", errors="replace", newline=None) as file:
+        for line in file:
+            yield _ANSI.sub("", line.rstrip("\n"))
+
+
+class _Scanner:
+    """Collects rows line by line. Every ``_take_`` method says whether the line was its own."""
+
+    def __init__(self) -> None:
+        self.printed = Printed()
+        self.nemo: tuple[str, dict[str, Any]] | None = None  # the part that bullets belong to, and its step's row
+        self.areal: int | None = None
+        self.bars: dict[int, list[int]] = {}  # total -> the counts of progress bars, oldest first
+        self.dicts: list[tuple[dict[int, int], dict[str, Any]]] = []  # with the bars' counts before each
+        self.last: int | None = None  # step of the last plain row
+        self.takers = (
+            *(self._take_verl, self._take_openrlhf, self._take_nemo, self._take_areal),
+            *(self._take_counted, self._take_dicts, self._take_bar, self._take_plain),
+        )
+
+    def feed(self, line: str) -> None:
         for name, address in services_in(line):
-            printed.services[name] = printed.services.get(name) or address
-        if match := _VERL.search(line):
-            printed.rows["verl"].append(_verl_row(match))
-        elif match := _OPENRLHF.search(line):
-            _openrlhf_row(match, printed)
-        elif match := _AREAL.search(line):
-            areal = int(match[1])
-        elif areal is not None and (cells := _CELLS.findall(line)):
-            printed.rows["areal"].append({"step": areal, **dict(cells)})
-        elif found := _dicts(line):
-            dicts.extend((dict(at), values) for values in found)
-        elif (match := _BAR.search(line)) and not _NAMED_BAR.match(line):
-            count, total = int(match[1]), int(match[2])
-            bars.setdefault(total, []).append(count)
-            at[total] = count
-        elif _PLAIN.search(line) and (row := _plain_row(line, last)) is not None:
-            printed.rows["console"].append(row)
-            last = row["step"]
-    printed.rows["trl"] = _trl_rows(dicts, _main_bar(bars), printed)
-    return printed
+            self.printed.services[name] = self.printed.services.get(name) or address
+        any(take(line) for take in self.takers)
+
+    def printed_in_all(self) -> Printed:
+        self.printed.rows["trl"] = self._trl_rows()
+        return self.printed
+
+    def _take_verl(self, line: str) -> bool:
+        match = _VERL.search(line)
+        if match is None:
+            return False
+        parts = (part.strip().rsplit(":", 1) for part in match[2].split(" - "))
+        named = ([_NUMPY_SCALAR.sub(r"\1", text.strip()) for text in part] for part in parts if len(part) == 2)
+        self.printed.rows["verl"].append({"step": match[1], **dict(named)})
+        return True
+
+    def _take_openrlhf(self, line: str) -> bool:
+        match = _OPENRLHF.search(line)
+        if match is None:
+            return False
+        step, values = match["trained"] or match["evaluated"], _values(match["values"])
+        if not values:
+            self.printed.notes.append(f"a row of step {step} could not be read and was left out")
+            return True
+        if match["evaluated"]:  # beside the training row of this step, whose names may be the same
+            values = {name if name.startswith("eval") else f"eval/{name}": v for name, v in values.items()}
+        self.printed.rows["openrlhf"].append({**values, "step": step})
+        return True
+
+    def _take_nemo(self, line: str) -> bool:
+        if match := _NEMO_STEP.search(line):
+            self.nemo = ("train", {"step": int(match[1])})
+            self.printed.rows["nemo-rl"].append(self.nemo[1])
+        elif match := _NEMO_PART.search(line):
+            if self.nemo is None:  # validated before the first step
+                self.nemo = ("", {"step": 0})
+                self.printed.rows["nemo-rl"].append(self.nemo[1])
+            self.nemo = ("train" if match[1] == "Training" else "validation", self.nemo[1])
+        elif self.nemo is not None and (match := _NEMO_VALUE.search(line)):
+            name = f"{self.nemo[0]}/{match[1].strip().lower().replace(' ', '_')}"
+            self.nemo[1].setdefault(_NEMO_NAMES.get(name, name), match[2])
+        return match is not None
+
+    def _take_areal(self, line: str) -> bool:
+        if match := _AREAL.search(line):
+            self.areal = int(match[1])
+            return True
+        cells = _CELLS.findall(line) if self.areal is not None else []
+        if cells:
+            self.printed.rows["areal"].append({"step": self.areal, **dict(cells)})
+        return bool(cells)
+
+    def _take_counted(self, line: str) -> bool:
+        match = _COUNTED.search(line)
+        values = _values(match[2]) if match is not None else {}
+        if match is None or not values:
+            return False
+        self.printed.rows["slime"].append({**values, "step": int(match[1])})
+        return True
+
+    def _take_dicts(self, line: str) -> bool:
+        if not _DICT_KEY.search(line):
+            return False
+        found = [_values(match[0]) for match in _DICT.finditer(line)]
+        found = [values for values in found if sum(_is_number(v) for v in values.values()) >= 2]
+        at = {total: counts[-1] for total, counts in self.bars.items()}
+        self.dicts.extend((at, values) for values in found)
+        return bool(found)
+
+    def _take_bar(self, line: str) -> bool:
+        match = _BAR.search(line)
+        if match is None or _NAMED_BAR.match(line):
+            return False
+        self.bars.setdefault(int(match[2]), []).append(int(match[1]))
+        return True
+
+    def _take_plain(self, line: str) -> bool:
+        row = _plain_row(line, self.last) if _PLAIN.search(line) else None
+        if row is None:
+            return False
+        self.printed.rows["console"].append(row)
+        self.last = row["step"]
+        return True
+
+    def _trl_rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        bar, counted, epoch = self._main_bar(), 0, object()
+        for at, values in self.dicts:
+            if any(name in values for name in _TRL_STEPS):
+                rows.append(values)
+                continue
+            if not {"loss", "reward", "epoch"} & set(values) and not any(name.startswith("eval") for name in values):
+                continue
+            if "epoch" not in values or values["epoch"] != epoch:
+                counted, epoch = counted + 1, values.get("epoch", object())
+            rows.append({**values, "step": counted if bar is None else at.get(bar, 0)})
+        if counted and bar is None:
+            self.printed.notes.append("the log gives no steps; its rows are numbered in their order")
+        return rows
+
+    def _main_bar(self) -> int | None:
+        """The total of the training's progress bar: the first that never starts again, as an evaluation's does."""
+        for total, counts in self.bars.items():
+            if all(later >= earlier for earlier, later in itertools.pairwise(counts)):
+                return total
+        return next(iter(self.bars), None)
 
 
-def _verl_row(match: re.Match[str]) -> dict[str, Any]:
-    parts = (_NUMPY_SCALAR.sub(r"\1", part.strip()).rsplit(":", 1) for part in match[2].split(" - "))
-    named = ([_NUMPY_SCALAR.sub(r"\1", text.strip()) for text in part] for part in parts if len(part) == 2)
-    return {"step": match[1], **dict(named)}
-
-
-def _openrlhf_row(match: re.Match[str], printed: Printed) -> None:
-    step = match["trained"] or match["evaluated"]
+def _values(text: str) -> dict[str, Any]:
+    """The dict, as Python or as JSON prints it; empty where it is none, or holds no number."""
     try:
-        values = printed_dict(match["values"])
+        values = printed_dict(text)
     except (ValueError, SyntaxError):
-        printed.notes.append(f"a row of step {step} could not be read and was left out")
-        return
-    if match["evaluated"]:  # beside the training row of this step, whose names may be the same
-        values = {name if name.startswith("eval") else f"eval/{name}": v for name, v in values.items()}
-    printed.rows["openrlhf"].append({**values, "step": step})
-
-
-def _dicts(line: str) -> list[dict[str, Any]]:
-    """The dicts of numbers, two at least, that a line holds."""
-    found: list[dict[str, Any]] = []
-    if not _DICT_KEY.search(line):
-        return found
-    for match in _DICT.finditer(line):
         try:
-            values = printed_dict(match[0])
-        except (ValueError, SyntaxError):
-            continue
-        if sum(_is_number(v) for v in values.values()) >= 2:
-            found.append(values)
-    return found
+            values = json.loads(text)
+        except ValueError:
+            return {}
+    return values if any(_is_number(value) for value in values.values()) else {}
 
 
 def _is_number(value: Any) -> bool:
@@ -147,39 +245,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _main_bar(bars: dict[int, list[int]]) -> int | None:
-    """The total of the training's progress bar: the first that never starts again, as an evaluation's does."""
-    for total, counts in bars.items():
-        if all(later >= earlier for earlier, later in itertools.pairwise(counts)):
-            return total
-    return next(iter(bars), None)
-
-
-def _trl_rows(
-    dicts: list[tuple[dict[int, int], dict[str, Any]]], bar: int | None, printed: Printed
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    counted = 0
-    epoch: Any = None
-    for at, values in dicts:
-        if not ({"loss", "reward", "epoch", "step", "global_step/max_steps"} & set(values)) and not any(
-            name.startswith("eval") for name in values
-        ):
-            continue
-        if any(name in values for name in ("step", "global_step", "global_step/max_steps")):
-            rows.append(values)
-            continue
-        if epoch is None or values.get("epoch") != epoch:
-            counted, epoch = counted + 1, values.get("epoch")
-        step = at.get(bar) if bar is not None else None
-        rows.append({**values, "step": counted if step is None else step})
-        if bar is None and counted == 1:
-            printed.notes.append("the log gives no steps; its rows are numbered in their order")
-    return rows
-
-
 def _plain_row(line: str, last: int | None) -> dict[str, Any] | None:
     """A row of a line with a step and numbers; a line of evaluation results alone belongs to the step before it."""
+    if (match := _EVALUATED.search(line)) is not None:
+        return {f"eval/{match[1]}/{match[2].lower()}": match[3], "step": last or 0}
     match = _STEP.search(line)
     rest = line[match.end() :] if match else line
     pairs = {name.strip(): value for name, value in _PAIR.findall(rest)}
@@ -190,7 +259,3 @@ def _plain_row(line: str, last: int | None) -> dict[str, Any] | None:
         if evaluated:
             return {**evaluated, "step": last}
     return None
-
-
-def rows_of(printed: Printed, kind: str) -> list[RawRow]:
-    return list(printed.rows.get(kind, ()))

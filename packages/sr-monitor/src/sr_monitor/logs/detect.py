@@ -17,7 +17,7 @@ from sr_monitor.logs.text import json_object, json_value
 
 FORMATS = (
     *("sr", "trl", "verl", "openrlhf", "tensorboard", "wandb", "csv", "jsonl"),
-    *("swift", "llamafactory", "areal", "lm-eval", "console"),
+    *("swift", "llamafactory", "areal", "nemo-rl", "slime", "lm-eval", "console"),
 )
 # Files that hold a folder's run, the most complete first.
 _METRICS = ("logging.jsonl", "trainer_log.jsonl", "metrics.jsonl")

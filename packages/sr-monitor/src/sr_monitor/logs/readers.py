@@ -4,7 +4,7 @@ sr           a run directory: metrics.jsonl with run.json, summary.json, samples
 trl          trainer_state.json (or a directory with checkpoints), a JSON list of log rows, or the dicts on a console
 verl         the file logger's JSONL, a console log, or trainer.validation_data_dir
 openrlhf     a console log, or its TensorBoard directory
-areal        a console log with its tables
+areal, nemo-rl, slime  their console logs
 tensorboard  event files; every directory that holds some is a run, with all that lies below it
 wandb        a CSV export, of the page or of the API
 swift        logging.jsonl of ms-swift
@@ -25,7 +25,7 @@ from sr_monitor.analysis.runs import Candidate, Run
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.checkpoints import checkpoints_near
 from sr_monitor.logs.columns import advice, candidates, command
-from sr_monitor.logs.console import read_console, rows_of
+from sr_monitor.logs.console import read_console
 from sr_monitor.logs.detect import FORMATS, detect, metrics_file, newest_state, own_kind, places_below
 from sr_monitor.logs.dumps import read_harness, read_validation_dumps, validation_dumps
 from sr_monitor.logs.records import RawRow, Size, clean
@@ -260,7 +260,7 @@ def _console(path: Path, beside: _Read, kind: str = "console") -> Parts:
     printed = read_console(path)
     beside.notes += printed.notes
     beside.services |= printed.services
-    return [("", rows_of(printed, kind))]
+    return [("", printed.rows_of(kind))]
 
 
 def _of_kind(kind: str) -> Callable[[Path, _Read], Parts]:
@@ -296,8 +296,7 @@ _READERS: Mapping[str, Callable[[Path, _Read], Parts]] = {
     "trl": _trl,
     "verl": _verl,
     "openrlhf": _openrlhf,
-    "areal": _of_kind("areal"),
-    "console": _of_kind("console"),
+    **{kind: _of_kind(kind) for kind in ("areal", "nemo-rl", "slime", "console")},
     "tensorboard": _tensorboard,
     "lm-eval": _harness,
     **dict.fromkeys(("wandb", "csv", "jsonl", "swift", "llamafactory"), _table),

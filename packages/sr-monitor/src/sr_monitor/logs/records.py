@@ -155,8 +155,8 @@ def _record(place: tuple[int, int], values: Mapping[str, Any], metric: Metric | 
     known = heldout is not None and isinstance(counts, Sequence) and values.get("heldout_samples")
     tasks = size.tasks or values.get("tasks")
     each = size.samples or values.get("samples_per_task") or (metric.samples_per_task if metric is not None else None)
-    if size.tasks and not each:
-        each = 1
+    if tasks and not each:
+        each = 1  # the fewest, so the noise is not understated
     record = Record(
         campaign=place[0],
         step=place[1],
