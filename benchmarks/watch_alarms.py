@@ -4,10 +4,10 @@
 
 Every run is written as a CSV of held-out pass@1 (16 samples of each task a step) and judged after every second
 evaluation, as with --follow, and at its end. Once the log states the size of the evaluations, once it does not, and
-the noise is read off the curve. Alarm: `at_risk` or `collapsed`. False alarm: one at any of these times before the audited
-fall, or in a run without a fall; a verdict is a test of one curve, so asking again and again adds up. At the end: an
-alarm on the whole log of a run that does not end below its audited peak by more than the tolerance. Falls found: alarms
-on the whole log of the runs that do. 95% Wilson intervals.
+the noise is read off the curve. Alarm: `at_risk` or `collapsed`. False alarm: one at any of these times before the
+audited fall, or in a run without a fall; a verdict tests one curve, so asking again and again adds up. At the end: an
+alarm on the whole log of a run that does not end below its audited peak by more than the tolerance. Falls found:
+alarms on the whole log of the runs that do. 95% Wilson intervals.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sr_monitor import MonitorError
-from sr_monitor.logs.columns import advice, candidates, find, names, never_heldout, step_columns
+from sr_monitor.logs.columns import advice, candidates, find, names, never_heldout, step_columns, unknown
 
 RATES = [0.1, 0.4, 0.3]
 # As each trainer logs it, and what it is.
@@ -122,6 +122,12 @@ def test_unknown_columns_that_could_be_held_out_are_candidates_and_others_are_no
     }
     assert candidates(values, 30, {"loss": ("loss",)}) == ["bench_score", "humaneval pass"]
     assert candidates({"accuracy": RATES}, 3, {}) == ["accuracy"]
+    assert candidates({"mmlu accuracy": RATES, "mean_accuracy": RATES}, 3, {"loss": ("loss",)}) == ["mmlu accuracy"]
+
+
+def test_columns_that_no_name_explains_are_unknown_and_training_s_are_not() -> None:
+    values = dict.fromkeys(("reward", "zeal", "grad_norm", "step", "lr", "critic/values/mean", "epoch"), RATES)
+    assert unknown(values, {"train_reward": ("reward",)}) == ["zeal"]
 
 
 @pytest.mark.parametrize(

@@ -130,3 +130,17 @@ def test_candidates_come_with_the_ready_command(tmp_path: Path) -> None:
     reason = judge(run).reason
     assert f"sr watch '{path}' --column 'heldout=bench score'" in reason
     assert "no held-out evaluation" not in reason
+
+
+def test_there_is_no_claim_of_no_evaluation_while_a_column_is_unknown(tmp_path: Path) -> None:
+    (run,) = read_runs(log(tmp_path, [{"step": s, "loss": 0.5, "zeal": 0.1 * s} for s in range(30)]))
+    reason = judge(run).reason
+    assert "If one of zeal is one" in reason
+    assert "holds no held-out evaluation" not in reason
+
+
+def test_checkpoints_of_another_run_are_not_named(tmp_path: Path) -> None:
+    (tmp_path / "other" / "checkpoint-9000").mkdir(parents=True)
+    (tmp_path / "this" / "checkpoint-40" / "global_step40").mkdir(parents=True)
+    (run,) = read_runs(collapsing(tmp_path))
+    assert run.checkpoints == ((40, tmp_path / "this" / "checkpoint-40"),)

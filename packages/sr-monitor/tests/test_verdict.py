@@ -197,3 +197,9 @@ def test_a_low_pass_rate_of_few_samples_can_be_noise() -> None:
 def test_a_tolerated_fall_needs_no_noise_to_be_healthy() -> None:
     assert judge(on_own_scale("eval_accuracy", [0.5, 0.6, 0.56])).verdict == "healthy"
     assert judge(on_own_scale("eval_accuracy", [0.5, 0.6, 0.3])).verdict == "insufficient"
+
+
+def test_a_collapse_whose_last_step_is_not_finite_is_still_a_collapse() -> None:
+    verdict = judge(run_of(COLLAPSE, s7={"grad_norm": float("nan")}))
+    assert verdict.verdict == "collapsed"
+    assert "Grad_norm is not finite" in verdict.reason

@@ -17,6 +17,11 @@ def where_nothing_is_known(run: Run, campaign: Campaign) -> str:
         listed = "; ".join(f"{c.column} ({c.evaluations} values): {c.command}" for c in shown)
         more = len(run.candidates) - len(shown)
         begin = f"No column is known to be held-out. It could be {listed}{f'; and {more} more' if more else ''}."
+    elif run.unknown:
+        begin = (
+            f"No held-out evaluation was found. If one of {', '.join(run.unknown[:MOST_CANDIDATES])} is one, judge by "
+            "it with --column heldout=NAME."
+        )
     else:
         begin = "The log holds no held-out evaluation, so no verdict is possible."
     rows = [(r.step, r.signals["train_reward"]) for r in campaign.records if "train_reward" in r.signals]

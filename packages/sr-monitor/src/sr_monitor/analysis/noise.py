@@ -1,4 +1,4 @@
-"""The noise null: what a campaign's curve looks like when the policy never changes. D draws, E evaluations.
+"""The noise null: the curves of a policy that never changes. D draws, E evaluations.
 
 The best of many noisy evaluations lies above the last one even then (the winner's curse), and most of that "fall"
 happens in a single step. A fall counts as real when the null seldom shows one as large.
@@ -49,7 +49,7 @@ class NoiseNull:
 
     def p_value(self, gap: float) -> float:
         """Probability that a policy that never changes shows a gap at least this large."""
-        # a hair of tolerance, so that equal gaps computed along different ways count as equal
+        # equal gaps computed in different ways may differ by rounding
         return float((1 + (self.gap_D >= gap - 1e-12).sum()) / (1 + len(self.pass1_DE)))
 
 
@@ -85,7 +85,7 @@ def noise_null(
 def null_of(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> NoiseNull | None:
     """The null for a recorded campaign's own design, at its pass rates pooled over all evaluations.
 
-    Pooling makes tasks that were learned look like coin flips, the noisiest there is, so p-values err upwards.
+    Pooling gives tasks that were learned a rate near one half, the noisiest there is, so p-values err upwards.
     None where neither counts nor standard errors are known.
     """
     evaluations = len(trajectory.steps)

@@ -1,4 +1,4 @@
-"""Upper bounds no policy in the loop can reach: the best choice made afterwards, by the paper's definitions."""
+"""Upper bounds: the best choice made after the run, by the paper's definitions."""
 
 from __future__ import annotations
 

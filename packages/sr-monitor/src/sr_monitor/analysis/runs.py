@@ -94,8 +94,8 @@ class Run:
     """A run read from disk.
 
     notes: what was odd about the log and how it was read, one sentence each. columns: a signal's name -> the log's.
-    candidates: columns that could be held-out where none is known to be. checkpoints: (step, path) found on disk, in
-    the order of their steps.
+    candidates: columns that could be held-out where none is known to be; unknown: further columns without a known
+    name. checkpoints: (step, path) found on disk, in the order of their steps.
     """
 
     path: Path
@@ -106,6 +106,7 @@ class Run:
     notes: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
+    unknown: tuple[str, ...] = ()
     checkpoints: tuple[tuple[int, Path], ...] = ()
     advice: Advice | None = None
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class Interval:
 
 
 def wilson(passed: int, total: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for a share; honest at 0 and at 1, where the usual one has no width.
+    """Wilson's score interval for a share; it also covers at 0 and at 1, where the usual interval has no width.
 
     Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
     """
@@ -42,8 +42,8 @@ def wilson(passed: int, total: int, confidence: float = 0.95) -> Interval:
 def bootstrap(values: ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Percentile interval of the mean. ``values``: (S,) one per seed, or (S, M) per seed and task.
 
-    With two axes both are resampled (the tasks are the same for every seed), so that the interval speaks of
-    other seeds and of other tasks. Deterministic from ``seed``. Five values make a rough interval at best.
+    With two axes both are resampled (the tasks are the same for every seed), so that the interval
+    holds for other seeds and other tasks. Deterministic from ``seed``. Five values make a rough interval at best.
     """
     values_SM = np.asarray(values, dtype=np.float64)
     if values_SM.ndim == 1:

@@ -73,13 +73,14 @@ def _judge_campaign(run: Run, campaign: Campaign) -> Verdict:
     known = _with_noise(curve)
     null = None if known is None else null_of_curve(known)
     p_value = None if null is None else null.p_value(curve.gap)
-    if broken:
+    finished = campaign.kept_step is not None
+    made = sum(r.heldout is not None for r in campaign.records) if finished else len(curve.steps)
+    verdict, action, why = _weigh(curve, p_value, made)
+    why += _what_does_not_count(campaign)
+    if broken and verdict == "collapsed":
+        why += f" {broken[0].upper()}{broken[1:]}"
+    elif broken:
         verdict, action, why = "at_risk", "roll_back" if len(curve.steps) > 1 else "stop", broken
-    else:
-        finished = campaign.kept_step is not None
-        made = sum(r.heldout is not None for r in campaign.records) if finished else len(curve.steps)
-        verdict, action, why = _weigh(curve, p_value, made)
-        why += _what_does_not_count(campaign)
     return Verdict(
         path=path,
         verdict=verdict,

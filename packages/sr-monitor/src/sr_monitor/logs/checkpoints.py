@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -18,20 +19,22 @@ def step_in(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def checkpoints_near(log: Path) -> tuple[tuple[int, Path], ...]:
-    """(step, path) of the checkpoints in the log's folder, up to two folders below it, in the order of their steps."""
+def checkpoints_near(log: Path, last: int | None = None) -> tuple[tuple[int, Path], ...]:
+    """(step, path) of the checkpoints in the log's folder, up to two folders below it, in the order of their steps.
+
+    Of several folders with checkpoints the nearest one counts; one with steps beyond ``last``, the last step of the
+    log, belongs to another run.
+    """
     folder = log if log.is_dir() else log.parent
     while _FOLDER.fullmatch(folder.name):
         folder = folder.parent
-    found: dict[int, Path] = {}
-    listed = 0
-    for pattern in ("*", "*/*", "*/*/*"):
-        for path in sorted(folder.glob(pattern)):
-            listed += 1
-            if listed > _MOST_LISTED:
-                return tuple(sorted(found.items()))
-            if _FOLDER.fullmatch(path.name) and path.is_dir():
-                found.setdefault(step_in(path.name) or 0, path)
-            elif path.suffix in _WEIGHTS and (step := step_in(path.stem)) is not None:
-                found.setdefault(step, path)
-    return tuple(sorted(found.items()))
+    found: dict[Path, dict[int, Path]] = {}
+    paths = itertools.chain.from_iterable(sorted(folder.glob(pattern)) for pattern in ("*", "*/*", "*/*/*"))
+    for path in itertools.islice(paths, _MOST_LISTED):
+        step = step_in(path.name)
+        whole = path.is_dir() and _FOLDER.fullmatch(path.name)
+        inside = any(_FOLDER.fullmatch(parent.name) for parent in path.relative_to(folder).parents)
+        if step is not None and (whole or (path.suffix in _WEIGHTS and not inside)):
+            found.setdefault(path.parent, {}).setdefault(step, path)
+    groups = [group for group in found.values() if last is None or max(group) <= last]
+    return tuple(sorted(groups[0].items())) if groups else ()

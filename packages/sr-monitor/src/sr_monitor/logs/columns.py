@@ -47,6 +47,7 @@ _BESIDE = {
     ),
     *("turns", "format", "learning", "rate_limit", "samples", "size", "seed", "id", "rank", "failed", "errors"),
 }
+_AVERAGES = {"mean", "avg", "average", "total", "rate", "rewards", "accuracies"}
 # A column that holds a number in at most this share of the rows is measured now and then, as evaluations are.
 _SPARSE = 0.6
 
@@ -112,16 +113,34 @@ def candidates(values: Mapping[str, Sequence[float]], rows: int, signals: Mappin
     found: list[tuple[int, str]] = []
     trained = bool({"loss", "grad_norm", "train_reward"} & set(signals))
     for column, numbers in values.items():
-        words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).lower()))
-        words |= {word.rstrip("0123456789") for word in words}
+        words = _words(column)
         if not numbers or never_heldout(column) or words & _BESIDE or len(set(numbers)) < 2:
             continue
-        sparse = len(numbers) <= _SPARSE * rows
+        # a bare "accuracy" in every row beside a loss is that of the batch; "mmlu accuracy" says what it is of
+        sparse, qualified = len(numbers) <= _SPARSE * rows, bool(words - _MEASURES - _AVERAGES)
         if words & _EVALUATES:
             found.append((0 if words & _MEASURES else 1, column))
-        elif words & _MEASURES and (sparse or not trained):
+        elif words & _MEASURES and (sparse or qualified or not trained):
             found.append((2, column))
     return [column for _, column in sorted(found)]
+
+
+def unknown(values: Mapping[str, Sequence[float]], signals: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns of numbers that vary and that no name of the table explains, in the order of their names."""
+    known = {column for columns in signals.values() for column in columns}
+    return [
+        column
+        for column, numbers in sorted(values.items())
+        if len(set(numbers)) > 1 and column not in known and not never_heldout(column) and not _words(column) & _BESIDE
+        if not any(row["pattern"].fullmatch(column) for row in names()["steps"])
+        if not any(row["pattern"].fullmatch(column) for rows in names()["signals"].values() for row in rows)
+    ]
+
+
+def _words(column: str) -> set[str]:
+    """The words of a name in lower case, camelCase apart, also without digits at their end."""
+    words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).lower()))
+    return (words | {word.rstrip("0123456789") for word in words}) - {""}
 
 
 def command(path: str, column: str) -> str:

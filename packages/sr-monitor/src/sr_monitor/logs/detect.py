@@ -29,6 +29,10 @@ def detect(path: Path) -> str:
     """The format of the log at ``path``. Raises MonitorError where it cannot be told."""
     found = _detected(path)
     if found is None:
+        if path.is_dir() and any(path.rglob("*.wandb")):
+            raise MonitorError(
+                f"{path}: a run in Weights & Biases' own format; wandb sync it, then export its history as CSV"
+            )
         where = "in this directory; give the log's file" if path.is_dir() else "; name it with --format"
         raise MonitorError(f"{path}: no log of a known kind {where}".replace("kind ;", "kind;"))
     return found

@@ -24,7 +24,7 @@ from typing import Any
 from sr_monitor.analysis.runs import Candidate, Run
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.checkpoints import checkpoints_near
-from sr_monitor.logs.columns import advice, candidates, command
+from sr_monitor.logs.columns import advice, candidates, command, unknown
 from sr_monitor.logs.console import read_console
 from sr_monitor.logs.detect import FORMATS, detect, metrics_file, newest_state, own_kind, places_below
 from sr_monitor.logs.dumps import read_harness, read_validation_dumps, validation_dumps
@@ -199,7 +199,8 @@ def _run(
         candidates=tuple(
             Candidate(column=c, evaluations=len(cleaned.values[c]), command=command(str(path), c)) for c in likely
         ),
-        checkpoints=checkpoints_near(path),
+        unknown=tuple(unknown(cleaned.values, found.signals)),
+        checkpoints=checkpoints_near(path, cleaned.records[-1].step),
         advice=advice(kind, set(cleaned.values)),
     )
 

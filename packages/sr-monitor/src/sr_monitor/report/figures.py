@@ -1,4 +1,4 @@
-"""Curves of held-out pass@1 with their noise, for the eye: PNG and SVG, legible in print and to the colour-blind.
+"""Curves of held-out metrics with their noise, as PNG and SVG; colours differ for every kind of colour vision.
 
 matplotlib is needed (``pip install sr-monitor[report]``) and loaded when a figure is drawn.
 """

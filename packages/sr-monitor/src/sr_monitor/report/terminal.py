@@ -89,5 +89,5 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` columns, indented; those that continue another stand further in."""
+    """Lines of at most ``width`` columns, indented; continuation lines are indented further."""
     return textwrap.wrap(text, max(20, width), initial_indent="  ", subsequent_indent="    ")
