@@ -4,7 +4,7 @@ Run: uv run --group bench python benchmarks/sandbox_throughput.py [--json] [--pr
 
 All run the same trivial, distinct programs with the same two workers, in turns within one run, and the median of
 the rounds counts, so that other load on the machine hits all alike. The ceilings: `bare_fork`, fork and wait of the
-same minimal interpreter behind the same walls, one process at a time; `forks_on_all_workers`, two at a time;
+same minimal interpreter at the same isolation level, one process at a time; `forks_on_all_workers`, two at a time;
 `runs_on_all_workers`, the child also runs the program. `duplicates`: each program four times, with deduplication.
 Peers that are not installed are reported as null.
 """
@@ -39,8 +39,9 @@ TASK = Task(
     entry_point="add_one",
     tests=CallTests(cases=tuple(CallCase(args=(a,), expected=b) for a, b in CASES)),
 )
-# what cannot be had cheaper: an interpreter as small as ours, behind the same walls, that forks a child per program
-# and waits for it; no requests, no answers, no last wall, no verdict. `run`: the child runs the program before it ends
+# what cannot be had cheaper: an interpreter as small as ours, isolated like it, that forks a child per program
+# and waits for it; no requests, no answers, no last layer of isolation, no verdict. `run`: the child runs the program
+# before it ends
 FLOOR = """
 import gc, marshal, os, sys, time
 folder, level, what, count, source, inputs = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""``sr sandbox``: the walls here, and the attacks on them."""
+"""``sr sandbox``: the isolation here, and the attacks on it."""
 
 import json
 import subprocess
@@ -11,13 +11,16 @@ def sr_sandbox(*args):
     )
 
 
-def test_check_names_every_wall_and_the_level():
+def test_check_names_every_part_and_the_level():
     done = sr_sandbox("check", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     names = {feature["name"] for feature in found["features"]}
     assert {"limits", "user-namespace", "landlock", "seccomp", "level full", "level landlock"} <= names
     assert found["isolation"] in ("full", "landlock", "limits")
+    assert found["verdicts_safe"] == (found["isolation"] != "limits")
+    (limits,) = [feature for feature in found["features"] if feature["name"] == "level limits"]
+    assert "no verdict safe" in limits["found"]
     assert all(feature["available"] or feature["advice"] for feature in found["features"])
     text = sr_sandbox("check").stdout
     assert all(name in text for name in names)

@@ -9,7 +9,7 @@ from sr_reward.attacks import ATTACKS, run_suite
 from sr_reward.sandbox.worker import Worker
 
 
-def stands(level):
+def available(level):
     try:
         Worker(level=level, kind="slim").kill()
     except IsolationError:
@@ -22,7 +22,7 @@ def test_there_are_at_least_eighty_attacks_with_names_of_their_own():
     assert len({(a.group, a.name, a.asserts) for a in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.skipif(not stands("full"), reason="needs user namespaces (sr sandbox check says how)")
+@pytest.mark.skipif(not available("full"), reason="needs user namespaces (sr sandbox check says how)")
 def test_every_attack_is_contained_at_full_and_its_control_succeeds():
     findings = run_suite(ATTACKS, levels=("full",))
     assert [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.contained["full"]] == []
@@ -30,7 +30,7 @@ def test_every_attack_is_contained_at_full_and_its_control_succeeds():
         assert [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.control] == []
 
 
-@pytest.mark.skipif(not stands("landlock"), reason="needs Landlock (Linux 5.13)")
+@pytest.mark.skipif(not available("landlock"), reason="needs Landlock (Linux 5.13)")
 @pytest.mark.parametrize(
     "group", ["reading tests and secrets", "network", "killing and tracing", "daemons", "symlinks and /proc"]
 )

@@ -130,7 +130,7 @@ def test_a_killed_worker_costs_nothing_but_time(grader):
 
 
 def test_a_killed_zygote_takes_its_programs_along_and_the_batch_completes(grader):
-    """The process inside the walls is killed, not the one that waits for it outside."""
+    """The process inside the namespaces is killed, not the one that waits for it outside."""
     grader.grade([ADD_ONE], ["    return x\n"])
     outer = next(iter(grader.sandbox._lanes[0].workers.values())).process.pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
@@ -385,7 +385,7 @@ try:
     with CodeGrader(workers=1, isolation="full") as grader:
         print(*[grade.outcome for grade in grader.grade([task] * 4, [locks, uses, locks, uses])])
 except IsolationError:
-    print("no walls")
+    print("not isolated")
 """
 
 
@@ -396,6 +396,6 @@ def test_a_program_of_the_graders_own_user_cannot_lock_the_private_folder():
     done = subprocess.run(
         [python, "-c", AS_SOMEBODY], capture_output=True, text=True, cwd="/", env={**os.environ, "PYTHONPATH": source}
     )
-    if "no walls" in done.stdout or "PermissionError" in done.stderr or "ImportError" in done.stderr:
-        pytest.skip("an ordinary user has no walls, or not this interpreter, here")
+    if "not isolated" in done.stdout or "PermissionError" in done.stderr or "ImportError" in done.stderr:
+        pytest.skip("an ordinary user has no isolation, or not this interpreter, here")
     assert done.stdout.split() == ["failed", "passed", "failed", "passed"], done.stderr

@@ -143,15 +143,15 @@ PLANNER: Variants[PlannerConfig] = Variants((NoPlannerConfig, ScheduleConfig, Ca
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """Where programs run. ``workers`` of each process; 0 is one per core. With ``require_isolation``, a run refuses to
-    start where that level is not available.
+    """Where programs run. ``workers`` of each process; 0 is one per core. A run refuses to start where the level
+    ``require_isolation`` is not available; ``limits`` keeps no verdict safe, so that training must ask for it by name.
     """
 
     workers: int = 0
     timeout_s: float = 2.0
     memory_mb: int = 256
     isolation: Literal["auto", "full", "landlock", "limits"] = "auto"
-    require_isolation: Literal["", "full", "landlock", "limits"] = ""
+    require_isolation: Literal["", "full", "landlock", "limits"] = "landlock"
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "sandbox.workers", "must not be negative", self.workers)

@@ -14,4 +14,4 @@ class FormatError(RewardError, ValueError):
 
 
 class IsolationError(RewardError, RuntimeError):
-    """The walls that were asked for do not stand on this machine."""
+    """The isolation that was asked for is not available on this machine."""

@@ -30,11 +30,12 @@ def check(as_json: bool) -> int:
     level = strongest_level()
     if as_json:
         rows = [{"name": f.name, "available": f.available, "found": f.found, "advice": f.advice} for f in features]
-        click.echo(json.dumps({"isolation": level, "features": rows}))
+        click.echo(json.dumps({"isolation": level, "verdicts_safe": level != "limits", "features": rows}))
         return 0
     for feature in features:
         click.echo(_line(feature))
-    click.echo(f"isolation level here: {level}")
+    unsafe = " (keeps no verdict safe; training refuses it by default)" if level == "limits" else ""
+    click.echo(f"isolation level here: {level}{unsafe}")
     return 0
 
 

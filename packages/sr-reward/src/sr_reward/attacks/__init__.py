@@ -1,7 +1,7 @@
 """The attack suite: programs that try to pass without solving, to see, to reach, to exhaust or to stay.
 
-Every attack has a positive control: the same program, run where the wall in question is missing, must succeed, so
-that "contained" means a wall held and not that the attack was broken.
+Every attack has a positive control: the same program, run without isolation, must succeed, so that "contained"
+means that the isolation held and not that the attack was broken.
 """
 
 from sr_reward.attacks.catalogue import ATTACKS

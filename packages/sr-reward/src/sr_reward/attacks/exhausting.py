@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # programs as text read better unbroken
-"""Attacks on the machine: memory, processes and threads, time, output, disk. All are bounded: without walls each
+"""Attacks on the machine: memory, processes and threads, time, output, disk. All are bounded: without isolation each
 one takes what it proves with, for a moment, and gives it back."""
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # How the positive control is run:
-OPEN = "open"  # our own runner without any wall
+OPEN = "open"  # our own runner without any isolation
 SAME_INTERPRETER = "same interpreter"  # program and comparison in one interpreter, the result in a list
 EXIT_CODE = "exit code"  # program and asserts in one script, passed if it exits with 0
 MARKER = "marker"  # the program's process reports the verdict as its last line

@@ -17,13 +17,14 @@ def reward_function(
 ) -> Callable[..., list[float | None]]:
     """The function to give to ``GRPOTrainer(reward_funcs=...)``.
 
-    ``column`` is the data set's column that names the task of a prompt. Completions may be texts or chats (the
-    last message counts). The reward is 1.0 or 0.0; a failure of the sandbox itself is None, which TRL (1.9 and
-    later) leaves out of the group and of the loss. ``grader`` defaults to a new ``CodeGrader``, which starts its
-    workers at the first call. Raises TaskError for a task_id that is not among the tasks.
+    ``column`` is the data set's column that names the task of a prompt. Completions may be texts or chats (the last
+    message counts). The reward is 1.0 or 0.0; a failure of the sandbox itself is None, which TRL (1.9 and later)
+    leaves out of the group and of the loss. ``grader`` defaults to a new ``CodeGrader``, which starts its workers
+    at the first call and requires the isolation level ``landlock`` (IsolationError where it is missing). Raises
+    TaskError for a task_id that is not among the tasks.
     """
     by_id = {task.task_id: task for task in tasks}
-    used = grader or CodeGrader()
+    used = grader or CodeGrader(require_isolation="landlock")
 
     def code_reward(completions: list[str] | list[Messages], **columns: Any) -> list[float | None]:
         if column not in columns:

@@ -31,7 +31,7 @@ class CodeTask(vf.Task[CodeData]):  # type: ignore[misc]
     async def passes(self, trace: vf.Trace) -> float:
         """Grade the last reply. Raises SandboxError."""
         if not _grader:
-            _grader.append(CodeGrader())
+            _grader.append(CodeGrader(require_isolation="landlock"))
         task = read_task(self.data.row)
         (grade,) = await asyncio.to_thread(_grader[0].grade, [task], [trace.last_reply], solutions=True)
         if grade.reward is None:

@@ -24,14 +24,15 @@ def compute_score(
 ) -> dict[str, float]:
     """The score of one answer, as verl's reward managers ask for it.
 
-    ``ground_truth`` is a task row in any format of ``load_tasks`` (a dict or its JSON). The answer is a whole
-    program unless ``extra_info["completion"]`` is true. Returns ``score`` and ``infra_error``. verl knows no
-    missing score; where the sandbox itself failed the score is the mean of this task's scores so far (0.5 before
-    the first), which pulls an advantage neither way, and ``infra_error`` is 1.
+    ``ground_truth`` is a task row in any format of ``load_tasks`` (a dict or its JSON). ``settings`` are those of
+    ``CodeGrader``; ``require_isolation`` is ``landlock`` unless it is given. The answer is a whole program unless
+    ``extra_info["completion"]`` is true. Returns ``score`` and ``infra_error``. verl knows no missing score; where
+    the sandbox itself failed the score is the mean of this task's scores so far (0.5 before the first), which pulls
+    an advantage neither way, and ``infra_error`` is 1.
     """
     text = ground_truth if isinstance(ground_truth, str) else json.dumps(ground_truth, sort_keys=True)
     if not _grader:
-        _grader.append(CodeGrader(**settings))
+        _grader.append(CodeGrader(**{"require_isolation": "landlock"} | settings))
     whole = not (extra_info or {}).get("completion", False)
     (grade,) = _grader[0].grade([_task(text)], [solution_str], solutions=whole)
     total = _seen[text]

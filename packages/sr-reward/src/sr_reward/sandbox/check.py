@@ -33,6 +33,7 @@ _LEVEL_ADVICE = {
     "landlock": "Landlock and seccomp above are needed",
     "limits": "the interpreter itself could not be started; see the reason",
 }
+_UNSAFE = "keeps no verdict safe: a program can reach the judge and the expected values"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,4 +78,5 @@ def _try_level(level: str) -> Feature:
     except IsolationError as error:
         return Feature(name=f"level {level}", available=False, found=str(error), advice=_LEVEL_ADVICE[level])
     worker.kill()
-    return Feature(name=f"level {level}", available=True, found=worker.standing, advice="")
+    found = f"{worker.standing}; {_UNSAFE}" if level == "limits" else worker.standing
+    return Feature(name=f"level {level}", available=True, found=found, advice="")

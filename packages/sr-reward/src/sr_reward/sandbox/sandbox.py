@@ -1,4 +1,4 @@
-"""Workers behind walls that run programs and return what they wrote: no verdicts here."""
+"""Isolated workers that run programs and return what they wrote: no verdicts here."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Sandbox:
-    """Runs trials on ``workers`` lanes (default: one per usable core) behind the walls of one level.
+    """Runs trials on ``workers`` lanes (default: one per usable core) at one isolation level.
 
-    ``isolation`` is ``auto`` (the strongest level that stands on this Linux), ``full``, ``landlock`` or
-    ``limits``; a level that is named must stand or ``IsolationError`` is raised, and so with
+    ``isolation`` is ``auto`` (the strongest level available on this Linux), ``full``, ``landlock`` or
+    ``limits``; a level that is named must be available or ``IsolationError`` is raised, and so with
     ``require_isolation``, the weakest level that ``auto`` may settle for. Nothing is started before the first
     trial. ``timeout_s`` bounds the CPU time of a program, and the time in which it neither computes nor ends;
     after 5 × ``timeout_s`` + 2 s it is stopped in any case. ``reader`` is the path of the script that serves jobs of
@@ -72,7 +72,7 @@ class Sandbox:
 
     @property
     def isolation(self) -> str:
-        """The level that stands. Starts the first worker if none has been started."""
+        """The level in force. Starts the first worker if none has been started."""
         if self._level is None:
             with self._lock:
                 return self._settle()
@@ -133,7 +133,7 @@ class Sandbox:
                 lane.stop()
 
     def _settle(self) -> str:
-        """Find the level that stands, by starting a worker at it."""
+        """Find the strongest level available, by starting a worker at it."""
         if self._owner != os.getpid():  # after a fork of the trainer the workers belong to the parent
             self._owner = os.getpid()
             self._lanes, self._reader, self._first = [], None, None
@@ -167,14 +167,15 @@ class Sandbox:
                 continue
             if self._wanted == "auto" and level == "limits":
                 _log.warning(
-                    "neither namespaces nor Landlock stand here, programs run behind limits only; "
-                    "`sr sandbox check` says what to do"
+                    "neither namespaces nor Landlock are available here: programs run with limits only, which keeps "
+                    "no verdict safe; `sr sandbox check` says what to do"
                 )
             return level
         if reasons:
             raise IsolationError(reasons[-1])
         raise IsolationError(
-            f"isolation {self._wanted} is weaker than the required {floor}; ask for {floor} or require less"
+            f"isolation {self._wanted} is weaker than the required {floor}; ask for {floor}, or require less "
+            "(at limits no verdict is safe)"
         )
 
 

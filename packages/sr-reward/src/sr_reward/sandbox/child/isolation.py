@@ -1,4 +1,4 @@
-"""The walls around programs: put up once per zygote, with a last layer per program.
+"""The isolation of programs: put up once per zygote, with a last layer per program.
 
 ``full``: user, mount, pid, net, ipc and uts namespaces; a root that holds the interpreter's library read-only, a
 small private ``/tmp`` and three devices; nobody's user id without a capability; Landlock on top where the kernel
@@ -28,23 +28,23 @@ _SIGKILL = 9
 
 
 class NotIsolated(Exception):
-    """A wall that was asked for does not stand here."""
+    """A part of the isolation that was asked for is not available here."""
 
 
 class Isolation:
-    """The walls that stand around this zygote. ``rehearsal`` is the level at which all is done that a child does for
-    its last wall, but none put up."""
+    """The isolation of this zygote. ``rehearsal`` is the level at which all is done that a child does for its last
+    layer, but nothing put up."""
 
-    def __init__(self, level: str, walls: list[str]) -> None:
-        self.level, self.walls = level, walls
+    def __init__(self, level: str, parts: list[str]) -> None:
+        self.level, self.parts = level, parts
         self.ties = level in ("landlock", "limits") and sys.platform == "linux"  # in a pid namespace all end together
         self.filter = None
         if level in ("full", "landlock", "rehearsal") and sys.platform == "linux":
             self.filter = seccomp.Filter(seccomp.program_filter(seccomp.ANY_PID), put_up=level != "rehearsal")
 
     def describe(self) -> str:
-        """The level and the names of its walls, for a report."""
-        return " ".join([self.level, *self.walls])
+        """The level and the names of its parts, for a report."""
+        return " ".join([self.level, *self.parts])
 
     def tie(self, zygote: int) -> None:
         """In a forked child, first of all, where ``ties`` says so: let it end with the zygote."""
@@ -56,7 +56,7 @@ class Isolation:
         """The last layer, in the forked child just before the program: no new processes, signals to nobody else."""
         if self.filter:
             self.filter.install()
-        elif self.level == "limits":  # for a lost zygote, which stops it earlier; behind walls all die with the zygote
+        elif self.level == "limits":  # for a lost zygote, which stops it earlier; elsewhere all die with the zygote
             seconds = int(cpu_s) + 2
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
@@ -106,15 +106,15 @@ def _remove_folder(name: str) -> bool:
 
 
 def isolate(level: str, memory: int) -> Isolation:
-    """Put up the walls of a level around this process; from then on it is the zygote. ``memory`` bounds the address
-    space of each process, in bytes. Raises OSError or NotIsolated where a wall does not stand."""
+    """Isolate this process at a level; from then on it is the zygote. ``memory`` bounds the address
+    space of each process, in bytes. Raises OSError or NotIsolated where that is not possible."""
     if level == "open":
         return Isolation(level, [])
     if level == "limits":
         _limit(memory)
         return Isolation(level, ["limits"])
     if sys.platform != "linux":
-        raise NotIsolated(f"there are no such walls on {sys.platform}; ask for isolation='limits'")
+        raise NotIsolated(f"this level does not exist on {sys.platform}; ask for isolation='limits'")
     if not seccomp.supported():
         raise NotIsolated(f"no table of system calls for {kernel.MACHINE}; ask for isolation='limits'")
     version = landlock.abi()
@@ -123,10 +123,10 @@ def isolate(level: str, memory: int) -> Isolation:
     if level == "landlock":
         if version < 1:
             raise NotIsolated("this kernel has no Landlock (it needs Linux 5.13 and lsm=landlock)")
-        walls, writable = [], ["/dev/null"]
+        parts, writable = [], ["/dev/null"]
     else:
         _enter_namespaces(readable)
-        walls, writable = ["namespaces"], ["/tmp", *DEVICES]
+        parts, writable = ["namespaces"], ["/tmp", *DEVICES]
         os.chdir("/tmp")
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -136,9 +136,9 @@ def isolate(level: str, memory: int) -> Isolation:
     _limit(memory)
     if version:
         landlock.restrict(readable, writable)
-        walls.append(f"landlock-{version}")
+        parts.append(f"landlock-{version}")
     seccomp.install(seccomp.zygote_filter(writable=level == "full"))
-    return Isolation(level, [*walls, "seccomp", "no-new-privileges", "limits"])
+    return Isolation(level, [*parts, "seccomp", "no-new-privileges", "limits"])
 
 
 def _limit(memory: int) -> None:

@@ -64,7 +64,7 @@ def join_mappings() -> None:
     """Make one mapping of the read-only parts of each library, and one of its writable ones: a fork pays for each.
 
     The constants of a library become executable, what the linker had made read-only after binding becomes writable
-    again. That is no wall against a program, which may do either to its own memory. Where a policy forbids it, all
+    again. That protects nothing from a program, which may do either to its own memory. Where a policy forbids it, all
     stays as it is.
     """
     found: dict[str, list[tuple[int, int, str]]] = {}

@@ -1,4 +1,7 @@
-"""Tries each wall by itself, in a process that ends afterwards, and prints what came of it: ``name ok|no reason``."""
+"""Tries each part of the isolation by itself, in a process that ends afterwards.
+
+Prints what came of each: ``name ok|no reason``.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _tried(name: str, wall: Callable[[], str]) -> None:
-    """Run ``wall`` in a child, so that each is tried from the same start."""
+def _tried(name: str, part: Callable[[], str]) -> None:
+    """Run ``part`` in a child, so that each is tried from the same start."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            line = f"ok {wall()}"
+            line = f"ok {part()}"
         except (OSError, ValueError) as error:
             line = f"no {error}"
         os.write(writer, line.encode()[:300])
@@ -36,7 +39,7 @@ def _tried(name: str, wall: Callable[[], str]) -> None:
 
 
 def main() -> None:
-    """Try every wall."""
+    """Try every part."""
     _tried("limits", _limits)
     if sys.platform != "linux":
         return

@@ -123,7 +123,7 @@ def take_stdin(text: bytes) -> None:
     """Make ``text`` the standard input, descriptor 0.
 
     It is a seekable file, so that ``os.read``, ``open(0)`` and ``sys.stdin`` all see the same bytes and nothing can
-    block. Called before the last walls go up: programs may not make such files.
+    block. Called before the last layer of isolation: programs may not make such files.
     """
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("stdin")

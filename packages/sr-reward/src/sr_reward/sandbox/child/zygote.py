@@ -71,7 +71,7 @@ class Stopped(Exception):
 
 
 class Zygote:
-    """Serves one grader over ``sock`` behind walls that already stand. ``output`` bounds what a program may return
+    """Serves one grader over ``sock``, isolated already. ``output`` bounds what a program may return
     and print, in bytes each.
 
     A child waits for its turn (a signal), takes its request from the socket, says in a pipe that it has, lets go
@@ -156,7 +156,7 @@ class Zygote:
         return list(zip(pids, files, strict=True))
 
     def perform(self, kind: int, size: int, cpu_s: float, files: list[int]) -> None:
-        """In the forked child: wait for the turn, take the body, cut every tie, put up the last walls, run."""
+        """In the forked child: wait for the turn, take the body, cut every tie, isolate further, run."""
         if self.isolation.ties:
             self.isolation.tie(self.pid)
         sigwait(GO)
@@ -289,7 +289,7 @@ def _cpu_seconds(clock: int, last: float) -> float:
 
 
 def _rehearse(output: int) -> None:
-    """Do all that a child does, here and without walls, with a program of ours, until the interpreter has made what
+    """Do all that a child does, here and without isolation, with a program of ours, until the interpreter has made what
     it makes on first use and has specialised the code: all of it is then shared and need not be copied."""
     source = "def f(x):\n    return [x]\n"
     body = marshal.dumps((source, "f", marshal.dumps([((number,), {}) for number in range(9)])))
@@ -312,7 +312,7 @@ def _rehearse(output: int) -> None:
 
 
 def main() -> None:
-    """Put up the walls that the first argument names, say hello, serve."""
+    """Isolate this process as the arguments say, say hello, serve."""
     sock = socket(fileno=os.dup2(0, SOCKET, inheritable=False))
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, DATA, LINE):  # so that nothing made later lies where a child puts what is its own
