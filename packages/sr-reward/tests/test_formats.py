@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 
-from sr_reward import AssertTests, CallTests, CodeGrader, FormatError, StdioTests, load_samples, load_tasks
+from sr_reward import AssertTests, CallTests, CodeGrader, FormatError, StdioTests, load_tasks
+from sr_reward.formats import Skipped
 
 NATIVE = {
     "task_id": "t1",
@@ -60,6 +61,75 @@ LIVECODEBENCH = {
     "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(HIDDEN))).decode(),
     "metadata": json.dumps({"func_name": "first"}),
 }
+TACO = {
+    "question": "Double a number.",
+    "solutions": json.dumps(["print(2 * int(input()))"]),
+    "starter_code": "",
+    "input_output": json.dumps({"inputs": ["3\n"], "outputs": ["6\n"]}),
+    "raw_tags": "[]",
+    "name": None,
+    "skill_types": "[]",
+}
+DECODED = {
+    **LIVECODEBENCH,
+    "public_test_cases": [{"input": "[1]\n2", "output": "3", "testtype": "functional"}],
+    "private_test_cases": [{"input": "[3]\n1", "output": "4", "testtype": "functional"}],
+    "metadata": {"func_name": "first"},
+}
+DEEPCODER = {
+    "problem": "Double a number.",
+    "solutions": ["print(2 * int(input()))"],
+    "tests": json.dumps([{"type": "stdin_stdout", "input": "3\n", "output": "6\n", "fn_name": None}]),
+}
+DEEPCODER_LISTS = {**DEEPCODER, "tests": json.dumps({"inputs": [["a", 2]], "outputs": [["aa"]], "fn_name": "times"})}
+PRIME = {
+    "data_source": "codecontests",
+    "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "Double a number."}],
+    "reward_model": {"style": "rule", "ground_truth": json.dumps({"inputs": ["3\n"], "outputs": ["6\n"]})},
+    "extra_info": {"index": 12},
+}
+PRIMEINTELLECT = {
+    "problem_id": "p1",
+    "prompt": "Double a number.",
+    "verification_info": json.dumps({"test_cases": [{"type": "stdin_stdout", "input": "3", "output": "6"}]}),
+}
+EVALPLUS = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def mean(xs):\n    """Mean."""\n',
+    "entry_point": "mean",
+    "canonical_solution": "    return sum(xs) / len(xs)\n",
+    "base_input": [[[1, 2]]],
+    "plus_input": [[[0.1, 0.2, 0.3]]],
+    "atol": 0,
+    "contract": "",
+}
+MBPPPLUS = {
+    "task_id": "Mbpp/700",
+    "prompt": '"""Count the pairs.\nassert pairs([(1, 2)]) == 1\n"""\n',
+    "entry_point": "pairs",
+    "canonical_solution": "def pairs(xs):\n    return len({x for x in xs})\n",
+    "base_input": [[[[1, 2]]]],
+    "plus_input": [[[[1, 2], [1, 2]]]],
+    "assertion": "assert pairs([(1, 2)]) == 1",
+    "atol": 0,
+}
+BIGCODEBENCH = {
+    "task_id": "BigCodeBench/0",
+    "complete_prompt": 'import math\ndef task_func(x):\n    """Square root."""\n',
+    "instruct_prompt": "Write task_func.",
+    "canonical_solution": "    return math.sqrt(x)\n",
+    "code_prompt": "import math\ndef task_func(x):\n",
+    "test": "import unittest\nclass TestCases(unittest.TestCase):\n"
+    "    def test_a(self):\n        self.assertEqual(task_func(4), 2.0)\n",
+    "entry_point": "task_func",
+}
+KODCODE = {
+    "question_id": "k1",
+    "question": "Double a number.",
+    "solution": "def double(x):\n    return 2 * x\n",
+    "test": "from solution import double\n\ndef test_a():\n    assert double(2) == 4\n",
+    "test_info": [{"function_name": "double", "function_declaration": "def double(x):"}],
+}
 EVERY = {
     "native": (NATIVE, CallTests, "def f(xs):\n    return sum(xs)\n"),
     "humaneval": (HUMANEVAL, AssertTests, "def f(x):\n    return x + x\n"),
@@ -73,6 +143,16 @@ EVERY = {
         CallTests,
         "class Solution:\n    def first(self, xs, x):\n        return xs[0] + x\n",
     ),
+    "livecodebench, decoded": (DECODED, CallTests, "def first(xs, x):\n    return xs[0] + x\n"),
+    "taco": (TACO, StdioTests, "print(2 * int(input()))"),
+    "deepcoder": (DEEPCODER, StdioTests, "print(2 * int(input()))"),
+    "deepcoder, lists": (DEEPCODER_LISTS, CallTests, "def times(a, n):\n    return a * n\n"),
+    "prime": (PRIME, StdioTests, "print(2 * int(input()))"),
+    "primeintellect": (PRIMEINTELLECT, StdioTests, "print(2 * int(input()))"),
+    "evalplus": (EVALPLUS, AssertTests, "def mean(xs):\n    return sum(x / len(xs) for x in xs)\n"),
+    "mbpp plus": (MBPPPLUS, AssertTests, "def pairs(xs):\n    return sum(1 for x in set(xs))\n"),
+    "bigcodebench": (BIGCODEBENCH, AssertTests, "def task_func(x):\n    return x ** 0.5 + 0\n"),
+    "kodcode": (KODCODE, AssertTests, "def double(x):\n    return x + x\n"),
 }
 
 
@@ -167,8 +247,8 @@ def test_python_literals_say_what_json_cannot(file):
         (NATIVE, "stands already in line 1"),
         ({**HUMANEVAL, "test": None}, "test must be a text"),
         ({**MBPP, "test_list": ["assert ("]}, "not a task"),
-        ({**MBPP, "test_list": []}, "call a function"),
-        ({**APPS, "input_output": "{"}, "not a task"),
+        ({**MBPP, "test_list": ["x = 1"]}, "call a function"),
+        ({**APPS, "input_output": "{"}, "must be JSON"),
         ({**APPS, "input_output": {"inputs": ["1"], "outputs": []}}, "in pairs"),
     ],
 )
@@ -201,16 +281,59 @@ def test_a_missing_file_and_an_unknown_format(tmp_path, file):
     with pytest.raises(FormatError, match="cannot be read"):
         load_tasks(tmp_path / "no.jsonl")
     with pytest.raises(FormatError, match="one of auto"):
-        load_tasks(file(NATIVE), "apps")
+        load_tasks(file(NATIVE), "leetcode")
     with pytest.raises(FormatError, match="mbpp format"):
         load_tasks(file(NATIVE), "mbpp")
 
 
-def test_samples_name_their_task_in_either_writing(file):
-    tasks = {task.task_id: task for task in load_tasks(file(MBPP))}
-    rows = [{"task_id": 601, "solution": "a"}, {"task_id": "Mbpp/601", "completion": "b"}]
-    found = load_samples(file(*rows, name="samples.jsonl"), tasks)
-    assert [(sample.task_id, sample.text, sample.solution) for sample in found] == [
-        ("601", "a", True),
-        ("601", "b", False),
-    ]
+def test_published_rows_without_tests_are_skipped_and_counted(file):
+    rows = [APPS, {**APPS, "problem_id": 8, "input_output": ""}, {**MBPP, "test_list": []}]
+    skipped = Skipped()
+    assert [task.task_id for task in load_tasks(file(*rows), skipped=skipped)] == ["7"]
+    assert skipped.count == 2
+    assert skipped.describe() == "2 rows skipped: 2 without tests"
+    assert "8" in skipped.names
+
+
+def test_a_file_in_which_nothing_can_be_graded_says_why(file):
+    with pytest.raises(FormatError, match="1 row skipped: 1 without tests"):
+        load_tasks(file({**APPS, "input_output": ""}))
+
+
+def test_published_names_that_repeat_are_numbered(file):
+    other = {**CODECONTESTS, "description": "Another."}
+    assert [task.task_id for task in load_tasks(file(CODECONTESTS, other, other))] == ["p_A", "p_A#2", "p_A#3"]
+
+
+def test_rows_without_a_name_are_called_by_their_number(file):
+    found = [task.task_id for task in load_tasks(file(TACO, DEEPCODER, PRIME, TACO))]
+    assert found == ["taco/0", "deepcoder/1", "prime/12", "taco/3"]
+
+
+def test_tests_of_contests_as_records(file):
+    (task,) = load_tasks(file({**CODECONTESTS, "generated_tests": [{"input": "2\n", "output": "2\n"}]}))
+    assert [case.stdin for case in task.tests.cases] == ["1\n", "2\n"]
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"gzip"])
+def test_a_byte_order_mark_and_gzip_without_its_suffix(tmp_path, content):
+    path = tmp_path / "tasks.jsonl"
+    text = json.dumps(NATIVE).encode()
+    path.write_bytes(gzip.compress(text) if content == b"gzip" else content + text)
+    assert [task.task_id for task in load_tasks(path)] == ["t1"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "passes"),
+    [
+        ("{2: ['a'], 1: ['b']}", True),
+        ("[{2: ['a'], 1: ['b']}]", True),
+        ("{'2': ['a'], '1': ['b']}", False),
+    ],
+)
+def test_keys_of_dicts_that_json_made_texts_are_whole_numbers(file, grader, answers, passes):
+    calls = {"inputs": [[{"5": 1}]], "outputs": [[{"2": ["a"], "1": ["b"]}]], "fn_name": "f"}
+    (task,) = load_tasks(file({**APPS, "input_output": json.dumps(calls)}))
+    source = f"def f(d):\n    return {answers} if d == {{5: 1}} else None\n"
+    (grade,) = grader.grade([task], [source], solutions=True)
+    assert (grade.outcome == "passed") == passes, grade

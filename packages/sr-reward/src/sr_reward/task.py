@@ -16,6 +16,7 @@ from typing import Any
 from sr_reward.errors import TaskError
 from sr_reward.sandbox.child.program import answer_of
 
+TEXT_RULES = ("lines", "apps", "codecontests", "livecodebench")
 # The values that may go into a program and come back from it. Sub-classes are not plain.
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
@@ -144,17 +145,22 @@ class StdioCase:
 
 @dataclass(frozen=True, kw_only=True)
 class StdioTests:
-    """Whole-program runs, compared line by line and token by token; white space at ends and blank last lines
-    are ignored. ``float_tolerance`` above zero compares tokens that read as numbers within that absolute or relative
-    distance, two whole numbers exactly.
+    """Whole-program runs whose printed text is compared by ``rule``, one of ``TEXT_RULES``.
+
+    ``lines`` compares line by line and token by token; white space at ends and blank last lines are ignored, and with
+    ``float_tolerance`` above zero tokens that read as numbers may differ by that absolute or relative distance, two
+    whole numbers not at all. The others are those of published graders (``sr_reward.grading.texts``).
     ``checker`` is the source of ``check(stdin, output, expected) -> bool`` that replaces the comparison."""
 
     cases: tuple[StdioCase, ...]
     float_tolerance: float = 0.0
     checker: str = ""
+    rule: str = "lines"
 
     def __post_init__(self) -> None:
         _check_cases(self.cases, StdioCase)
+        if self.rule not in TEXT_RULES:
+            raise TaskError(f"rule must be one of {', '.join(TEXT_RULES)}, got {self.rule!r}")
         _check_tolerance(self.float_tolerance)
         _check_checker(self.checker)
 
@@ -196,7 +202,9 @@ class Task:
 
     ``prompt`` is code that a completion continues, or, with ``prompt_is_code=False``, a text that a whole
     program answers. ``entry_point`` is the function the tests call (``Solution.method`` for a method; empty
-    for stdio). ``tier``, ``family`` and ``reference`` (a whole program that solves it) are for those who make
+    for stdio). ``format`` names the published format it comes from, a key of ``sr_reward.formats.rules.RULES``, which
+    says what its grader adds to a program and how long it may run; ``starter`` is code that an answer to a text should
+    begin with. ``tier``, ``family`` and ``reference`` (a whole program that solves it) are for those who make
     and choose tasks; the grader does not look at them. ``deterministic=False`` keeps equal programs of a
     batch from being run once.
     """
@@ -210,6 +218,8 @@ class Task:
     reference: str = ""
     prompt_is_code: bool = True
     deterministic: bool = True
+    format: str = "native"
+    starter: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.task_id, str) or not self.task_id:

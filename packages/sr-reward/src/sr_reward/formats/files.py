@@ -1,95 +1,95 @@
-"""Files of tasks and samples, read row by row; whatever is wrong is reported with file and line."""
+"""Files of rows, read one by one; whatever is wrong is reported with file and line."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import logging
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO, cast
 
 from sr_reward.errors import FormatError
-from sr_reward.formats.fields import Row
+from sr_reward.formats.fields import Row, Unusable
 from sr_reward.formats.rows import FORMATS, read_task
 from sr_reward.task import Task
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One answer to a task: a ``completion`` of its prompt, or (``solution``) a whole program."""
-
-    task_id: str
-    text: str
-    solution: bool
+_log = logging.getLogger("sr_reward")
+_GZIP = b"\x1f\x8b"
 
 
-def load_tasks(path: str | Path, format: str = "auto") -> list[Task]:
-    """All tasks of a file: JSON lines (or one JSON array), plain or gzipped.
+@dataclass(kw_only=True)
+class Skipped:
+    """The rows of a file that cannot be graded: how many for each reason, and their names where they have one."""
 
-    ``format`` is one of ``FORMATS``; ``stdio`` covers the native stdio rows and APPS, CodeContests and
-    LiveCodeBench as published (their function tests too). Raises FormatError, which names file and line, for
-    anything that is not a task and for a second task of one name.
+    reasons: Counter[str] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        return sum(self.reasons.values())
+
+    def describe(self) -> str:
+        """``3 rows skipped: 2 without tests, 1 ...``"""
+        parts = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
+        return f"{self.count} row{'s' if self.count > 1 else ''} skipped: {parts}"
+
+
+def load_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | None = None) -> list[Task]:
+    """All tasks of a file: JSON lines or one JSON array, plain or gzipped whatever its name, with or without a
+    byte-order mark.
+
+    ``format`` is one of ``FORMATS``; ``stdio`` covers native stdio rows and every format of contest problems. A
+    published row that is well-formed and cannot be graded (no tests, say) is skipped: ``skipped`` is told, else a
+    warning is logged. Where published rows share a name, later ones are called ``NAME#2`` and so on. Raises
+    FormatError, which names file and line, for anything that is not a task and for two native tasks of one name.
     """
-    return list(iter_tasks(path, format))
+    told = skipped if skipped is not None else Skipped()
+    found = list(iter_tasks(path, format, skipped=told))
+    if told.count and skipped is None:
+        _log.warning("%s: %s", path, told.describe())
+    return found
 
 
-def iter_tasks(path: str | Path, format: str = "auto") -> Iterator[Task]:
+def iter_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | None = None) -> Iterator[Task]:
     """``load_tasks``, one task at a time."""
     if format not in FORMATS:
         raise FormatError(f"a task format must be one of {', '.join(FORMATS)}, got {format!r}")
+    told = skipped if skipped is not None else Skipped()
     seen: dict[str, int] = {}
-    for line, row in _rows(Path(path)):
+    copies: Counter[str] = Counter()
+    number = -1
+    for number, (line, row) in enumerate(iter_rows(Path(path))):
         try:
-            task = read_task(row, format)
+            task = read_task(row, format, number=number)
+        except Unusable as error:
+            told.reasons[str(error)] += 1
+            told.names.update(_names(row))
+            continue
         except FormatError as error:
             raise FormatError(f"{path}, line {line}: {error}") from None
-        if task.task_id in seen:
-            first = seen[task.task_id]
-            raise FormatError(
-                f"{path}, line {line}: task_id {task.task_id!r} stands already in line {first}; rename one"
-            )
+        name = task.task_id
+        if name in seen and task.format == "native":
+            raise FormatError(f"{path}, line {line}: task_id {name!r} stands already in line {seen[name]}; rename one")
+        while task.task_id in seen:
+            copies[name] += 1
+            task = replace(task, task_id=f"{name}#{copies[name] + 1}")
         seen[task.task_id] = line
         yield task
     if not seen:
-        raise FormatError(f"{path} must hold at least one task, got none; check the path")
+        raise FormatError(
+            f"{path} must hold at least one task, got none"
+            + (f" ({told.describe()})" if told.count else "")
+            + "; check the path"
+        )
 
 
-def load_samples(path: str | Path, tasks: dict[str, Task]) -> list[Sample]:
-    """All samples of a file, each for one of ``tasks`` (by task_id). Raises FormatError with file and line."""
-    samples = []
-    for line, row in _rows(Path(path)):
-        given = [key for key in ("completion", "solution") if key in row]
-        if len(given) != 1 or not isinstance(row[given[0]], str):
-            raise FormatError(
-                f"{path}, line {line}: a sample holds one text, 'completion' or 'solution', "
-                f"got {', '.join(given) or 'neither'}; keep one"
-            )
-        task_id = _known_id(row.get("task_id"), tasks)
-        if task_id is None:
-            raise FormatError(
-                f"{path}, line {line}: task_id must be one of the {len(tasks)} tasks, got {row.get('task_id')!r}"
-            )
-        samples.append(Sample(task_id=task_id, text=row[given[0]], solution=given[0] == "solution"))
-    if not samples:
-        raise FormatError(f"{path} must hold at least one sample, got none; check the path")
-    return samples
-
-
-def _known_id(given: object, tasks: dict[str, Task]) -> str | None:
-    if not isinstance(given, (str, int)) or isinstance(given, bool):
-        return None
-    name = str(given)
-    for candidate in (name, name.rpartition("/")[2]):  # MBPP's 601 is also written Mbpp/601
-        if candidate in tasks:
-            return candidate
-    return None
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """``(line number, object)`` of a JSON-lines file, blank lines skipped, or of a JSON array."""
     try:
         with _open(path) as file:
@@ -132,6 +132,14 @@ def _object(row: object, path: Path, number: int) -> Row:
 
 
 def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8")
-    return path.open(encoding="utf-8")
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+    if packed:
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+def _names(row: Row) -> Iterator[str]:
+    for key in ("task_id", "problem_id", "question_id", "id", "name"):
+        if isinstance(row.get(key), (str, int)):
+            yield str(row[key])

@@ -22,11 +22,11 @@ def native(row: Row) -> Task:
         options = {key: tests[key] for key in ("float_tolerance", "exact_types", "checker") if key in tests}
         built = CallTests(cases=tuple(_native_case(case) for case in list_of(tests, "cases")), **options)
     else:
-        options = {key: tests[key] for key in ("float_tolerance", "checker") if key in tests}
+        options = {key: tests[key] for key in ("float_tolerance", "checker", "rule") if key in tests}
         built = StdioTests(cases=tuple(_stdio_case(case) for case in list_of(tests, "cases")), **options)
     prompt = text_of(row, "prompt")
     return Task(
-        task_id=name_of(row["task_id"]),
+        task_id=name_of({"task_id": row["task_id"]}, "task_id"),
         prompt=prompt,
         entry_point=row.get("entry_point", ""),
         tests=built,
@@ -35,6 +35,7 @@ def native(row: Row) -> Task:
         reference=row.get("reference", ""),
         prompt_is_code=bool(row.get("prompt_is_code", kind != "stdio")),
         deterministic=bool(row.get("deterministic", True)),
+        starter=row.get("starter", ""),
     )
 
 

@@ -1,0 +1,117 @@
+"""Formats that test functions with code: HumanEval, MBPP, BigCodeBench and KodCode, as they are published."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+from sr_reward.errors import FormatError
+from sr_reward.formats.fields import Row, Unusable, first_text, list_of, name_of, text_of
+from sr_reward.task import AssertTests, Task
+
+_RUN_CASES = """
+import unittest
+_result = unittest.TestResult()
+unittest.defaultTestLoader.loadTestsFromTestCase(TestCases).run(_result)
+assert _result.testsRun and _result.wasSuccessful(), [text[-300:] for _, text in _result.failures + _result.errors][:1]
+"""
+_RUN_FUNCTIONS = """
+for _name in [name for name in list(globals()) if name.startswith("test") and callable(globals()[name])]:
+    globals()[_name]()
+for _name in [name for name in list(globals()) if name.startswith("Test") and isinstance(globals()[name], type)]:
+    for _method in [name for name in dir(globals()[_name]) if name.startswith("test")]:
+        getattr(globals()[_name](), _method)()
+"""
+
+
+def humaneval(row: Row) -> Task:
+    prompt, entry_point = text_of(row, "prompt"), text_of(row, "entry_point")
+    test = text_of(row, "test")
+    if not test.strip():
+        raise Unusable("without tests")
+    return Task(
+        task_id=name_of(row, "task_id"),
+        prompt=prompt,
+        entry_point=entry_point,
+        tests=AssertTests(code=f"{test}\n\ncheck({entry_point})\n"),
+        reference=prompt + row.get("canonical_solution", ""),
+        format="humaneval",
+    )
+
+
+def mbpp(row: Row) -> Task:
+    asserts = [line.replace("\r\n", "\n") for line in list_of(row, "test_list")]
+    if not asserts:
+        raise Unusable("without tests")
+    reference = row.get("code", "").replace("\r\n", "\n")
+    setup = (row.get("test_setup_code") or "").replace("\r\n", "\n")
+    imports = "\n".join(row.get("test_imports") or [])
+    tests = "\n".join([imports, setup, *asserts]) + "\n"
+    return Task(
+        task_id=name_of(row, "task_id"),
+        prompt=text_of(row, "text" if "text" in row else "prompt"),
+        entry_point=called_name(asserts, reference),
+        tests=AssertTests(code=tests),
+        reference=reference,
+        prompt_is_code=False,
+        format="mbpp",
+    )
+
+
+def bigcodebench(row: Row) -> Task:
+    prompt = text_of(row, "complete_prompt")
+    return Task(
+        task_id=name_of(row, "task_id"),
+        prompt=prompt,
+        entry_point=text_of(row, "entry_point"),
+        tests=AssertTests(code=text_of(row, "test") + "\n" + _RUN_CASES),
+        reference=prompt + row.get("canonical_solution", ""),
+        format="bigcodebench",
+    )
+
+
+def kodcode(row: Row) -> Task:
+    lines = text_of(row, "test").split("\n")
+    imported = [line for line in lines if line.startswith("from solution import ")]
+    kept = "\n".join(line for line in lines if line not in imported)
+    if "import solution" in kept or any("(" in line for line in imported):
+        raise Unusable("whose tests import the module solution as a whole")
+    if "pytest.mark.parametrize" in kept or "pytest.fixture" in kept:
+        raise Unusable("whose tests need fixtures or parameters of pytest")
+    if "def test" not in kept:
+        raise Unusable("without tests")
+    names = [name.strip() for line in imported for name in line.removeprefix("from solution import ").split(",")]
+    info = row.get("test_info")
+    given = info[0].get("function_name") if isinstance(info, list) and info and isinstance(info[0], dict) else None
+    entry_point = given or next((name for name in names if name.isidentifier()), "")
+    if not entry_point:
+        raise Unusable("whose tests name no function")
+    return Task(
+        task_id=name_of(row, "question_id", "task_id", "id"),
+        prompt=text_of(row, "question"),
+        entry_point=entry_point,
+        tests=AssertTests(code=kept + "\n" + _RUN_FUNCTIONS),
+        reference=first_text(row, "solution"),
+        prompt_is_code=False,
+        format="kodcode",
+    )
+
+
+def called_name(asserts: list[str], reference: str) -> str:
+    """The function under test: of the names that the asserts call, the last that the reference defines."""
+    called = [
+        node.func.id
+        for node in ast.walk(parsed("\n".join(asserts)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    defined = [node.name for node in parsed(reference).body if isinstance(node, ast.FunctionDef)]
+    both = [name for name in defined if name in called]
+    if not both and not called:
+        raise FormatError("test_list must call a function, got none")
+    return both[-1] if both else called[0]
+
+
+def parsed(code: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the published code has odd escapes
+        return ast.parse(code)

