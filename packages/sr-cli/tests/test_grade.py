@@ -66,7 +66,8 @@ def test_json_is_one_object_with_the_keys_of_the_contract(files, tmp_path):
         ('{"task_id": "t1"}', "neither"),
         ('{"task_id": "t9", "completion": ""}', "t9"),
         ('{"task_id": "t1", "completion": 3}', "completion"),
-        ('{"task_id": "t1", "completion": "", "solution": ""}', "keep one"),
+        ('{"task_id": "t1", "completion": null}', "null"),
+        ('{"task_id": "t1", "completion": ["a", "b"]}', "list"),
         ("[1]", "object"),
     ],
 )

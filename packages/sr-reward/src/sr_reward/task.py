@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sr_reward.errors import TaskError
+from sr_reward.rules import RULES
 from sr_reward.sandbox.child.program import answer_of
 
 TEXT_RULES = ("lines", "apps", "codecontests", "livecodebench")
@@ -202,7 +203,7 @@ class Task:
 
     ``prompt`` is code that a completion continues, or, with ``prompt_is_code=False``, a text that a whole
     program answers. ``entry_point`` is the function the tests call (``Solution.method`` for a method; empty
-    for stdio). ``format`` names the published format it comes from, a key of ``sr_reward.formats.rules.RULES``, which
+    for stdio). ``format`` names the published format it comes from, a key of ``sr_reward.rules.RULES``, which
     says what its grader adds to a program and how long it may run; ``starter`` is code that an answer to a text should
     begin with. ``tier``, ``family`` and ``reference`` (a whole program that solves it) are for those who make
     and choose tasks; the grader does not look at them. ``deterministic=False`` keeps equal programs of a
@@ -226,9 +227,16 @@ class Task:
             raise TaskError(f"task_id must be a non-empty string, got {self.task_id!r}; give each task a name")
         if not isinstance(self.tests, (CallTests, AssertTests, StdioTests)):
             raise TaskError(f"task {self.task_id}: tests must be Call-, Assert- or StdioTests, got {self.tests!r:.60}")
+        if self.format not in RULES:
+            raise TaskError(f"task {self.task_id}: format must be one of {', '.join(RULES)}, got {self.format!r}")
         parts = self.entry_point.split(".") if isinstance(self.entry_point, str) else [""]
         named = 1 <= len(parts) <= 2 and all(part.isidentifier() for part in parts)
         if not named and not (self.entry_point == "" and not isinstance(self.tests, CallTests)):
             raise TaskError(
                 f"task {self.task_id}: entry_point must be a name or Class.method, got {self.entry_point!r}"
             )
+
+    @property
+    def imports(self) -> str:
+        """What the grader of the task's format puts before a program that answers a text."""
+        return RULES[self.format].imports

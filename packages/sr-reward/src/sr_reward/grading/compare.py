@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import math
 
+from sr_reward.grading.texts import same_text
 from sr_reward.sandbox.child.codec import CodecError, parse
 
 TYPE_CHECKING = False
@@ -46,10 +47,11 @@ def answer_calls(spec: bytes, data: bytes) -> bytes:
     return RIGHT
 
 
-def answer_text(accepted: tuple[str, ...], tolerance: float, data: bytes) -> bytes:
-    """In the reader: whether what a program printed is one of the texts accepted."""
+def answer_text(accepted: tuple[str, ...], rule: str, tolerance: float, data: bytes) -> bytes:
+    """In the reader: whether what a program printed is one of the texts accepted, by a rule of ``grading.texts``."""
     printed = data.decode("utf-8", "replace")
-    return RIGHT if any(same_text(printed, wanted, tolerance=tolerance) for wanted in accepted) else WRONG
+    same = any(same_text(printed, wanted, rule=rule, tolerance=tolerance) for wanted in accepted)
+    return RIGHT if same else WRONG
 
 
 def _answer(kind: bytes, text: str) -> bytes:
@@ -227,32 +229,3 @@ def _matches_loosely(parsed: Any, expected: Any, tolerance: float) -> bool:
     if type(expected) is dict and type(parsed) is Tag and parsed.name == "d":
         return _pairs_match(parsed.content, expected, lambda item, want: _matches_loosely(item, want, tolerance))
     return matches(parsed, expected, tolerance=tolerance)
-
-
-def same_text(printed: str, expected: str, *, tolerance: float = 0.0) -> bool:
-    """Whether the printed text is the expected one: equal lines after trailing white space and trailing blank
-    lines are dropped, and within a line equal tokens (runs of white space count as one separator)."""
-    if printed == expected:
-        return True
-    ours, theirs = printed.rstrip().splitlines(), expected.rstrip().splitlines()
-    return len(ours) == len(theirs) and all(
-        _same_line(got.split(), wanted.split(), tolerance) for got, wanted in zip(ours, theirs, strict=True)
-    )
-
-
-def _same_line(got: list[str], wanted: list[str], tolerance: float) -> bool:
-    return len(got) == len(wanted) and all(_same_token(a, b, tolerance) for a, b in zip(got, wanted, strict=True))
-
-
-def _same_token(printed: str, expected: str, tolerance: float) -> bool:
-    if printed == expected:
-        return True
-    if tolerance <= 0:
-        return False
-    try:
-        if printed.lstrip("+-").isdigit() and expected.lstrip("+-").isdigit():
-            return int(printed) == int(expected)  # of two whole numbers the last digit counts
-        a, b = float(printed), float(expected)
-    except ValueError:
-        return False
-    return (a != a and b != b) or math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)

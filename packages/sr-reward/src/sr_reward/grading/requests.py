@@ -30,13 +30,12 @@ def program_of(question: Question, completion: str, *, solution: bool) -> Asking
     Where the rules cannot be applied within the reader's limits the text counts as it is: the program's own process
     then meets what is wrong with it.
     """
-    plain = extract.as_is(question, completion, solution=solution)
     if not extract.needs_reading(question, completion):
-        return plain
+        return extract.as_is(question, completion, solution=solution)
     kind, text = yield from _read(("assemble", tuple(question), completion, solution), ASSEMBLE_S)
     if kind == NONE:
         return None
-    return text if kind == TEXT else plain
+    return text if kind == TEXT else extract.as_is(question, completion, solution=solution)
 
 
 def compare_calls(rule: bytes, data: bytes) -> Asking:
@@ -44,9 +43,9 @@ def compare_calls(rule: bytes, data: bytes) -> Asking:
     return (yield from _read(("calls", rule, data), COMPARE_S))
 
 
-def compare_text(accepted: tuple[str, ...], tolerance: float, data: bytes) -> Asking:
+def compare_text(accepted: tuple[str, ...], rule: str, tolerance: float, data: bytes) -> Asking:
     """The same for ``grading.compare.answer_text``."""
-    return (yield from _read(("text", accepted, tolerance, data), COMPARE_S))
+    return (yield from _read(("text", accepted, rule, tolerance, data), COMPARE_S))
 
 
 class ReaderFailed(Exception):

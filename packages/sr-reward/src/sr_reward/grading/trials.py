@@ -107,7 +107,7 @@ def _prints_right(tests: StdioTests, case: StdioCase, printed: bytes) -> Trial[t
     ends = printed.rstrip()
     if any(ends == wanted.encode("utf-8", "surrogatepass").rstrip() for wanted in accepted):
         return True, ""
-    kind, _ = yield from compare_text(accepted, tests.float_tolerance, printed)
+    kind, _ = yield from compare_text(accepted, tests.rule, tests.float_tolerance, printed)
     return kind == RIGHT, "other output" if kind else TOO_COSTLY
 
 
