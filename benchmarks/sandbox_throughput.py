@@ -49,7 +49,7 @@ for name, path in (("sr_reward", folder), ("sr_reward.sandbox", folder + "/sandb
     package = type(sys)(name)
     package.__path__ = [path]
     sys.modules[name] = package
-from sr_reward.sandbox.child import isolation, judge, program, serve
+from sr_reward.sandbox.child import isolation, program
 quiet = os.open(os.devnull, os.O_WRONLY)
 inputs = marshal.dumps(eval(inputs))
 isolation.isolate(level, 512 << 20)

@@ -11,7 +11,7 @@ import marshal
 import math
 
 from sr_reward.grading.texts import same_text
-from sr_reward.sandbox.child.codec import CodecError, parse
+from sr_reward.sandbox.child.codec import CodecError, build_value, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ class Tag:
         self.name, self.content = name, content
 
 
-def _keep(pairs: list[tuple[str, Any]]) -> Tag:
+def _keep(pairs: list[tuple[str, Any]]) -> Any:
     if len(pairs) != 1:
         raise CodecError("a tag has one key")
+    if pairs[0][0] == "u":
+        return build_value(pairs)
     return Tag(*pairs[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import re
 from typing import Any
 
 from sr_reward.grading.compare import BROKEN, RAISED, RIGHT
@@ -10,7 +11,7 @@ from sr_reward.grading.extract import question_of
 from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, Grade
 from sr_reward.grading.requests import ReaderFailed, compare_calls, compare_text, program_of, read_report
 from sr_reward.sandbox import worker as protocol
-from sr_reward.sandbox.child.judge import UNFIT
+from sr_reward.sandbox.child.judging import UNFIT
 from sr_reward.sandbox.pool import Job, Trial
 from sr_reward.sandbox.worker import Answer
 from sr_reward.task import AssertTests, CallTests, StdioCase, StdioTests, Task
@@ -112,11 +113,10 @@ def _prints_right(tests: StdioTests, case: StdioCase, printed: bytes) -> Trial[t
 
 
 def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Trial[Grade]:
-    prompt = task.prompt if task.prompt_is_code else ""
     outcome = yield Job(
         kind=protocol.SERVE,
         body=marshal.dumps((source, task.entry_point)),
-        judge_body=marshal.dumps((tests.code, task.entry_point, prompt)),
+        judge_body=marshal.dumps((judge_request(task, tests),)),
         warm=warm,
     )
     answer, judge = outcome.program, outcome.judge
@@ -138,6 +138,23 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     if kind == UNFIT:
         return _unfit(message)
     return _raised(answer, kind, message)
+
+
+_DEFINED = re.compile(r"^(class|(?:async[ \t]+)?def)[ \t]+(\w+)", re.MULTILINE)
+
+
+def judge_request(task: Task, tests: AssertTests) -> dict[str, Any]:
+    """What the judge gets: the tests, and what the task says about the program's names."""
+    prompt = task.prompt if task.prompt_is_code else ""
+    defined = _DEFINED.findall(f"{prompt}\n{task.reference}")
+    return {
+        "code": tests.code,
+        "entry_point": task.entry_point,
+        "prompt": prompt,
+        "cases": False,
+        "functions": tuple({name for kind, name in defined if kind != "class"}),
+        "classes": tuple({name for kind, name in defined if kind == "class"}),
+    }
 
 
 def _check(checker: str, cases: Any, given: Any, seconds: float) -> Trial[Grade]:

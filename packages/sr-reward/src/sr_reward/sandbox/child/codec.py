@@ -3,7 +3,8 @@
 The text is JSON in which every object is a tag with one key. Lists, strings, floats, small ints, booleans and
 None are themselves; ``{"t": [...]}`` is a tuple, ``{"s": [...]}`` a set, ``{"z": [...]}`` a frozenset,
 ``{"d": [[k, v], ...]}`` a dict, ``{"i": "hex"}`` an int beyond 64 bits, ``{"b": "latin-1"}`` bytes,
-``{"c": [re, im]}`` a complex. Reading it builds plain values and nothing else; there is no way to name a class.
+``{"c": [re, im]}`` a complex, ``{"u": "hex of UTF-8"}`` a string with halves of surrogate pairs. Reading it builds
+plain values and nothing else; there is no way to name a class.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def encode(value: Any, other: Callable[[Any], str] | None = None) -> str:
     if kind is int:
         return repr(value) if -BIG < value < BIG else f'{{"i":"{value:x}"}}'
     if kind is str:
-        return encode_basestring_ascii(value)
+        text = encode_basestring_ascii(value)
+        return text if "\\ud" not in text or _is_whole(value) else f'{{"u":"{_hex(value)}"}}'
     if value is None:
         return "null"
     if kind is bool:
@@ -60,6 +62,19 @@ def encode(value: Any, other: Callable[[Any], str] | None = None) -> str:
     raise CodecError(f"a value of type {kind.__name__} is not plain data")
 
 
+def _is_whole(value: str) -> bool:
+    """Whether a string has no half of a surrogate pair, two of which JSON would read as one character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _hex(value: str) -> str:
+    return value.encode("utf-8", "surrogatepass").hex()
+
+
 class _Scanner:
     """The settings that the C scanner of the json module reads from its owner."""
 
@@ -75,12 +90,19 @@ class _Scanner:
         self.scan = make_scanner(self)  # type: ignore[arg-type]  # the stub names no protocol
 
 
+# what the scanner raises for malformed text, and ``build`` for tags that do not fit; without the json module loaded
+# the scanner ends some errors with SystemError
+_UNREADABLE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(StopIteration, MemoryError, SystemError),
+)
+
+
 def parse(text: str, build: Callable[[list[tuple[str, Any]]], Any]) -> Any:
     """Read ``text``; every tag goes through ``build``. Raises CodecError for anything malformed."""
     try:
         value, end = _Scanner(build).scan(text, 0)
-    # without the json module loaded the scanner ends some errors with SystemError
-    except (ValueError, TypeError, RecursionError, StopIteration, OverflowError, MemoryError, SystemError) as error:
+    except _UNREADABLE as error:
         raise CodecError(f"malformed data ({type(error).__name__})") from None
     if end != len(text):
         raise CodecError("malformed data (text after the end)")
@@ -110,6 +132,8 @@ def build_value(pairs: list[tuple[str, Any]], other: Callable[[str, Any], Any] |
             return int(content, 16)
         if tag == "b":
             return content.encode("latin-1")
+        if tag == "u":
+            return bytes.fromhex(content).decode("utf-8", "surrogatepass")
     if other is not None:
         return other(tag, content)
     raise CodecError(f"unknown tag {tag!r:.20}")

@@ -32,7 +32,7 @@ for _name, _path in (("sr_reward", os.path.dirname(_folder)), ("sr_reward.sandbo
     _package.__path__ = [_path]
     sys.modules.setdefault(_name, _package)
 
-from sr_reward.sandbox.child import isolation, judge, program, serve  # noqa: E402
+from sr_reward.sandbox.child import isolation, program  # noqa: E402
 from sr_reward.sandbox.child.cores import SLOW_S, Core  # noqa: E402
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
 SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
 STANDARD = (0, 1, 2)
 DATA, LINE = 3, 4  # what a program keeps beside 0, 1 and 2: its file and, where it serves a judge, the line to it
-RUN = (program.run_calls, program.run_stdio, serve.serve_program, judge.run_judge, judge.run_check)
+RUN: list[Any] = [program.run_calls, program.run_stdio]
 
 
 class Stopped(Exception):
@@ -255,6 +255,14 @@ class Zygote:
         self.buffer[:most] = bytes(most)
 
 
+def load_tests_side() -> None:
+    """Load what serves tests and what runs them: a slim interpreter, which is forked most, does neither."""
+    if len(RUN) == 2:
+        from sr_reward.sandbox.child.judging import judge, serve
+
+        RUN.extend((serve.serve_program, judge.run_judge, judge.run_check))
+
+
 def _file() -> int:
     """An empty file in memory, which a child inherits."""
     if hasattr(os, "memfd_create"):
@@ -321,6 +329,7 @@ def main() -> None:
     for name in settings.pop("preload", "").split(","):
         if name:
             __import__(name)
+            load_tests_side()
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which ``site``, left out here, would have made
     sys.argv[:] = ["program"]
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
