@@ -18,15 +18,17 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sr_core import Policy
+from sr_core import Engine, Policy
 from sr_core.algorithms import make_algorithm
-from sr_core.config import GrpoConfig, NoPenaltyConfig, OptimConfig
-from sr_core.engine.sampling import sample
+from sr_core.batch import Batch
+from sr_core.config import GrpoConfig, OptimConfig, SamplingConfig
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import update
 from sr_core.policy import shipped_policies
 from sr_reward.testbed import load_testbed
@@ -79,27 +81,27 @@ def step_cost(shape: Shape, repeats: int) -> dict[str, float]:
     policy = random_policy(shape)
     costs = {}
     for way in ("shared", "plain"):
-        policy.shares_prompts = way == "shared"
-        costs[way] = median(lambda seed: one_step(policy, shape, seed), repeats)
+        engine = Engine(policy)
+        engine.shares_prompts = way == "shared"
+        costs[way] = median(partial(one_step, engine, shape), repeats)
     return costs
 
 
-def one_step(policy: Policy, shape: Shape, seed: int) -> None:
+def one_step(engine: Engine, shape: Shape, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     prompts = torch.randint(0, shape.vocabulary, (shape.prompts, shape.prompt_tokens), generator=rng).tolist()
-    rollout = sample(policy, prompts, shape.samples, temperature=1.0, max_new_tokens=shape.new_tokens, rng=rng)
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=shape.new_tokens)
+    rollout = engine.sample(prompts, shape.samples, sampling, rng)
     rewards = torch.arange(shape.prompts * shape.samples).view(shape.prompts, shape.samples) % 2
-    update(
-        policy,
-        torch.optim.SGD(policy.model.parameters(), lr=0.0),
-        make_algorithm(GrpoConfig(), max_tokens=shape.new_tokens),
-        rollout,
-        rewards.float(),
-        torch.ones_like(rewards, dtype=torch.bool),
-        temperature=1.0,
-        optim=OptimConfig(),
-        penalty=NoPenaltyConfig(),
+    batch = Batch(
+        rollout=rollout,
+        rewards_PG=rewards.float(),
+        valid_PG=torch.ones_like(rewards, dtype=torch.bool),
+        sampled_tokens=sum(rollout.lengths),
     )
+    algorithm = make_algorithm(GrpoConfig(), max_tokens=shape.new_tokens)
+    sgd = torch.optim.SGD(engine.policy.model.parameters(), lr=0.0)
+    update(engine, sgd, batch, Objective(algorithm=algorithm, temperature=1.0), OptimConfig())
 
 
 def random_policy(shape: Shape) -> Policy:
@@ -130,7 +132,7 @@ def evaluation_cost(name: str, repeats: int) -> dict[str, float]:
         def once(seed: int) -> None:
             prompts = [policy.prompt_ids(task.prompt) for task in tasks]
             rng = torch.Generator().manual_seed(seed)
-            sample(policy, prompts, samples, temperature=0.7, max_new_tokens=48, rng=rng)
+            Engine(policy).sample(prompts, samples, SamplingConfig(temperature=0.7, max_new_tokens=48), rng)
 
         return once
 

@@ -57,7 +57,7 @@ def measure(name: str) -> dict[str, Any]:
 
     def roll_back() -> None:
         trainer.roll_back(kept, lr_factor=1.0, reset_optimizer=False)
-        trainer.penalty.begin_campaign(trainer.policy, None)
+        trainer.penalty.begin_campaign(trainer.engine, None)
 
     moved = [*kept.weights.values(), *(v for s in kept.position["optimizer"].values() for v in s.values())]
     moved += kept.weights.values()  # the reference

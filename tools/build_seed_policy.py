@@ -35,7 +35,8 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from sr_core.engine.sampling import sample
+from sr_core.config import SamplingConfig
+from sr_core.engine import Engine
 from sr_core.policy import Policy
 from sr_reward import CodeGrader, Task
 from sr_reward.testbed import Testbed, load_testbed
@@ -198,7 +199,8 @@ def measure(policy: Policy, grader: CodeGrader, tasks: Sequence[Task], seed: int
     """pass@1 and pass@16 (any of 16 samples passes), the tasks never solved and the truncated share."""
     rng = torch.Generator().manual_seed(seed)
     prompts = [policy.prompt_ids(task.prompt) for task in tasks]
-    drawn = sample(policy, prompts, SAMPLES, temperature=TEMPERATURE, max_new_tokens=MAX_NEW_TOKENS, rng=rng)
+    sampling = SamplingConfig(temperature=TEMPERATURE, max_new_tokens=MAX_NEW_TOKENS)
+    drawn = Engine(policy).sample(prompts, SAMPLES, sampling, rng)
     repeated = [task for task in tasks for _ in range(SAMPLES)]
     outcomes = [grade.outcome == "passed" for grade in grader.grade(repeated, policy.decode(drawn.tokens))]
     per_task = [sum(outcomes[i : i + SAMPLES]) for i in range(0, len(outcomes), SAMPLES)]

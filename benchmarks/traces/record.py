@@ -30,9 +30,7 @@ from torch import Tensor
 from sr_cli.assemble import make_grader, make_tasks
 from sr_cli.config import load_config
 from sr_core import Policy, Trainer, run_campaign
-from sr_core.batch import GradedRollout, Rollout
-from sr_core.engine.sampling import sample
-from sr_core.engine.scoring import completion_scores
+from sr_core.batch import Batch, Rollout
 from sr_core.evaluation.grading import grade_all
 from sr_core.optim.update import UpdateResult
 from sr_core.protocols import Task
@@ -72,13 +70,13 @@ class Observed(Trainer):
         self.noted: dict[str, float | None] = {}
         self.previous: Tensor | None = None
 
-    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
+    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> Batch:
         texts = self.policy.decode(rollout.tokens)
         prompts = [task.prompt for task in tasks for _ in range(rollout.group_size)]
         self.noted["malformed"] = sum(not parses(p + t) for p, t in zip(prompts, texts, strict=True)) / len(texts)
         return super().grade(tasks, rollout)
 
-    def update(self, graded: GradedRollout) -> UpdateResult:
+    def update(self, graded: Batch) -> UpdateResult:
         hook = self.optimizer.register_step_pre_hook(lambda *_: self.note_gradient())
         result = super().update(graded)
         hook.remove()
@@ -139,16 +137,9 @@ class Recorder:
     def measure(self, tasks: Sequence[Task], samples: int, step: int, purpose: str) -> tuple[Rollout, list[list[bool]]]:
         """``samples`` per task, and which of them passed."""
         trainer, sampling = self.trainer, self.trainer.config.sampling
-        rollout = sample(
-            trainer.policy,
-            [trainer.policy.prompt_ids(task.prompt) for task in tasks],
-            samples,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_new_tokens=sampling.max_new_tokens,
-            rng=torch_rng_for(trainer.config.seed, 0, step, purpose),
-            batch_size=sampling.batch_size,
-        )
+        prompts = [trainer.policy.prompt_ids(task.prompt) for task in tasks]
+        rng = torch_rng_for(trainer.config.seed, 0, step, purpose)
+        rollout = trainer.engine.sample(prompts, samples, sampling, rng)
         repeated = [task for task in tasks for _ in range(samples)]
         grades = grade_all(trainer.grader, repeated, trainer.policy.decode(rollout.tokens), max_infra_share=0.0)
         passed = [grade.reward == 1.0 for grade in grades]
@@ -160,9 +151,8 @@ class Recorder:
         if not tokens:
             return None
         with torch.no_grad():
-            scores = completion_scores(
-                self.trainer.policy, prompts, tokens, temperature=self.trainer.config.sampling.temperature
-            )
+            temperature = self.trainer.config.sampling.temperature
+            scores = self.trainer.engine.score(prompts, tokens, temperature=temperature)
         return float((scores.logprobs_NT * scores.mask_NT).sum() / scores.mask_NT.sum())
 
     @property

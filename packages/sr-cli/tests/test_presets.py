@@ -19,7 +19,7 @@ from transformers import (
 
 from sr_cli.assemble import ProgramGrader
 from sr_cli.config import RunConfig, load_config
-from sr_core import CampaignTasks, Policy, Trainer, run_campaign
+from sr_core import CampaignTasks, Engine, Policy, Trainer, run_campaign
 from sr_reward import CodeGrader
 from sr_reward.testbed import load_testbed
 
@@ -102,7 +102,7 @@ def test_a_preset_trains_random_weights_of_its_architecture(
     save(preset, tmp_path / "model")
     config = configured(preset, tmp_path / "model", *settings)
     policy = Policy.load(config.train.policy)
-    assert policy.shares_prompts
+    assert Engine(policy).shares_prompts
     assert policy.tokenizer.convert_ids_to_tokens(policy.eos_id) == PRESETS[preset]
     tasks = load_testbed().train
     rows: list[dict[str, Any]] = []

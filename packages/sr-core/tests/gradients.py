@@ -6,16 +6,33 @@ import copy
 
 import torch
 
-from sr_core.algorithms import Counts
-from sr_core.batch import Rollout
-from sr_core.config import NoPenaltyConfig, OptimConfig
-from sr_core.engine.sampling import sample
+from sr_core.algorithms import Counts, LossInputs
+from sr_core.batch import Batch, Rollout
+from sr_core.config import OptimConfig, SamplingConfig
+from sr_core.engine import Engine, Scores
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import UpdateResult, update
 from sr_core.policy import Policy
 
 TEMPERATURE = 0.8
 OPTIM = OptimConfig(lr=1e-3, max_grad_norm=1e9)
-NO_PENALTY = NoPenaltyConfig()
+
+
+def sample(
+    policy: Policy | Engine, prompts, samples: int, *, temperature: float, max_new_tokens: int, rng, **others
+) -> Rollout:
+    """Completions of ``policy``; a policy given directly gets an engine of its own."""
+    engine = policy if isinstance(policy, Engine) else Engine(policy)
+    config = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens, **others)
+    return engine.sample(prompts, samples, config, rng)
+
+
+def completion_scores(policy: Policy, prompts, tokens, **options) -> Scores:
+    return Engine(policy).score(prompts, tokens, **options)
+
+
+def graded(rollout: Rollout, rewards_PG: torch.Tensor, valid_PG: torch.Tensor) -> Batch:
+    return Batch(rollout=rollout, rewards_PG=rewards_PG, valid_PG=valid_PG, sampled_tokens=sum(rollout.lengths))
 
 
 def roll(policy: Policy, seed: int = 0) -> Rollout:
@@ -45,22 +62,12 @@ def assert_same(ours: dict[int, torch.Tensor], theirs: dict[int, torch.Tensor], 
 
 
 def gradients(
-    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, penalty=NO_PENALTY, reference=None, on_policy=True
+    policy: Policy, rollout: Rollout, algorithm, *, optim=OPTIM, **objective
 ) -> tuple[dict[int, torch.Tensor], UpdateResult]:
     policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
-    result = update(
-        policy,
-        optimizer,
-        algorithm,
-        rollout,
-        *verdicts(),
-        temperature=0.8,
-        optim=optim,
-        penalty=penalty,
-        reference=reference,
-        on_policy=on_policy,
-    )
+    aim = Objective(algorithm=algorithm, temperature=0.8, **objective)
+    result = update(Engine(policy), optimizer, graded(rollout, *verdicts()), aim, optim)
     return optimizer.seen, result
 
 
@@ -78,5 +85,12 @@ def plain_gradients(policy: Policy, rollout: Rollout, algorithm) -> dict[int, to
         logits = policy.model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1] / 0.8
         logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0][None]
         old = rollout.logprobs[i].clone()[None]
-        algorithm.loss(logprobs, old, advantages[i : i + 1], torch.ones_like(logprobs), counts).sum().backward()
+        inputs = LossInputs(
+            logprobs_NT=logprobs,
+            old_logprobs_NT=old,
+            advantages_N=advantages[i : i + 1],
+            mask_NT=torch.ones_like(logprobs),
+            counts=counts,
+        )
+        algorithm.loss(inputs).losses_N.sum().backward()
     return {i: p.grad for i, p in enumerate(policy.model.parameters()) if p.grad is not None}

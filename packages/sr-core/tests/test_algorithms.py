@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -18,6 +20,8 @@ from sr_core.algorithms import (
     DrGrpo,
     Grpo,
     Gspo,
+    LossInputs,
+    LossOutputs,
     Reinforce,
     ReinforcePlusPlus,
     Rloo,
@@ -176,28 +180,41 @@ def test_the_order_of_the_prompts_does_not_matter(
         torch.testing.assert_close(moved, make(name).advantages(rewards, valid)[rows])
 
 
+def evaluated(algorithm: Algorithm, logprobs, old, advantages: Sequence[float], mask, counts: Counts) -> LossOutputs:
+    return algorithm.loss(
+        LossInputs(
+            logprobs_NT=logprobs,
+            old_logprobs_NT=old,
+            advantages_N=torch.tensor([float(a) for a in advantages]),
+            mask_NT=mask,
+            counts=counts,
+        )
+    )
+
+
+def losses(*arguments: Any) -> torch.Tensor:
+    return evaluated(*arguments).losses_N
+
+
 def test_reinforce_loss_by_hand() -> None:
     logprobs = torch.tensor([[-1.0, -2.0, 9.0], [-0.5, 9.0, 9.0]])
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    loss = Reinforce().loss(logprobs, logprobs, torch.tensor([0.5, -2.0]), mask, Counts(sequences=2, tokens=3))
+    loss = losses(Reinforce(), logprobs, logprobs, [0.5, -2.0], mask, Counts(sequences=2, tokens=3))
     torch.testing.assert_close(loss, torch.tensor([0.5 * 3 / 3, -2.0 * 0.5 / 3]))
 
 
 def test_grpo_loss_by_hand_clips_only_where_that_lowers_the_objective() -> None:
     old = torch.zeros(2, 2)
     logprobs = torch.tensor([[math.log(1.5), math.log(0.5)], [math.log(1.5), math.log(0.5)]])
-    loss = Grpo(clip=0.2).loss(
-        logprobs, old, torch.tensor([1.0, -1.0]), torch.ones(2, 2), Counts(sequences=2, tokens=4)
-    )
+    loss = losses(Grpo(clip=0.2), logprobs, old, [1.0, -1.0], torch.ones(2, 2), Counts(sequences=2, tokens=4))
     # A > 0: min(1.5, 1.2) and min(0.5, 0.8); A < 0: min(-1.5, -1.2) and min(-0.5, -0.8)
     torch.testing.assert_close(loss, torch.tensor([-(1.2 + 0.5) / 2 / 2, (1.5 + 0.8) / 2 / 2]))
 
 
 def test_grpo_ratio_does_not_overflow_at_padding() -> None:
     logprobs = torch.tensor([[0.0, 500.0]], requires_grad=True)
-    loss = Grpo().loss(
-        logprobs, torch.zeros(1, 2), torch.ones(1), torch.tensor([[1.0, 0.0]]), Counts(sequences=1, tokens=1)
-    )
+    mask = torch.tensor([[1.0, 0.0]])
+    loss = losses(Grpo(), logprobs, torch.zeros(1, 2), [1.0], mask, Counts(sequences=1, tokens=1))
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert logprobs.grad is not None
@@ -234,7 +251,7 @@ COUNTS = Counts(sequences=4, tokens=8)
     ],
 )
 def test_losses_by_hand(algorithm: Algorithm, advantages: tuple[float, float], expected: tuple[float, float]) -> None:
-    loss = algorithm.loss(LOGPROBS, LOGPROBS - RATIOS.log(), torch.tensor(advantages), MASK, COUNTS)
+    loss = losses(algorithm, LOGPROBS, LOGPROBS - RATIOS.log(), advantages, MASK, COUNTS)
     torch.testing.assert_close(loss, torch.tensor(expected))
 
 
@@ -252,8 +269,32 @@ def test_losses_by_hand(algorithm: Algorithm, advantages: tuple[float, float], e
 )
 def test_gradients_by_hand(algorithm: Algorithm, expected: list[list[float]]) -> None:
     logprobs = LOGPROBS.clone().requires_grad_()
-    algorithm.loss(logprobs, LOGPROBS - RATIOS.log(), torch.tensor([1.0, -1.0]), MASK, COUNTS).sum().backward()
+    losses(algorithm, logprobs, LOGPROBS - RATIOS.log(), [1.0, -1.0], MASK, COUNTS).sum().backward()
     torch.testing.assert_close(logprobs.grad, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [  # at advantages 1 and -1: a ratio above the clip counts where more is rewarded, one below where less is
+        (Grpo(clip=0.2), [[True, False], [False, False]]),
+        (Grpo(clip=0.6), [[False, False], [False, False]]),
+        (Dapo(), [[True, False], [False, False]]),
+        (Gspo(clip=0.2, clip_high=0.2), [[False], [False]]),
+        (Rloo(clip=0.2), [[False], [False]]),
+        (Cispo(clip_high=0.2), [[True, False], [True, True]]),
+        (Wapo(max_tokens=10, clip_high=0.6), [[False, False], [True, False]]),
+        (Topr(), None),
+        (Reinforce(), None),
+    ],
+)
+def test_tokens_that_the_clip_decides_by_hand(algorithm: Algorithm, expected: list[list[bool]] | None) -> None:
+    old = (LOGPROBS - RATIOS.log()).masked_fill(MASK == 0, 3.0)  # padding does not count, whatever stands there
+    clipped = evaluated(algorithm, LOGPROBS, old, [1.0, -1.0], MASK, COUNTS).clipped_NT
+    if expected is None or clipped is None:
+        assert clipped is expected
+        return
+    real = MASK.bool() if clipped.shape[1] == 2 else torch.ones(2, 1, dtype=torch.bool)
+    assert (clipped & real).tolist() == (torch.tensor(expected) & real).tolist()
 
 
 @given(st.lists(st.floats(-1e30, 0), min_size=4, max_size=4), st.sampled_from(EVERY))
@@ -262,7 +303,7 @@ def test_no_ratio_overflows(numbers: list[float], name: str) -> None:
     logprobs = torch.tensor(numbers[:2]).view(1, 2).clamp(min=-1e6).requires_grad_()
     old = torch.tensor(numbers[2:]).view(1, 2)
     for advantage in (1.0, -1.0):
-        loss = make(name).loss(logprobs, old, torch.tensor([advantage]), torch.tensor([[1.0, 0.0]]), COUNTS)
+        loss = losses(make(name), logprobs, old, [advantage], torch.tensor([[1.0, 0.0]]), COUNTS)
         (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
         assert torch.isfinite(loss).all()
         assert torch.isfinite(gradient).all()

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import sample
 from tiny import make_policy
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sr_core.batch import Rollout
-from sr_core.engine import cuda_graphs, decoders
+from sr_core.engine import Engine, cuda_graphs
 from sr_core.engine.cuda_graphs import Recorded
-from sr_core.engine.sampling import sample
 from sr_core.policy import Policy
 
 PROMPTS = ["a:", "abcdefghij:", "ccc:"]
@@ -75,19 +75,19 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         return counted
 
-    monkeypatch.setattr(decoders, "can_record", lambda policy: True)
+    monkeypatch.setattr(Engine, "replays_graphs", True)
     monkeypatch.setattr(cuda_graphs, "record", record)
-    monkeypatch.setattr(cuda_graphs, "FEWEST_LINES", 2)
+    monkeypatch.setattr(cuda_graphs, "FEWEST_BRANCHES", 2)
     monkeypatch.setattr(cuda_graphs, "FEWEST_TOKENS", 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield replays
 
 
-def roll(policy: Policy, seed: int = 0, prompts: list[str] = PROMPTS, tokens: int = 24) -> Rollout:
+def roll(engine: Engine, seed: int = 0, prompts: list[str] = PROMPTS, tokens: int = 24) -> Rollout:
     rng = torch.Generator().manual_seed(seed)
-    ids = [policy.prompt_ids(p) for p in prompts]
-    return sample(policy, ids, 6, temperature=0.9, max_new_tokens=tokens, rng=rng)
+    ids = [engine.policy.prompt_ids(p) for p in prompts]
+    return sample(engine, ids, 6, temperature=0.9, max_new_tokens=tokens, rng=rng)
 
 
 def assert_same(ours: Rollout, theirs: Rollout) -> None:
@@ -97,57 +97,61 @@ def assert_same(ours: Rollout, theirs: Rollout) -> None:
 
 
 def test_replayed_samples_are_those_of_the_branching_decoding(any_policy: Policy, records: list[int]) -> None:
-    replayed = [roll(any_policy, seed) for seed in range(3)]
-    assert len(records) < sum(records)  # records serve several tokens, and several roll-outs
-    assert len(any_policy.recorded) == 1
-    other = Policy(any_policy.model, any_policy.tokenizer)
+    engine, other = Engine(any_policy), Engine(any_policy)
+    replayed = [roll(engine, seed) for seed in range(3)]
+    assert len(records) < sum(records)  # records serve several tokens, and several rollouts
+    assert len(engine.recorded.caches) == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoders, "can_record", lambda policy: False)
+        patch.setattr(Engine, "replays_graphs", False)
         for seed, ours in enumerate(replayed):
             assert_same(ours, roll(other, seed))
     lengths = [len(t) for rollout in replayed for t in rollout.tokens]
-    assert min(lengths) < 5 < 20 < max(lengths)  # lines left the batch, and the longest outgrew the first records
+    assert min(lengths) < 5 < 20 < max(lengths)  # branches left the batch, and the longest outgrew the first records
 
 
 def test_records_follow_the_weights(policy: Policy, records: list[int]) -> None:
-    roll(policy)
+    engine = Engine(policy)
+    roll(engine)
     made = len(records)
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.mul_(1.3)
-    trained = roll(policy)
+    trained = roll(engine)
     assert len(records) <= made + 2  # other lengths may need other shapes; the old ones are replayed
-    assert_same(trained, roll(Policy(policy.model, policy.tokenizer)))
-    assert trained.tokens != roll(make_policy()).tokens
+    assert_same(trained, roll(Engine(policy)))
+    assert trained.tokens != roll(Engine(make_policy())).tokens
 
 
 def test_weights_at_another_place_are_recorded_anew(policy: Policy, records: list[int]) -> None:
-    roll(policy)
+    engine = Engine(policy)
+    roll(engine)
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.data = parameter * 1.3
-    assert_same(roll(policy), roll(Policy(policy.model, policy.tokenizer)))
+    assert_same(roll(engine), roll(Engine(policy)))
 
 
 def test_the_two_shapes_used_last_are_kept(policy: Policy, records: list[int]) -> None:
+    engine = Engine(policy)
     for prompts in (PROMPTS, PROMPTS[:1], PROMPTS, PROMPTS[:1]):
-        roll(policy, prompts=prompts)
+        roll(engine, prompts=prompts)
     made = len(records)
-    roll(policy, prompts=PROMPTS)
+    roll(engine, prompts=PROMPTS)
     assert len(records) == made
-    roll(policy, prompts=PROMPTS[:2])
-    assert len(policy.recorded) == 2
-    roll(policy, prompts=PROMPTS)
-    assert len(policy.recorded) == 2
+    roll(engine, prompts=PROMPTS[:2])
+    assert len(engine.recorded.caches) == 2
+    roll(engine, prompts=PROMPTS)
+    assert len(engine.recorded.caches) == 2
 
 
 def test_a_policy_that_broke_down_leaves_nothing_behind(policy: Policy, records: list[int]) -> None:
-    right = roll(policy)
+    engine = Engine(policy)
+    right = roll(engine)
     with torch.inference_mode():
-        for buffers in next(iter(policy.recorded.values())).own.values():
+        for buffers in next(iter(engine.recorded.caches.values())).own.values():
             for buffer in buffers:
                 buffer.fill_(float("nan"))  # what a policy with scores that are not finite leaves
-    assert_same(roll(policy), right)
+    assert_same(roll(engine), right)
 
 
 def step_of(value: Tensor) -> Callable[[], Tensor]:
@@ -196,11 +200,10 @@ def test_the_tape_is_as_strict_as_cuda() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_replays_what_it_computes() -> None:
     policy = make_policy()
-    policy.cuda_graphs = True
     policy.model.to("cuda")
-    plain = Policy(policy.model, policy.tokenizer, cuda_graphs=False)
+    replaying, plain = Engine(policy, cuda_graphs=True), Engine(policy)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for seed in range(3):
-            assert_same(roll(policy, seed), roll(plain, seed))
-    assert policy.recorded
+            assert_same(roll(replaying, seed), roll(plain, seed))
+    assert replaying.recorded.caches

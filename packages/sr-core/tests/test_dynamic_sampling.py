@@ -8,7 +8,7 @@ import torch
 from tiny import LetterGrade, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
-from sr_core.batch import GradedRollout
+from sr_core.batch import Batch
 from sr_core.config import DapoConfig, SamplingConfig
 from sr_core.dynamic_sampling import replace_equal_groups
 
@@ -27,7 +27,7 @@ class ParityGrader:
         return [LetterGrade(0.0 if t.task_id in self.dull else float(i % 2)) for i, t in enumerate(tasks)]
 
 
-def step(grader: ParityGrader, tries: int) -> tuple[GradedRollout, GradedRollout, list[str]]:
+def step(grader: ParityGrader, tries: int) -> tuple[Batch, Batch, list[str]]:
     """The first draw and what became of it, and the phases that were timed."""
     config = make_config(algorithm=DapoConfig(resample=tries), sampling=SamplingConfig(prompts=4, group_size=4))
     trainer = Trainer(make_policy(), grader, config)

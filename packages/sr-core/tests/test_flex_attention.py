@@ -9,6 +9,7 @@ from tiny import ARCHITECTURES, make_policy
 from torch.nn.attention import flex_attention as torchs
 
 from sr_core.algorithms import Grpo
+from sr_core.engine import Engine
 from sr_core.engine import flex_attention as flex
 from sr_core.engine.flex_attention import can_flex
 from sr_core.policy import Policy
@@ -21,7 +22,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchs, "_validate_device", lambda *tensors: None)
     monkeypatch.setattr(torchs, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     monkeypatch.setattr(flex, "_attention", lambda: torchs.flex_attention)
-    monkeypatch.setattr(Policy, "flexes", True)
+    monkeypatch.setattr(Engine, "uses_flex", True)
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -60,8 +61,7 @@ def test_where_it_cannot_be_used_that_is_said(policy: Policy) -> None:
 
 def test_without_a_gpu_it_is_not_asked() -> None:
     policy = make_policy()
-    asked = Policy(policy.model, policy.tokenizer, flex_attention=True)
-    assert asked.flexes == (asked.device.type == "cuda")
+    assert Engine(policy, flex_attention=True).uses_flex == (policy.device.type == "cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

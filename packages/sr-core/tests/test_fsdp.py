@@ -1,4 +1,4 @@
-"""A policy divided among two processes trains as an undivided one does in one process; its runs go on either way."""
+"""A policy sharded among two processes trains as an whole one does in one process; its runs go on either way."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from sr_core.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a chain that two processes have run divided."""
-    folder = tmp_path_factory.mktemp("divided")
-    finish(two_processes.run_two(two_processes.divided, folder), folder)
+    """The folder of a chain that two processes have run sharded."""
+    folder = tmp_path_factory.mktemp("sharded")
+    finish(two_processes.run_two(two_processes.sharded, folder), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The same chain in one process, where nothing is divided."""
+    """The same chain in one process, where nothing is sharded."""
     folder = tmp_path_factory.mktemp("alone")
-    return folder, two_processes.divided(Ranks(), folder)
+    return folder, two_processes.sharded(Ranks(), folder)
 
 
-def test_a_divided_run_is_the_run_of_one_process(both: Path, alone: tuple[Path, dict[str, Any]]) -> None:
+def test_a_sharded_run_is_the_run_of_one_process(both: Path, alone: tuple[Path, dict[str, Any]]) -> None:
     folder, result = alone
     assert [row["decision"]["action"] for row in rows(folder / "run")][3] == "roll_back"
     assert_close(rows(both / "run"), rows(folder / "run"))
@@ -55,19 +55,19 @@ def test_the_kept_policy_is_saved_whole(both: Path, alone: tuple[Path, dict[str,
         torch.testing.assert_close(ours.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_a_killed_divided_run_goes_on_divided_or_not(both: Path, tmp_path: Path) -> None:
-    for process in two_processes.run_two(two_processes.divided_killed, tmp_path):
+def test_a_killed_sharded_run_goes_on_sharded_or_not(both: Path, tmp_path: Path) -> None:
+    for process in two_processes.run_two(two_processes.sharded_killed, tmp_path):
         process.join(timeout=120)
     assert 0 < len(rows(tmp_path / "run")) < len(rows(both / "run"))
-    shutil.copytree(tmp_path / "run", tmp_path / "undivided" / "run")
-    two_processes.divided(Ranks(), tmp_path / "undivided")
-    assert_close(rows(tmp_path / "undivided" / "run"), rows(both / "run"))
-    finish(two_processes.run_two(two_processes.divided, tmp_path), tmp_path)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole" / "run")
+    two_processes.sharded(Ranks(), tmp_path / "whole")
+    assert_close(rows(tmp_path / "whole" / "run"), rows(both / "run"))
+    finish(two_processes.run_two(two_processes.sharded, tmp_path), tmp_path)
     assert rows(tmp_path / "run") == rows(both / "run")
 
 
-def test_bfloat16_weights_are_divided_with_their_float32_copies(tmp_path: Path) -> None:
-    finish(two_processes.run_two(two_processes.divided_narrow, tmp_path), tmp_path)
+def test_bfloat16_weights_are_sharded_with_their_float32_copies(tmp_path: Path) -> None:
+    finish(two_processes.run_two(two_processes.sharded_narrow, tmp_path), tmp_path)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
     assert parts[0]["summary"] == parts[1]["summary"]
     whole = make_policy(dtype=torch.bfloat16).model.state_dict()
@@ -78,7 +78,7 @@ def test_bfloat16_weights_are_divided_with_their_float32_copies(tmp_path: Path) 
     assert saved.dtype == torch.bfloat16
 
 
-def test_what_cannot_be_divided_is_refused() -> None:
+def test_what_cannot_be_sharded_is_refused() -> None:
     config = replace(two_processes.DIVIDED, penalty=KlConfig())
     with pytest.raises(ConfigError, match=r"and penalty\.name adds others"):
         Trainer(make_policy(), LetterGrader(), config, Ranks(0, 2))

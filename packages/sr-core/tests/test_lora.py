@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradients import assert_same, gradients, plain_gradients, roll
+from gradients import assert_same, completion_scores, gradients, plain_gradients, roll
 from safetensors.torch import load_file
 from tiny import ARCHITECTURES, LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
 from sr_core.algorithms import Grpo
 from sr_core.config import CampaignConfig, KlConfig, OptimConfig, PolicyConfig
-from sr_core.engine.scoring import completion_scores
+from sr_core.engine import Engine
 from sr_core.errors import PolicyError
 from sr_core.policy import Policy, lora
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_gradients_of_adapters_equal_the_textbook_ones(architecture: str) -> None:
     policy = adapted(architecture, torch.float64)
-    assert policy.shares_prompts
+    assert Engine(policy).shares_prompts
     rollout = roll(policy)
     ours, _ = gradients(policy, rollout, Grpo())
     theirs = plain_gradients(policy, rollout, Grpo())

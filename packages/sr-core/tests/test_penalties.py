@@ -9,16 +9,17 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from gradients import NO_PENALTY, OPTIM, TEMPERATURE, Catcher, assert_same, roll, verdicts
+from gradients import OPTIM, TEMPERATURE, Catcher, assert_same, graded, roll, sample
 from hypothesis import given, settings
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer, run_campaign
 from sr_core.algorithms import Grpo
 from sr_core.batch import Rollout
-from sr_core.config import EwcConfig, KlConfig, PenaltyConfig, ReinforceConfig
-from sr_core.engine.sampling import sample
+from sr_core.config import EwcConfig, KlConfig, NoPenaltyConfig, PenaltyConfig, ReinforceConfig
+from sr_core.engine import Engine
 from sr_core.errors import ConfigError
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import UpdateResult, update
 from sr_core.penalties import Anchor, diagonal_fisher, kl_per_token
 from sr_core.penalties.control import BONUS_STEP, adapted_bonus, adapted_coefficient
@@ -34,8 +35,8 @@ def step(
     policy = Policy(copy.deepcopy(policy.model), policy.tokenizer)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
     valid = torch.ones_like(rewards, dtype=torch.bool)
-    settings = {"temperature": TEMPERATURE, "optim": OPTIM, "penalty": NO_PENALTY} | options
-    result = update(policy, optimizer, Grpo(), rollout, rewards, valid, **settings)
+    objective = Objective(algorithm=Grpo(), temperature=TEMPERATURE, **options)
+    result = update(Engine(policy), optimizer, graded(rollout, rewards, valid), objective, OPTIM)
     return optimizer.seen, result
 
 
@@ -110,15 +111,16 @@ def test_estimates_are_finite_and_never_negative(a: float, b: float, estimator: 
 def test_a_pull_towards_the_reference_lowers_the_divergence(estimator: Any) -> None:
     policy, other = make_policy(seed=0), make_policy(seed=1)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
-    penalty = KlConfig(coefficient=50.0, estimator=estimator)
+    objective = Objective(
+        algorithm=Grpo(), temperature=TEMPERATURE, coefficient=50.0, estimator=estimator, reference=Engine(other)
+    )
     rng = torch.Generator().manual_seed(0)
     seen = []
     for _ in range(25):
         prompts = [policy.prompt_ids(p) for p in ("a:", "bcde:")]
         rollout = sample(policy, prompts, 16, temperature=TEMPERATURE, max_new_tokens=5, rng=rng)
         rewards, valid = torch.randint(0, 2, (2, 16), generator=rng).float(), torch.ones(2, 16, dtype=torch.bool)
-        options: dict[str, Any] = {"temperature": TEMPERATURE, "optim": OPTIM, "penalty": penalty, "reference": other}
-        seen.append(update(policy, optimizer, Grpo(), rollout, rewards, valid, **options).kl)
+        seen.append(update(Engine(policy), optimizer, graded(rollout, rewards, valid), objective, OPTIM).kl)
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
 
 
@@ -127,9 +129,9 @@ def test_a_group_of_equal_rewards_feels_no_penalty(term: str) -> None:
     policy, rollout = make_policy(), roll(make_policy())
     rewards = torch.tensor([[1.0] * 5, [1.0, 0, 0, 1, 0]])
     equal = torch.ones(2, 5)
-    pull = {"reference": make_policy(seed=1)} if term == "kl" else {"entropy_bonus": 0.5}
-    penalty = KlConfig(coefficient=0.5) if term == "kl" else NO_PENALTY
-    silent, result = step(policy, rollout, equal, penalty=penalty, **pull)
+    kl = {"reference": Engine(make_policy(seed=1)), "coefficient": 0.5}
+    pull: dict[str, Any] = kl if term == "kl" else {"entropy_bonus": 0.5}
+    silent, result = step(policy, rollout, equal, **pull)
     assert all((g == 0).all() for g in silent.values())
     assert result.kl is None
     second = Rollout(
@@ -140,8 +142,8 @@ def test_a_group_of_equal_rewards_feels_no_penalty(term: str) -> None:
         truncated=rollout.truncated[5:],
         entropy=0.0,
     )
-    mixed, _ = step(policy, rollout, rewards, penalty=penalty, **pull)
-    alone, _ = step(policy, second, rewards[1:], penalty=penalty, **pull)
+    mixed, _ = step(policy, rollout, rewards, **pull)
+    alone, _ = step(policy, second, rewards[1:], **pull)
     # the same direction as without the silent group; only the means are over more tokens (GRPO's over sequences)
     free_mixed, _ = step(policy, rollout, rewards)
     free_alone, _ = step(policy, second, rewards[1:])
@@ -152,12 +154,10 @@ def test_a_group_of_equal_rewards_feels_no_penalty(term: str) -> None:
 
 
 def test_the_papers_anchor_is_the_default_of_kl() -> None:
-    policy, rollout = make_policy(), roll(make_policy())
-    rewards, _ = verdicts()
-    options = {"reference": make_policy(seed=1)}
-    anchor, _ = step(policy, rollout, rewards, penalty=KlConfig(), **options)
-    twentieth, _ = step(policy, rollout, rewards, penalty=KlConfig(coefficient=0.05, reference="base"), **options)
-    free, _ = step(policy, rollout, rewards)
+    anchor, twentieth, free = (
+        trained(penalty)[1].weights()
+        for penalty in (KlConfig(), KlConfig(coefficient=0.05, reference="base"), NoPenaltyConfig())
+    )
     assert all(torch.equal(anchor[i], twentieth[i]) for i in anchor)
     assert any(not torch.equal(anchor[i], free[i]) for i in free)
 
@@ -176,7 +176,7 @@ def score(policy: Policy, prompt: list[int], tokens: list[int]) -> dict[str, tor
 def test_the_fisher_information_squares_each_sequence_by_itself(policy: Policy) -> None:
     rollout = roll(policy)
     prompts = [rollout.prompts[i // 5] for i in range(10)]
-    ours = diagonal_fisher(policy, prompts, rollout.tokens, temperature=TEMPERATURE)
+    ours = diagonal_fisher(Engine(policy), prompts, rollout.tokens, temperature=TEMPERATURE)
     scores = [score(policy, p, t) for p, t in zip(prompts, rollout.tokens, strict=True)]
     for name, values in ours.items():
         each = torch.stack([s[name] for s in scores])
@@ -194,7 +194,7 @@ def test_the_fisher_information_of_own_samples_is_the_true_one(policy: Policy) -
     rng = torch.Generator().manual_seed(0)
     rollout = sample(policy, [prompt], 1500, temperature=TEMPERATURE, max_new_tokens=1, rng=rng, batch_size=1500)
     counts = torch.bincount(torch.tensor([t[0] for t in rollout.tokens]), minlength=16).tolist()
-    each = [diagonal_fisher(policy, [prompt], [[t]], temperature=TEMPERATURE) for t in range(16)]
+    each = [diagonal_fisher(Engine(policy), [prompt], [[t]], temperature=TEMPERATURE) for t in range(16)]
     for n in names:
         drawn = sum(count * fisher[n] for count, fisher in zip(counts, each, strict=True)) / 1500
         assert float((drawn - exact[n]).norm() / exact[n].norm()) < 0.15
@@ -279,7 +279,7 @@ def test_an_adaptive_coefficient_follows_what_each_step_measured() -> None:
 def test_an_entropy_target_raises_the_bonus_only_below_it() -> None:
     for target, rises in ((1e-3, False), (1e3, True)):
         algorithm = ReinforceConfig(entropy_bonus=0.01, entropy_target=target)
-        _, _, rows = trained(NO_PENALTY, algorithm=algorithm)
+        _, _, rows = trained(NoPenaltyConfig(), algorithm=algorithm)
         bonuses = [row["entropy_bonus"] for row in rows]
         step = BONUS_STEP if rises else -BONUS_STEP
         assert bonuses == pytest.approx([0.01, *(max(0.01 + step * i, 0) for i in range(4))])

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import completion_scores, sample
 from tiny import ARCHITECTURES, SIZE, make_policy
 from transformers import CohereConfig, Gemma2Config, GraniteConfig
 
 from sr_core.config import PolicyConfig
-from sr_core.engine.sampling import sample
-from sr_core.engine.scoring import completion_scores
 from sr_core.errors import PolicyError
 from sr_core.policy import Policy
 from sr_core.policy import model as policies

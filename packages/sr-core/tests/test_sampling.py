@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gradients import completion_scores, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sr_core.batch import Rollout
-from sr_core.engine.kv_cache import branch
-from sr_core.engine.sampling import _draw, sample
-from sr_core.engine.scoring import completion_scores
+from sr_core.engine.kv_cache import find_forks
+from sr_core.engine.sampling import _draw
 from sr_core.errors import NonFiniteError
 from sr_core.policy import Policy
 
@@ -93,26 +93,26 @@ def test_samples_that_share_their_beginning_are_those_drawn_one_by_one(any_polic
 
 
 @given(st.data())
-def test_lines_are_the_distinct_histories(data: st.DataObject) -> None:
+def test_branches_are_the_distinct_histories(data: st.DataObject) -> None:
     samples = data.draw(st.integers(1, 12))
-    lines = data.draw(st.integers(1, 4))
-    line_S = torch.tensor([data.draw(st.integers(0, lines - 1)) for _ in range(samples)])
-    histories: list[tuple[int, ...]] = [(int(line),) for line in line_S]
+    branches = data.draw(st.integers(1, 4))
+    branch_S = torch.tensor([data.draw(st.integers(0, branches - 1)) for _ in range(samples)])
+    histories: list[tuple[int, ...]] = [(int(branch),) for branch in branch_S]
     number = list(range(samples))
-    of_line: dict[int, tuple[int, ...]] = {line: (line,) for line in range(lines)}
+    of_branch: dict[int, tuple[int, ...]] = {branch: (branch,) for branch in range(branches)}
     for _ in range(4):
         drawn = [data.draw(st.integers(0, 2)) for _ in number]
-        branching = branch(line_S, torch.tensor(drawn), len(of_line))
-        for source, target in zip(branching.sources.tolist(), branching.targets.tolist(), strict=True):
-            assert source not in branching.targets.tolist()
-            of_line[target] = of_line[source]
-        if branching.keep is not None:
-            of_line = {new: of_line[old] for new, old in enumerate(branching.keep.tolist())}
-        assert len(branching.tokens) == len(of_line)
-        of_line = {line: (*past, int(branching.tokens[line])) for line, past in of_line.items()}
+        forks = find_forks(branch_S, torch.tensor(drawn), len(of_branch))
+        for source, target in zip(forks.sources.tolist(), forks.targets.tolist(), strict=True):
+            assert source not in forks.targets.tolist()
+            of_branch[target] = of_branch[source]
+        if forks.keep is not None:
+            of_branch = {new: of_branch[old] for new, old in enumerate(forks.keep.tolist())}
+        assert len(forks.tokens) == len(of_branch)
+        of_branch = {branch: (*past, int(forks.tokens[branch])) for branch, past in of_branch.items()}
         histories = [(*histories[i], token) for i, token in enumerate(drawn)]
-        assert [of_line[line] for line in branching.line_S.tolist()] == histories
-        assert len(set(branching.line_S.tolist())) == len(set(histories))
+        assert [of_branch[branch] for branch in forks.branch_S.tolist()] == histories
+        assert len(set(forks.branch_S.tolist())) == len(set(histories))
         going = [i for i in range(len(histories)) if data.draw(st.booleans())] or [0]
-        line_S = branching.line_S[going]
+        branch_S = forks.branch_S[going]
         histories, number = [histories[i] for i in going], going

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from gradients import Catcher
+from gradients import Catcher, graded
 from tiny import make_policy
 
 pytest.importorskip("trl", reason="compares with TRL's trainers; install the dependency group 'bench'")
@@ -19,7 +19,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from sr_core.algorithms import make_algorithm
 from sr_core.batch import Rollout
-from sr_core.config import ALGORITHM, NoPenaltyConfig, OptimConfig
+from sr_core.config import ALGORITHM, OptimConfig
+from sr_core.engine import Engine
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import update
 from sr_core.policy import Policy
 
@@ -110,18 +112,9 @@ def test_loss_and_gradients_agree_with_trl(
     algorithm = make_algorithm(ALGORITHM[name](**ours), max_tokens=LONGEST)
     optimizer = Catcher(mine.model.parameters(), lr=0.0)
     valid = torch.ones_like(rewards, dtype=torch.bool)
-    result = update(
-        mine,
-        optimizer,
-        algorithm,
-        as_rollout(batch, old),
-        rewards,
-        valid,
-        temperature=TEMPERATURE,
-        optim=OptimConfig(max_grad_norm=1e9),
-        penalty=NoPenaltyConfig(),
-        on_policy=on_policy,
-    )
+    objective = Objective(algorithm=algorithm, temperature=TEMPERATURE, on_policy=on_policy)
+    samples = graded(as_rollout(batch, old), rewards, valid)
+    result = update(Engine(mine), optimizer, samples, objective, OptimConfig(max_grad_norm=1e9))
     torch.testing.assert_close(algorithm.advantages(rewards, valid).flatten(), batch["advantages"])
     gradients = [p.grad for p in trainer.model.parameters()]
     scale = max(float(g.abs().max()) for g in gradients)

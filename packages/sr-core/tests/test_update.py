@@ -6,16 +6,17 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import pytest
 import torch
-from gradients import NO_PENALTY, OPTIM, assert_same, gradients, plain_gradients, roll, verdicts
+from gradients import OPTIM, assert_same, completion_scores, graded, gradients, plain_gradients, roll, verdicts
 from hypothesis import given, settings
 from tiny import ARCHITECTURES, SIZE, make_policy
 from transformers import Gemma2Config
 
-from sr_core.algorithms import ALGORITHMS, Algorithm, Grpo, Gspo, Reinforce, make_algorithm
+from sr_core.algorithms import ALGORITHMS, Algorithm, Grpo, Gspo, LossOutputs, Reinforce, make_algorithm
 from sr_core.batch import Rollout
-from sr_core.config import ALGORITHM, KlConfig, OptimConfig
-from sr_core.engine import scoring
-from sr_core.engine.scoring import completion_scores, nucleus
+from sr_core.config import ALGORITHM, OptimConfig
+from sr_core.engine import Engine, scoring
+from sr_core.engine.scoring import nucleus
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import UpdateResult, update
 from sr_core.policy import Policy
 
@@ -30,7 +31,8 @@ def off_policy(rollout: Rollout) -> Rollout:
 def descend(policy: Policy, algorithm: Algorithm, optim: OptimConfig) -> UpdateResult:
     """An update of ``policy`` on samples of its own, by plain descent."""
     sgd = torch.optim.SGD(policy.model.parameters(), lr=0.05)
-    return update(policy, sgd, algorithm, roll(policy), *verdicts(), temperature=0.8, optim=optim, penalty=NO_PENALTY)
+    objective = Objective(algorithm=algorithm, temperature=0.8)
+    return update(Engine(policy), sgd, graded(roll(policy), *verdicts()), objective, optim)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -55,9 +57,9 @@ def test_later_epochs_compare_each_sequence_with_the_first_epoch() -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     class Watched(Grpo):
-        def loss(self, logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts):
-            seen.append((logprobs_NT.detach().clone(), old_logprobs_NT.clone()))
-            return super().loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts)
+        def loss(self, inputs):
+            seen.append((inputs.logprobs_NT.detach().clone(), inputs.old_logprobs_NT.clone()))
+            return super().loss(inputs)
 
     descend(make_policy(dtype=torch.bfloat16), Watched(), replace(OPTIM, epochs=3, micro_batch_tokens=20))
     batches = len(seen) // 3
@@ -108,12 +110,11 @@ def test_a_step_that_is_not_finite_is_not_taken(policy: Policy) -> None:
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1.0)
 
     class Broken(Reinforce):
-        def loss(self, logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts):
-            return super().loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts) * float("nan")
+        def loss(self, inputs):
+            return LossOutputs(losses_N=super().loss(inputs).losses_N * float("nan"))
 
-    result = update(
-        policy, optimizer, Broken(), roll(policy), *verdicts(), temperature=0.8, optim=OPTIM, penalty=NO_PENALTY
-    )
+    objective = Objective(algorithm=Broken(), temperature=0.8)
+    result = update(Engine(policy), optimizer, graded(roll(policy), *verdicts()), objective, OPTIM)
     assert not result.finite
     assert result.steps == 0
     for name, tensor in policy.model.state_dict().items():
@@ -124,10 +125,10 @@ def test_an_epoch_that_is_not_finite_ends_the_update_and_those_before_it_count()
     class BrokenLater(Reinforce):
         calls = 0
 
-        def loss(self, logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts):
+        def loss(self, inputs):
             self.calls += 1
             broken = float("nan") if self.calls == 2 else 1.0
-            return super().loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, counts) * broken
+            return LossOutputs(losses_N=super().loss(inputs).losses_N * broken)
 
     once, broken = make_policy(), make_policy()
     one = descend(once, Reinforce(), OPTIM)
@@ -147,9 +148,8 @@ def test_the_gradient_is_clipped_to_its_norm(policy: Policy) -> None:
 def test_the_penalty_is_zero_at_its_reference_and_pulls_towards_it() -> None:
     policy, other = make_policy(seed=0), make_policy(seed=1)
     rollout = roll(policy)
-    penalty = KlConfig(coefficient=0.5)
-    _, same = gradients(policy, rollout, Reinforce(), penalty=penalty, reference=policy)
-    pulled, apart = gradients(policy, rollout, Reinforce(), penalty=penalty, reference=other)
+    _, same = gradients(policy, rollout, Reinforce(), coefficient=0.5, reference=Engine(policy))
+    pulled, apart = gradients(policy, rollout, Reinforce(), coefficient=0.5, reference=Engine(other))
     free, _ = gradients(policy, rollout, Reinforce())
     assert same.kl == pytest.approx(0, abs=1e-5)
     assert apart.kl is not None
@@ -159,29 +159,20 @@ def test_the_penalty_is_zero_at_its_reference_and_pulls_towards_it() -> None:
 
 def test_training_on_a_reward_raises_it(policy: Policy) -> None:
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
+    engine, objective = Engine(policy), Objective(algorithm=Reinforce(baseline="ema"), temperature=0.8)
     shares = []
     for step in range(30):
         rollout = roll(policy, step)
         rewards = torch.tensor([float(t[0] == 4) for t in rollout.tokens]).view(2, 5)
         shares.append(float(rewards.mean()))
-        update(
-            policy,
-            optimizer,
-            Reinforce(baseline="ema"),
-            rollout,
-            rewards,
-            torch.ones(2, 5, dtype=torch.bool),
-            temperature=0.8,
-            optim=OPTIM,
-            penalty=NO_PENALTY,
-        )
+        update(engine, optimizer, graded(rollout, rewards, torch.ones(2, 5, dtype=torch.bool)), objective, OPTIM)
     assert sum(shares[-5:]) > sum(shares[:5]) + 1
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_shared_prompts_equal_the_textbook_in_double_precision(architecture: str) -> None:
     policy = make_policy(architecture, dtype=torch.float64)
-    assert policy.shares_prompts
+    assert Engine(policy).shares_prompts
     rollout = roll(policy)
     ours, _ = gradients(policy, rollout, Reinforce())
     assert_same(ours, plain_gradients(policy, rollout, Reinforce()), 1e-10)
@@ -226,10 +217,9 @@ def test_a_policy_that_cannot_share_prompts_is_computed_the_plain_way(policy: Po
     rollout = roll(policy)
     shared, _ = gradients(policy, rollout, Grpo())
     policy.decoder.config._attn_implementation = "eager"
-    for layer in policy.decoder.layers:  # an attention that no plan reaches
+    for layer in policy.decoder.layers:  # an attention that no backend reaches
         layer.self_attn.config = copy.copy(layer.self_attn.config)
-    del policy.shares_prompts
-    assert not policy.shares_prompts
+    assert not Engine(policy).shares_prompts
     again = roll(policy)
     assert again.tokens == rollout.tokens
     plain, _ = gradients(policy, rollout, Grpo())
@@ -240,7 +230,7 @@ def test_a_policy_that_cannot_share_prompts_is_computed_the_plain_way(policy: Po
 def test_soft_capped_attention_is_computed_the_plain_way(cap: float, dtype: torch.dtype) -> None:
     config = Gemma2Config(**SIZE, attn_logit_softcapping=cap, query_pre_attn_scalar=8, sliding_window=6)
     policy = make_policy(config, dtype=dtype)
-    assert not policy.shares_prompts  # in bfloat16 a cap that is rarely reached looks like rounding
+    assert not Engine(policy).shares_prompts  # in bfloat16 a cap that is rarely reached looks like rounding
     if dtype == torch.float32:
         rollout = roll(policy)
         ours, _ = gradients(policy, rollout, Grpo())

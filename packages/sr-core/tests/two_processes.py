@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gradients import NO_PENALTY, OPTIM, Catcher, roll, verdicts
+from gradients import OPTIM, Catcher, graded, roll, verdicts
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 from torch.distributed.tensor import DTensor
 
@@ -35,8 +35,9 @@ from sr_core.config import (
     TrainConfig,
 )
 from sr_core.distributed.process_group import Ranks, init_distributed
-from sr_core.engine.fsdp import shard
+from sr_core.engine import Engine
 from sr_core.errors import CoreError, NonFiniteError
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import update
 from sr_core.policy import lora
 from sr_core.unguarded import Unguarded
@@ -48,9 +49,9 @@ CONFIG = make_config(
     penalty=EwcConfig(coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
-DIVIDED = replace(CONFIG, penalty=NoPenaltyConfig(), policy=PolicyConfig(sharded=True))
+SHARDED = replace(CONFIG, penalty=NoPenaltyConfig(), policy=PolicyConfig(sharded=True))
 # tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
-KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "divided": 1e-5, "divided, one sample": 1e-5} | (
+KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "sharded": 1e-5, "sharded, one sample": 1e-5} | (
     {"lora": 1e-5} if importlib.util.find_spec("peft") else {}
 )
 
@@ -99,21 +100,18 @@ def policy_of(kind: str) -> Policy:
 def gradients(ranks: Ranks, kind: str) -> dict[int, torch.Tensor]:
     """Of one global batch, in micro-batches of a few tokens."""
     policy = policy_of(kind)
-    if kind.startswith("divided") and ranks.count > 1:
-        shard(policy, ranks)
+    engine = Engine(policy)
+    rollout = roll(policy)
+    if kind.startswith("sharded") and ranks.count > 1:
+        engine.shard(ranks)
     optimizer = Catcher(policy.model.parameters(), lr=0.0)
     optim = replace(OPTIM, micro_batch_tokens=30)
     rewards, valid = verdicts()
     if kind.endswith("one sample"):  # so that one of two processes has nothing to compute
         rewards, valid = torch.ones_like(rewards), torch.zeros_like(valid)
         valid[0, 0] = True
-    update(
-        *(policy, optimizer, Reinforce(baseline="none"), roll(policy), rewards, valid),
-        temperature=0.8,
-        optim=optim,
-        penalty=NO_PENALTY,
-        ranks=ranks,
-    )
+    objective = Objective(algorithm=Reinforce(baseline="none"), temperature=0.8)
+    update(engine, optimizer, graded(rollout, rewards, valid), objective, optim, ranks)
     return {i: g.full_tensor() if isinstance(g, DTensor) else g for i, g in optimizer.seen.items()}
 
 
@@ -141,17 +139,17 @@ def chain(
     return {"summary": summary, "weights": trainer.weights(), "graded": grader.calls}
 
 
-def divided(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    """The chain without the penalty, whose second policy would not be divided, and with means of the iterates."""
-    return chain(ranks, folder, config=replace(DIVIDED, optim=replace(DIVIDED.optim, average=True)))
+def sharded(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The chain without the penalty, whose second policy would not be sharded, and with means of the iterates."""
+    return chain(ranks, folder, config=replace(SHARDED, optim=replace(SHARDED.optim, average=True)))
 
 
-def divided_killed(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    return chain(ranks, folder, killed_at=100, config=replace(DIVIDED, optim=replace(DIVIDED.optim, average=True)))
+def sharded_killed(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return chain(ranks, folder, killed_at=100, config=replace(SHARDED, optim=replace(SHARDED.optim, average=True)))
 
 
-def divided_narrow(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    return chain(ranks, folder, config=DIVIDED, dtype=torch.bfloat16)
+def sharded_narrow(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return chain(ranks, folder, config=SHARDED, dtype=torch.bfloat16)
 
 
 def failures(ranks: Ranks) -> dict[str, str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sr_core.campaign import run_campaign
     from sr_core.chain import run_chain
     from sr_core.config import TrainConfig
-    from sr_core.engine.sampling import sample
+    from sr_core.engine import Engine
     from sr_core.errors import CoreError
     from sr_core.policy import Policy
     from sr_core.runs.store import RunStore
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CampaignTasks",
     "CoreError",
+    "Engine",
     "Policy",
     "RunStore",
     "TrainConfig",
     "Trainer",
     "run_campaign",
     "run_chain",
-    "sample",
 ]
 
 _HOME = {
@@ -41,7 +41,7 @@ _HOME = {
     "Trainer": "trainer",
     "run_campaign": "campaign",
     "run_chain": "chain",
-    "sample": "engine.sampling",
+    "Engine": "engine",
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-__all__ = ["GradedRollout", "Rollout", "concatenate"]
+__all__ = ["Batch", "Rollout", "concatenate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Rollout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradedRollout:
+class Batch:
     """A step's samples with their verdicts: P x G rewards, and where there was a verdict.
 
     ``first``: the step's first draw, where later ones replaced some of its groups.
@@ -45,13 +45,13 @@ class GradedRollout:
     rewards_PG: Tensor
     valid_PG: Tensor
     sampled_tokens: int
-    first: GradedRollout | None = None
+    first: Batch | None = None
 
-    def replaced(self, places: Sequence[int], other: GradedRollout) -> GradedRollout:
+    def replaced(self, places: Sequence[int], other: Batch) -> Batch:
         """These samples with the groups at ``places`` taken from ``other``, in order."""
         rewards_PG, valid_PG = self.rewards_PG.clone(), self.valid_PG.clone()
         rewards_PG[places], valid_PG[places] = other.rewards_PG, other.valid_PG
-        return GradedRollout(
+        return Batch(
             rollout=_replaced(self.rollout, places, other.rollout),
             rewards_PG=rewards_PG,
             valid_PG=valid_PG,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from sr_core.algorithms.parts import equal_groups
-from sr_core.batch import GradedRollout
+from sr_core.batch import Batch
 from sr_core.protocols import Task
 from sr_core.seeds import rng_for
 from sr_core.tasks import CampaignTasks
@@ -23,12 +23,12 @@ def replace_equal_groups(
     trainer: Trainer,
     tasks: CampaignTasks,
     batch: Sequence[Task],
-    graded: GradedRollout,
+    graded: Batch,
     clock: Callable[[str], AbstractContextManager[None]],
     *,
     campaign: int,
     step: int,
-) -> GradedRollout:
+) -> Batch:
     """The step's samples with useless groups replaced by those of other training tasks.
 
     The tasks come in an order drawn for this step, those of ``batch`` last. The result's signals stay the first draw's,

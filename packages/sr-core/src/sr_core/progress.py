@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sr_core.batch import GradedRollout
+from sr_core.batch import Batch
 from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluation.capabilities import capability_change, task_values
 from sr_core.evaluation.evaluate import Evaluation
@@ -99,7 +99,7 @@ class Progress:
         finally:
             self._row["seconds"][phase] += round(time.perf_counter() - began, 4)
 
-    def note_update(self, graded: GradedRollout, result: UpdateResult) -> None:
+    def note_update(self, graded: Batch, result: UpdateResult) -> None:
         """Put the numbers of the samples and of the update into the row."""
         self._row |= graded.signals()
         self._row |= {"kl": result.kl, "finite": float(result.finite)}

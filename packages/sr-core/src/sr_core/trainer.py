@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from sr_core.algorithms import make_algorithm
-from sr_core.batch import GradedRollout, Rollout, concatenate
+from sr_core.batch import Batch, Rollout, concatenate
 from sr_core.config import TrainConfig
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.distributed.sharded_state import full_state, local_rows, local_state
-from sr_core.engine.fsdp import check_shardable, shard
-from sr_core.engine.sampling import sample
+from sr_core.engine import Engine
+from sr_core.engine.fsdp import check_shardable
 from sr_core.evaluation.evaluate import Evaluation, evaluate
 from sr_core.evaluation.grading import grade_all
 from sr_core.optim.master_weights import MasterWeights
+from sr_core.optim.objective import Objective
 from sr_core.optim.update import UpdateResult, update
 from sr_core.optim.weight_averaging import WeightAverage
 from sr_core.penalties import Penalty, adapted_bonus
@@ -44,13 +45,14 @@ class Trainer:
 
     def __init__(self, policy: Policy, grader: Grader, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         self.policy = policy
+        self.engine = Engine(policy, cuda_graphs=config.policy.cuda_graphs, flex_attention=config.policy.flex_attention)
         self.grader = grader
         self.config = config
         self.ranks = ranks
         if config.policy.sharded and ranks.count > 1 and not policy.sharded:
             check_shardable(config)
-            shard(policy, ranks)
-        self.penalty = Penalty(config.penalty, policy)
+            self.engine.shard(ranks)
+        self.penalty = Penalty(config.penalty, self.engine)
         self._master_weights = MasterWeights(policy.model)
         self._copying: Snapshot | None = None
         self._average: WeightAverage | None = None
@@ -59,7 +61,7 @@ class Trainer:
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
         """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start."""
         self.lr = lr
-        self.penalty.begin_campaign(self.policy, penalty)
+        self.penalty.begin_campaign(self.engine, penalty)
         self.entropy_bonus = self.config.algorithm.entropy_bonus
         self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
         self._average = None
@@ -72,7 +74,7 @@ class Trainer:
             rollout = self.rollout(tasks[:needed], campaign=campaign, step=0, purpose="fisher")
             sampling = self.config.sampling
             self.penalty.measure(
-                self.policy, rollout, temperature=sampling.temperature, top_p=sampling.top_p, ranks=self.ranks
+                self.engine, rollout, temperature=sampling.temperature, top_p=sampling.top_p, ranks=self.ranks
             )
 
     def reset_optimizer(self) -> None:
@@ -92,20 +94,12 @@ class Trainer:
         """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
         sampling = self.config.sampling
         with self.ranks.sync_errors():
-            part = sample(
-                self.policy,
-                [self.policy.prompt_ids(task.prompt) for task in tasks],
-                sampling.group_size,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_new_tokens=sampling.max_new_tokens,
-                rng=torch_rng_for(self.config.seed, campaign, step, purpose),
-                batch_size=sampling.batch_size,
-                only=self.ranks.share(len(tasks)),
-            )
+            prompts = [self.policy.prompt_ids(task.prompt) for task in tasks]
+            rng = torch_rng_for(self.config.seed, campaign, step, purpose)
+            part = self.engine.sample(prompts, sampling.group_size, sampling, rng, only=self.ranks.share(len(tasks)))
         return concatenate(self.ranks.gather([part]))
 
-    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> GradedRollout:
+    def grade(self, tasks: Sequence[Task], rollout: Rollout) -> Batch:
         """Verdicts of all samples. Raises GraderError when the grader fails on too many."""
         repeated = [task for task in tasks for _ in range(rollout.group_size)]
         texts = self.policy.decode(rollout.tokens)
@@ -113,14 +107,14 @@ class Trainer:
             self.grader, repeated, texts, max_infra_share=self.config.campaign.max_infra_share, ranks=self.ranks
         )
         shape = (len(tasks), rollout.group_size)
-        return GradedRollout(
+        return Batch(
             rollout=rollout,
             rewards_PG=torch.tensor([g.reward or 0.0 for g in grades]).view(shape),
             valid_PG=torch.tensor([g.reward is not None for g in grades]).view(shape),
             sampled_tokens=sum(rollout.lengths),
         )
 
-    def update(self, graded: GradedRollout) -> UpdateResult:
+    def update(self, graded: Batch) -> UpdateResult:
         """One step of the algorithm, of ``optim.epochs`` gradient steps; the result says how many were taken, since
         none is whose numbers are not finite.
 
@@ -133,30 +127,28 @@ class Trainer:
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
-        result = update(
-            self.policy,
-            self.optimizer,
-            self.algorithm,
-            graded.rollout,
-            graded.rewards_PG,
-            graded.valid_PG,
-            temperature=self.config.sampling.temperature,
-            top_p=self.config.sampling.top_p,
-            optim=self.config.optim,
-            penalty=self.config.penalty,
-            coefficient=self.penalty.coefficient,
-            reference=self.penalty.reference,
-            anchor=self.penalty.anchor,
-            entropy_bonus=self.entropy_bonus,
-            ranks=self.ranks,
-        )
+        result = update(self.engine, self.optimizer, graded, self.objective(), self.config.optim, self.ranks)
         if result.finite:
             self._adapt(graded, result)
             if self._average is not None:
                 self._average.add(self._own_weights())
         return result
 
-    def _adapt(self, graded: GradedRollout, result: UpdateResult) -> None:
+    def objective(self) -> Objective:
+        """What the next update's loss is made of, with the coefficients as they are now."""
+        sampling = self.config.sampling
+        return Objective(
+            algorithm=self.algorithm,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            coefficient=self.penalty.coefficient,
+            reference=self.penalty.reference,
+            estimator=self.penalty.estimator,
+            anchor=self.penalty.anchor,
+            entropy_bonus=self.entropy_bonus,
+        )
+
+    def _adapt(self, graded: Batch, result: UpdateResult) -> None:
         """Coefficients with a target follow what this step measured."""
         self.penalty.adapt(result.kl)
         algorithm = self.config.algorithm
@@ -171,7 +163,7 @@ class Trainer:
         """Measure the policy as it is now; ``purpose`` names the random stream."""
         rng = torch_rng_for(self.config.seed, campaign, step, purpose)
         return evaluate(
-            self.policy,
+            self.engine,
             tasks,
             samples,
             self.grader,

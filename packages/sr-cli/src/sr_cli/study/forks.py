@@ -27,7 +27,6 @@ from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
 from sr_cli.study.records import Records
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
-from sr_core.engine.scoring import completion_scores
 from sr_core.errors import RunError
 from sr_core.runs.snapshot import Snapshot
 from sr_core.unguarded import Unguarded
@@ -161,7 +160,7 @@ def _look(trainer: Trainer, tasks: Sequence[Any], step: int) -> dict[str, Any]:
     tokens = [policy.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
     with torch.no_grad():
         prompts = [policy.prompt_ids(task.prompt) for task in tasks]
-        scores = completion_scores(policy, prompts, tokens, temperature=config.sampling.temperature)
+        scores = trainer.engine.score(prompts, tokens, temperature=config.sampling.temperature)
     drawn = len(tasks) * look.samples
     return {
         "pass1": look.pass1,

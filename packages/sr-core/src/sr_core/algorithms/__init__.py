@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sr_core.algorithm_config import AlgorithmConfig
 from sr_core.algorithms.asymre import AsymRE
-from sr_core.algorithms.base import Algorithm, Counts
+from sr_core.algorithms.base import Algorithm, Counts, LossInputs, LossOutputs
 from sr_core.algorithms.cispo import Cispo
 from sr_core.algorithms.dapo import Dapo
 from sr_core.algorithms.dr_grpo import DrGrpo
@@ -34,6 +34,8 @@ __all__ = [
     "DrGrpo",
     "Grpo",
     "Gspo",
+    "LossInputs",
+    "LossOutputs",
     "Reinforce",
     "ReinforcePlusPlus",
     "Rloo",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts, Stateless
+from sr_core.algorithms.base import LossInputs, LossOutputs, Stateless
 from sr_core.algorithms.parts import centred_by_group, equal_groups
 
 
@@ -27,13 +27,6 @@ class AsymRE(Stateless):
         advantages = (centred_by_group(rewards_PG, valid_PG) - self.baseline_shift) * valid_PG
         return advantages.masked_fill(equal_groups(rewards_PG, valid_PG), 0.0)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses; the old log-probabilities are not used."""
-        return -advantages_N * (logprobs_NT * mask_NT).sum(1) / counts.tokens
+        return LossOutputs(losses_N=-inputs.advantages_N * inputs.sums(inputs.logprobs_NT) / inputs.counts.tokens)

@@ -9,9 +9,7 @@ clip, which the paper does not use either, and its variant that masks tokens.
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.grpo import Grpo
 from sr_core.algorithms.parts import token_ratio
 
@@ -22,14 +20,9 @@ class Cispo(Grpo):
     def __init__(self, *, clip_high: float = 4.0) -> None:
         super().__init__(clip_high=clip_high)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, each a weighted log-likelihood."""
-        weight = token_ratio(logprobs_NT.detach(), old_logprobs_NT, mask_NT).clamp(max=1 + self.clip_high)
-        return -advantages_N * (weight * logprobs_NT * mask_NT).sum(1) / counts.tokens
+        ratio_NT = token_ratio(inputs).detach()
+        weight_NT = ratio_NT.clamp(max=1 + self.clip_high)
+        losses_N = -inputs.advantages_N * inputs.sums(weight_NT * inputs.logprobs_NT) / inputs.counts.tokens
+        return LossOutputs(losses_N=losses_N, clipped_NT=ratio_NT > 1 + self.clip_high)

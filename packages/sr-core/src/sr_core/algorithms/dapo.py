@@ -10,9 +10,7 @@ of the update) and sampling until the batch is full (``algorithm.resample`` boun
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.grpo import Grpo
 from sr_core.algorithms.parts import clipped, token_ratio
 
@@ -23,15 +21,7 @@ class Dapo(Grpo):
     def __init__(self, *, clip: float = 0.2, clip_high: float | None = 0.28) -> None:
         super().__init__(clip=clip, clip_high=clip_high)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, each a sum over tokens by the step's tokens."""
-        ratio = token_ratio(logprobs_NT, old_logprobs_NT, mask_NT)
-        objective = clipped(ratio, advantages_N[:, None], low=self.clip, high=self.clip_high) * mask_NT
-        return -objective.sum(1) / counts.tokens
+        objective_NT, clipped_NT = clipped(token_ratio(inputs), inputs, low=self.clip, high=self.clip_high)
+        return LossOutputs(losses_N=-inputs.sums(objective_NT) / inputs.counts.tokens, clipped_NT=clipped_NT)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.grpo import Grpo
 from sr_core.algorithms.parts import centred_by_group, clipped, token_ratio
 
@@ -27,15 +27,8 @@ class DrGrpo(Grpo):
         """P x G rewards less their group's mean."""
         return centred_by_group(rewards_PG, valid_PG)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, each a sum over tokens by a constant."""
-        ratio = token_ratio(logprobs_NT, old_logprobs_NT, mask_NT)
-        objective = clipped(ratio, advantages_N[:, None], low=self.clip, high=self.clip_high) * mask_NT
-        return -objective.sum(1) / (counts.sequences * self.max_tokens)
+        objective_NT, clipped_NT = clipped(token_ratio(inputs), inputs, low=self.clip, high=self.clip_high)
+        losses_N = -inputs.sums(objective_NT) / (inputs.counts.sequences * self.max_tokens)
+        return LossOutputs(losses_N=losses_N, clipped_NT=clipped_NT)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts, Stateless
+from sr_core.algorithms.base import LossInputs, LossOutputs, Stateless
 from sr_core.algorithms.parts import centred_by_group, clipped, std_of, token_ratio
 
 EPSILON = 1e-4
@@ -31,15 +31,8 @@ class Grpo(Stateless):
         centred = centred_by_group(rewards_PG, valid_PG)
         return centred / (std_of(centred, valid_PG, (1,)) + EPSILON)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, each the clipped objective's mean over its tokens."""
-        ratio = token_ratio(logprobs_NT, old_logprobs_NT, mask_NT)
-        objective = clipped(ratio, advantages_N[:, None], low=self.clip, high=self.clip_high) * mask_NT
-        return -objective.sum(1) / mask_NT.sum(1).clamp(min=1) / counts.sequences
+        objective_NT, clipped_NT = clipped(token_ratio(inputs), inputs, low=self.clip, high=self.clip_high)
+        losses_N = -inputs.sums(objective_NT) / inputs.lengths_N / inputs.counts.sequences
+        return LossOutputs(losses_N=losses_N, clipped_NT=clipped_NT)

@@ -10,9 +10,7 @@ value and gradient are the same when all tokens of a sequence share one advantag
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.grpo import Grpo
 from sr_core.algorithms.parts import LOG_RATIO_LIMIT, clipped
 
@@ -23,15 +21,9 @@ class Gspo(Grpo):
     def __init__(self, *, clip: float = 3e-4, clip_high: float | None = 4e-4) -> None:
         super().__init__(clip=clip, clip_high=clip_high)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, one clipped objective per sequence."""
-        mean_N = ((logprobs_NT - old_logprobs_NT) * mask_NT).sum(1) / mask_NT.sum(1).clamp(min=1)
-        ratio_N = mean_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
-        return -clipped(ratio_N, advantages_N, low=self.clip, high=self.clip_high) / counts.sequences
+        mean_N = inputs.sums(inputs.logprobs_NT - inputs.old_logprobs_NT) / inputs.lengths_N
+        ratio_N1 = mean_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[:, None]
+        objective_N1, clipped_N1 = clipped(ratio_N1, inputs, low=self.clip, high=self.clip_high)
+        return LossOutputs(losses_N=-objective_N1[:, 0] / inputs.counts.sequences, clipped_NT=clipped_N1)

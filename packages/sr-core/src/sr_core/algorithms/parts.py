@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sr_core.algorithms.base import LossInputs
+
 LOG_RATIO_LIMIT = 20.0  # e^20 is far beyond every clip and far below what float32 can hold
 
 
@@ -39,17 +41,20 @@ def std_of(centred: Tensor, valid: Tensor, dim: tuple[int, ...]) -> Tensor:
     return (centred.square().sum(dim, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
 
 
-def token_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
+def token_ratio(inputs: LossInputs) -> Tensor:
     """pi / pi_old of each token (N x T), 1 at padding; the exponent is clamped before exp, lest it overflow there."""
-    return ((logprobs_NT - old_logprobs_NT) * mask_NT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    log_ratio_NT = (inputs.logprobs_NT - inputs.old_logprobs_NT) * inputs.mask_NT
+    return log_ratio_NT.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
 
-def sequence_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
+def sequence_ratio(inputs: LossInputs) -> Tensor:
     """pi / pi_old of each whole sequence (N), the exponent clamped before exp."""
-    log_ratio_N = ((logprobs_NT - old_logprobs_NT) * mask_NT).sum(1)
+    log_ratio_N = inputs.sums(inputs.logprobs_NT - inputs.old_logprobs_NT)
     return log_ratio_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
 
-def clipped(ratio: Tensor, advantages: Tensor, *, low: float, high: float) -> Tensor:
-    """min(ratio A, clip(ratio, 1 - low, 1 + high) A): no reward for moving further than the clip."""
-    return torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+def clipped(ratio: Tensor, inputs: LossInputs, *, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """min(ratio A, clip(ratio, 1 - low, 1 + high) A), and where the clip decided; ``ratio`` is N x T or N x 1."""
+    advantages_N1 = inputs.advantages_N[:, None]
+    free, bounded = ratio * advantages_N1, ratio.clamp(1 - low, 1 + high) * advantages_N1
+    return torch.minimum(free, bounded), bounded < free

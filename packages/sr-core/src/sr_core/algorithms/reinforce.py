@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.parts import less_the_others
 
 
@@ -48,16 +48,9 @@ class Reinforce:
             self._ema = self.ema_decay * self._ema + (1 - self.ema_decay) * float(mean)
         return (rewards - base) * valid
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses; the old log-probabilities are not used."""
-        return -advantages_N * (logprobs_NT * mask_NT).sum(1) / counts.tokens
+        return LossOutputs(losses_N=-inputs.advantages_N * inputs.sums(inputs.logprobs_NT) / inputs.counts.tokens)
 
     def state_dict(self) -> dict[str, float]:
         return {"ema": self._ema}

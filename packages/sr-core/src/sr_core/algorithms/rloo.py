@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts, Stateless
+from sr_core.algorithms.base import LossInputs, LossOutputs, Stateless
 from sr_core.algorithms.parts import clipped, less_the_others, sequence_ratio
 
 
@@ -28,14 +28,8 @@ class Rloo(Stateless):
         """P x G rewards less the mean of the other judged samples of their prompt; a lone verdict teaches nothing."""
         return less_the_others(rewards_PG, valid_PG)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, one clipped objective per sequence."""
-        ratio_N = sequence_ratio(logprobs_NT, old_logprobs_NT, mask_NT)
-        return -clipped(ratio_N, advantages_N, low=self.clip, high=self.clip_high) / counts.sequences
+        ratio_N1 = sequence_ratio(inputs)[:, None]
+        objective_N1, clipped_N1 = clipped(ratio_N1, inputs, low=self.clip, high=self.clip_high)
+        return LossOutputs(losses_N=-objective_N1[:, 0] / inputs.counts.sequences, clipped_NT=clipped_N1)

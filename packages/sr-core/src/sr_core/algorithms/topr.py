@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts, Stateless
+from sr_core.algorithms.base import LossInputs, LossOutputs, Stateless
 from sr_core.algorithms.parts import equal_groups, sequence_ratio
 
 
@@ -26,15 +26,9 @@ class Topr(Stateless):
         signs = (2 * rewards_PG - 1) * valid_PG
         return signs.masked_fill(equal_groups(rewards_PG, valid_PG), 0.0)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, each a tapered log-likelihood."""
-        taper_N = sequence_ratio(logprobs_NT.detach(), old_logprobs_NT, mask_NT).clamp(max=1)
-        weight_N = taper_N.masked_fill(advantages_N >= 0, 1.0)
-        return -weight_N * advantages_N * (logprobs_NT * mask_NT).sum(1) / counts.tokens
+        taper_N = sequence_ratio(inputs).detach().clamp(max=1)
+        weight_N = taper_N.masked_fill(inputs.advantages_N >= 0, 1.0)
+        losses_N = -weight_N * inputs.advantages_N * inputs.sums(inputs.logprobs_NT) / inputs.counts.tokens
+        return LossOutputs(losses_N=losses_N)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sr_core.algorithms.base import Counts
+from sr_core.algorithms.base import LossInputs, LossOutputs
 from sr_core.algorithms.dr_grpo import DrGrpo
 from sr_core.algorithms.parts import token_ratio
 
@@ -27,14 +27,9 @@ class Wapo(DrGrpo):
         """P x G rewards less their group's mean, where that is positive."""
         return super().advantages(rewards_PG, valid_PG).clamp(min=0)
 
-    def loss(
-        self,
-        logprobs_NT: Tensor,
-        old_logprobs_NT: Tensor,
-        advantages_N: Tensor,
-        mask_NT: Tensor,
-        counts: Counts,
-    ) -> Tensor:
+    def loss(self, inputs: LossInputs) -> LossOutputs:
         """N losses, none of them above 0."""
-        ratio = token_ratio(logprobs_NT, old_logprobs_NT, mask_NT).clamp(max=1 + self.clip_high)
-        return -advantages_N * (ratio * mask_NT).sum(1) / (counts.sequences * self.max_tokens)
+        ratio_NT = token_ratio(inputs)
+        weights_N = inputs.sums(ratio_NT.clamp(max=1 + self.clip_high))
+        losses_N = -inputs.advantages_N * weights_N / (inputs.counts.sequences * self.max_tokens)
+        return LossOutputs(losses_N=losses_N, clipped_NT=ratio_NT > 1 + self.clip_high)

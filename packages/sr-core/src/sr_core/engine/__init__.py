@@ -1,1 +1,6 @@
-"""Sampling from a policy and scoring its completions, with what samples of a prompt share computed once."""
+"""The engine: sampling from a policy and scoring completions, with what the samples of a prompt share computed once."""
+
+from sr_core.engine.engine import Engine
+from sr_core.engine.scoring import Scores
+
+__all__ = ["Engine", "Scores"]

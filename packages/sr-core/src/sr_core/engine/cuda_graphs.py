@@ -2,8 +2,10 @@
 
 For a small model the launches of a token's some thousand kernels take longer than the kernels. A recorded graph repeats
 them without Python, at the same addresses. So nothing here may change its shape from token to token: every sample is a
-line of its own, attention reads its keys and values in a fixed width (all its places, half of them, ...), and the
+branch of its own, attention reads its keys and values in a fixed width (all its places, half of them, ...), and the
 number of the token lies in memory.
+
+Experimental: no GPU has run it yet; its tests replay records on a CPU.
 
 Axes as in ``sr_core.engine.kv_cache``; N samples, numbered prompt by prompt, G of each prompt.
 """
@@ -18,36 +20,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr_core.engine.kv_cache import Decoding
+from sr_core.engine.kv_cache import KVCache
 from sr_core.engine.shared_prompts import SharedPrompts, additive
 from sr_core.policy import Policy
 
-__all__ = ["FixedDecoding", "Recorded", "can_record", "recorded"]
+__all__ = ["Recorded", "RecordedShapes", "StaticKVCache"]
 
 SHAPES_KEPT = 2
-FEWEST_LINES, FEWEST_TOKENS = 8, 64  # below, a smaller shape is not worth recording again
+FEWEST_BRANCHES, FEWEST_TOKENS = 8, 64  # below, a smaller shape is not worth recording again
 
 
-def can_record(policy: Policy) -> bool:
-    """Whether sampling from ``policy`` is recorded: asked for, on CUDA, with all weights here, where they stay."""
-    return policy.cuda_graphs and policy.device.type == "cuda" and not policy.sharded
+class RecordedShapes:
+    """The recorded decodings of the two shapes used last: as a rule, that of training and that of evaluation."""
+
+    def __init__(self) -> None:
+        self.caches: dict[object, StaticKVCache] = {}
+
+    def cache(self, policy: Policy, prompts: Sequence[Sequence[int]], group: int, room: int) -> StaticKVCache:
+        """The cache kept for samples of this shape, or a new one. Weights that have moved in memory need a new one."""
+        longest = max(32, 1 << (max(map(len, prompts)) - 1).bit_length())  # a power of two, so that few shapes occur
+        key = (len(prompts), group, longest, room, *(p.data_ptr() for p in policy.model.parameters()))
+        cache = self.caches.pop(key, None) or StaticKVCache(policy.read, len(prompts), group, longest, room)
+        while len(self.caches) >= SHAPES_KEPT:
+            del self.caches[next(iter(self.caches))]
+        self.caches[key] = cache
+        return cache
 
 
-def recorded(policy: Policy, prompts: Sequence[Sequence[int]], group: int, room: int) -> FixedDecoding:
-    """The decoding kept for samples of this shape, or a new one; the two used last are kept, training and evaluation.
-
-    Weights that have moved in memory are other weights.
-    """
-    longest = max(32, 1 << (max(map(len, prompts)) - 1).bit_length())  # a power of two, so that few shapes occur
-    key = (len(prompts), group, longest, room, *(p.data_ptr() for p in policy.model.parameters()))
-    decoding = policy.recorded.pop(key, None) or FixedDecoding(policy.read, len(prompts), group, longest, room)
-    while len(policy.recorded) >= SHAPES_KEPT:
-        del policy.recorded[next(iter(policy.recorded))]
-    policy.recorded[key] = decoding
-    return decoding
-
-
-class FixedDecoding(Decoding):
+class StaticKVCache(KVCache):
     """The next tokens of ``prompts`` x ``group`` samples, ``room`` tokens each, of prompts of at most ``longest``.
 
     ``begin`` takes the prompts that were read, ``next`` a token of every sample that goes on. ``read`` is the decoder.
@@ -68,7 +68,7 @@ class FixedDecoding(Decoding):
         if not self.prompts:
             device = read.prompts.lengths.device
             self.lengths = torch.zeros_like(read.prompts.lengths)
-            self.length = torch.zeros((), dtype=torch.long, device=device)  # tokens of each line so far
+            self.length = torch.zeros((), dtype=torch.long, device=device)  # tokens of each branch so far
             self.all_tokens = torch.zeros(self.samples, dtype=torch.long, device=device)
             self.all_cells = torch.zeros_like(self.all_tokens)
             self.prompts = [(_wider(k, 3, self.longest), _wider(v, 2, self.longest)) for k, v in kept]
@@ -83,49 +83,49 @@ class FixedDecoding(Decoding):
             for buffer in buffers:  # places not yet drawn weigh 0, which only finite numbers bear
                 buffer.zero_()
         self.length.zero_()
-        self.count, self.lines = 0, self.samples
+        self.count, self.branches = 0, self.samples
         torch.arange(self.samples, out=self.all_cells)
 
-    def next(self, line_S: Tensor, token_S: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (N x hidden) that predict what follows ``token_S`` (S), and the line of each sample in them.
+    def next(self, branch_S: Tensor, token_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (N x hidden) that predict what follows ``token_S`` (S), and the branch of each sample in them.
 
-        ``line_S``: the lines of the samples that go on, of those of the call before; their numbers at the first one.
+        ``branch_S``: their branches in the call before; at the first call, the numbers of the samples.
         """
-        lines = self.lines
-        while lines // 2 >= max(len(line_S), FEWEST_LINES):
-            lines //= 2
-        if lines < self.lines:
-            line_S = self._keep(line_S, lines)
-        self.all_tokens[line_S] = token_S
+        branches = self.branches
+        while branches // 2 >= max(len(branch_S), FEWEST_BRANCHES):
+            branches //= 2
+        if branches < self.branches:
+            branch_S = self._keep(branch_S, branches)
+        self.all_tokens[branch_S] = token_S
         places = self.room
         while places // 2 > max(self.count, FEWEST_TOKENS - 1):
             places //= 2
-        if (lines, places) not in self.recorded:
-            self.recorded[lines, places] = Recorded(lambda: self._step(lines, places))
-        hidden = self.recorded[lines, places]()
+        if (branches, places) not in self.recorded:
+            self.recorded[branches, places] = Recorded(lambda: self._step(branches, places))
+        hidden = self.recorded[branches, places]()
         self.count += 1
         self.length.add_(1)
-        return hidden, line_S
+        return hidden, branch_S
 
-    def _keep(self, line_S: Tensor, lines: int) -> Tensor:
-        """Move the lines of ``line_S`` to the front, and as many that have ended as fill up ``lines``."""
-        ended = torch.ones(self.lines, dtype=torch.bool, device=line_S.device)
-        ended[line_S] = False
-        stay = torch.cat([line_S, ended.nonzero()[: lines - len(line_S), 0]])
+    def _keep(self, branch_S: Tensor, branches: int) -> Tensor:
+        """Move the branches of ``branch_S`` to the front, and as many that have ended as fill up ``branches``."""
+        ended = torch.ones(self.branches, dtype=torch.bool, device=branch_S.device)
+        ended[branch_S] = False
+        stay = torch.cat([branch_S, ended.nonzero()[: branches - len(branch_S), 0]])
         for buffers in self.own.values():
             for buffer in buffers:
-                buffer[:lines, :, : self.count] = buffer[stay, :, : self.count]
-        self.all_cells[:lines] = self.all_cells[stay]
-        self.all_tokens[:lines] = self.all_tokens[stay]
-        self.lines = lines
-        return torch.arange(len(line_S), device=line_S.device)
+                buffer[:branches, :, : self.count] = buffer[stay, :, : self.count]
+        self.all_cells[:branches] = self.all_cells[stay]
+        self.all_tokens[:branches] = self.all_tokens[stay]
+        self.branches = branches
+        return torch.arange(len(branch_S), device=branch_S.device)
 
-    def _step(self, lines: int, places: int) -> Tensor:
-        """What is recorded: read the tokens of the first ``lines`` lines, of which ``places`` places are in use."""
-        self.cells, self.places = self.all_cells[:lines], places
+    def _step(self, branches: int, places: int) -> Tensor:
+        """What is recorded: read the tokens of the first branches, of which ``places`` places are in use."""
+        self.cells, self.places = self.all_cells[:branches], places
         self.owners = self.cells // self.group
         self._mask = {}
-        hidden: Tensor = self.read(**self.inputs(self.all_tokens[:lines])).last_hidden_state
+        hidden: Tensor = self.read(**self.inputs(self.all_tokens[:branches])).last_hidden_state
         return hidden[:, 0]
 
     def _append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

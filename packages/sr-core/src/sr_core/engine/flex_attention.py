@@ -2,6 +2,7 @@
 
 A completion sees its prompt and itself, so of the S x S blocks of a row most are empty; flex attention (Dong et al.
 2024, arXiv 2412.05496) leaves them out. It is compiled at the first use, for any number of tokens.
+Experimental: no GPU has run it yet; its tests run it uncompiled on a CPU.
 """
 
 from __future__ import annotations

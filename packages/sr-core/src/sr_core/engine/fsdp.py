@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING
 
 import torch
 
 from sr_core.config import TrainConfig
 from sr_core.distributed.process_group import Ranks
 from sr_core.errors import ConfigError, PolicyError
-
-if TYPE_CHECKING:
-    from sr_core.policy import Policy
+from sr_core.policy import Policy
 
 __all__ = ["check_shardable", "shard", "unsharded"]
 
@@ -43,7 +40,6 @@ def shard(policy: Policy, ranks: Ranks) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    _ = policy.shares_prompts  # found out by computing a little, while all weights are here
     model, decoder = policy.model, policy.decoder
     layers = getattr(decoder, "layers", None)
     extra = sorted(set(model.state_dict()) - {name for name, _ in model.named_parameters(remove_duplicate=False)})

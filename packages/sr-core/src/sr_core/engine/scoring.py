@@ -5,8 +5,7 @@ Axes: N completions, T tokens of the longest, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +13,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from sr_core.engine.flex_attention import FlexPrompts
-from sr_core.engine.shared_prompts import SharedPrompts, shared_attention
+from sr_core.engine.shared_prompts import SharedPrompts
 from sr_core.policy import Policy
-from sr_core.policy.linear import fast_linear
 
-__all__ = ["Scores", "completion_scores", "engine_of", "nucleus"]
+__all__ = ["Scores", "nucleus", "plain_states", "shared_states", "token_scores"]
 
 LOGIT_CHUNK = 2048  # tokens whose V scores are held at once
 
@@ -33,52 +30,18 @@ class Scores:
     entropy_NT: Tensor | None
 
 
-@contextmanager
-def engine_of(policy: Policy) -> Iterator[None]:
-    """Within it, the policy's decoder takes plans that share prompts, where its architecture can, and is fast."""
-    decoder = policy.decoder
-    with fast_linear(decoder), shared_attention(decoder) if policy.shares_prompts else nullcontext():
-        yield
-
-
-def completion_scores(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    tokens: Sequence[Sequence[int]],
-    *,
-    temperature: float,
-    top_p: float = 1.0,
-    entropy: bool = False,
-) -> Scores:
-    """Scores of completions ``tokens[i]`` (at least one token each) of ``prompts[i]``.
-
-    Equal prompts are read once, where the policy's architecture can. Scores over the vocabulary exist for
-    ``LOGIT_CHUNK`` tokens at a time, in the backward pass too.
-    """
-    with engine_of(policy):
-        hidden = (_shared_states if policy.shares_prompts else _plain_states)(policy, prompts, tokens)
-    targets = torch.tensor([token for t in tokens for token in t], device=policy.device)
-    values, entropies = _token_scores(policy, hidden, targets, temperature, top_p, entropy)
-    lengths = torch.tensor([len(t) for t in tokens], device=policy.device)
-    real = torch.arange(int(lengths.max()), device=policy.device) < lengths[:, None]
-    grid = torch.zeros(real.shape, dtype=values.dtype, device=policy.device)
-    return Scores(
-        logprobs_NT=grid.masked_scatter(real, values),
-        mask_NT=real.to(values.dtype),
-        entropy_NT=grid.masked_scatter(real, entropies) if entropy else None,
-    )
-
-
-def _shared_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
+def shared_states(
+    policy: Policy, layout: type[SharedPrompts], prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+) -> Tensor:
+    """Hidden states that predict the completions' tokens, completion after completion; equal prompts are read once."""
     unique: dict[tuple[int, ...], int] = {}
     owners = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
-    plan = FlexPrompts if policy.flexes else SharedPrompts
-    batch = plan(list(unique), tokens, owners, device=policy.device)
+    batch = layout(list(unique), tokens, owners, device=policy.device)
     return batch.states(policy.read(**batch.inputs).last_hidden_state)
 
 
-def _plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
-    """Every sequence with its own prompt, padded on the right: for any architecture, and the tests' measure."""
+def plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
+    """The same with every sequence reading its own prompt, padded on the right: for any architecture, and in tests."""
     width = max(len(p) + len(t) for p, t in zip(prompts, tokens, strict=True))
     ids = torch.full((len(prompts), width), policy.pad_id)
     attention = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -94,7 +57,7 @@ def _plain_states(policy: Policy, prompts: Sequence[Sequence[int]], tokens: Sequ
     return states
 
 
-def _token_scores(
+def token_scores(
     policy: Policy, hidden: Tensor, targets: Tensor, temperature: float, top_p: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target given its hidden state, and the entropy there (empty if not asked for)."""

@@ -21,11 +21,11 @@ from transformers import AttentionInterface
 __all__ = ["SharedPrompts", "additive", "can_share", "shared_attention"]
 
 _NAME = "sr_shared_prompts"
-# what transformers' models may ask of an attention function that would change its result, and that no plan computes
+# what transformers' models may ask of an attention function that would change its result, and that no backend computes
 _BEYOND = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
 
 
-class Plan(Protocol):
+class AttentionBackend(Protocol):
     """Stands in for attention: queries, keys, values (1 x H x S x D or N x H x 1 x D) to 1 x S x H x D (N x 1 x ..)."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor: ...
@@ -38,7 +38,7 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    plan: Plan,
+    backend: AttentionBackend,
     scaling: float,
     sliding_window: int | None = None,
     **others: Any,
@@ -50,7 +50,7 @@ def _attend(
     for name in _BEYOND:
         if others.get(name) is not None:
             raise ValueError(f"attention over shared prompts is a plain softmax, {type(module).__name__} wants {name}")
-    return plan.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
+    return backend.attend(module.layer_idx, query, key, value, scaling, sliding_window), None
 
 
 AttentionInterface.register(_NAME, _attend)
@@ -58,7 +58,7 @@ AttentionInterface.register(_NAME, _attend)
 
 @contextmanager
 def shared_attention(decoder: Any) -> Iterator[None]:
-    """Within it, ``decoder(..., plan=plan)`` attends as ``plan`` says; a backward pass belongs inside, too."""
+    """Within it, ``decoder(..., backend=backend)`` attends through ``backend``; a backward pass belongs inside, too."""
     before = decoder.config._attn_implementation
     decoder.config._attn_implementation = _NAME
     try:
@@ -92,7 +92,7 @@ class SharedPrompts:
     """``prompts`` and ``completions`` (token ids) in one row; completion u continues prompt ``owners[u]``.
 
     ``inputs`` go to the decoder; ``states(hidden)`` picks the hidden states that predict the completions' tokens. With
-    ``keep``, keys (P x H x D x L) and values (P x H x L x D) of the prompts are kept, layer by layer, for ``Decoding``.
+    ``keep``, keys (P x H x D x L) and values (P x H x L x D) of the prompts are kept, layer by layer, for ``KVCache``.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class SharedPrompts:
             "input_ids": torch.tensor([ids], device=device),
             "position_ids": torch.cat(positions)[None].to(device),
             "use_cache": False,
-            "plan": self,
+            "backend": self,
         }
         self.kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
         self._masks: dict[tuple[str, int | None], Tensor | None] = {}

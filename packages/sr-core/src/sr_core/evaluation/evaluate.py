@@ -11,10 +11,9 @@ import torch
 
 from sr_core.config import SamplingConfig
 from sr_core.distributed.process_group import ALONE, Ranks
-from sr_core.engine.sampling import sample
+from sr_core.engine import Engine
 from sr_core.errors import GraderError
 from sr_core.evaluation.grading import grade_all
-from sr_core.policy import Policy
 from sr_core.protocols import Grade, Grader, Task
 
 __all__ = ["Evaluation", "evaluate"]
@@ -59,7 +58,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    engine: Engine,
     tasks: Sequence[Task],
     samples: int,
     grader: Grader,
@@ -74,18 +73,10 @@ def evaluate(
     Samples that the grader could not judge are graded once more; what then still has no verdict counts by the share of
     its task's judged samples that passed. Raises GraderError when a task has none, or above ``max_infra_share``.
     """
+    policy = engine.policy
     with ranks.sync_errors():
-        rollout = sample(
-            policy,
-            [policy.prompt_ids(task.prompt) for task in tasks],
-            samples,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_new_tokens=sampling.max_new_tokens,
-            rng=rng,
-            batch_size=sampling.batch_size,
-            only=ranks.share(len(tasks)),
-        )
+        prompts = [policy.prompt_ids(task.prompt) for task in tasks]
+        rollout = engine.sample(prompts, samples, sampling, rng, only=ranks.share(len(tasks)))
     texts = ranks.gather(policy.decode(rollout.tokens))
     repeated = [task for task in tasks for _ in range(samples)]
     grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share, ranks=ranks)

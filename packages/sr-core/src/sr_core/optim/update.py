@@ -1,4 +1,4 @@
-"""Gradient steps from a graded rollout: exact, in micro-batches, never with non-finite numbers.
+"""Gradient steps from a step's samples: exact, in micro-batches, never with non-finite numbers.
 
 Axes: P prompts, G samples per prompt, N = P*G sequences, U unique ones among them, T tokens, V vocabulary.
 """
@@ -8,29 +8,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sr_core.algorithms import Algorithm, Counts
-from sr_core.batch import Rollout
-from sr_core.config import KlConfig, OptimConfig, PenaltyConfig, PullConfig
+from sr_core.algorithms import Counts
+from sr_core.batch import Batch, Rollout
+from sr_core.config import OptimConfig
 from sr_core.distributed.process_group import ALONE, Ranks
-from sr_core.engine.scoring import completion_scores
-from sr_core.penalties import Anchor, kl_per_token
-from sr_core.penalties.kl import Estimator
-from sr_core.policy import Policy
+from sr_core.engine import Engine
+from sr_core.optim.objective import Objective
+from sr_core.penalties import kl_per_token
 
-__all__ = ["UpdateResult", "update"]
+__all__ = ["Optimizer", "UpdateResult", "update"]
+
+
+class Optimizer(Protocol):
+    """What applies a gradient: any optimizer of torch, or what wraps one."""
+
+    def step(self) -> object: ...
+    def zero_grad(self, set_to_none: bool = True) -> object: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
     """What an update did. ``steps``: gradient steps taken, fewer than ``optim.epochs`` when one was not finite.
 
-    ``finite``: whether any was. ``loss``, ``grad_norm`` (before clipping) and ``kl`` (per trained token, or None) are
-    the last taken one's; where none was, those of the one that was not.
+    ``finite``: whether any was taken. ``loss``, ``grad_norm`` (before clipping), ``kl`` to the penalty's reference
+    (nats per trained token, or None) and ``clipped`` (share of trained tokens at which the clip decided, 0 without a
+    clip) are those of the last step taken, or of the rejected step if none was. ``mismatch_kl``: KL(sampler || trainer)
+    in nats per trained token, by k3 from the sampler's log-probabilities and those that the first epoch computes; None
+    for samples of an earlier policy, or where nothing was trained.
     """
 
     finite: bool
@@ -38,114 +47,93 @@ class UpdateResult:
     loss: float
     grad_norm: float
     kl: float | None
+    clipped: float | None
+    mismatch_kl: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequences:
     """U unique sequences of a step; ``weights`` counts how many of the N each stands for.
 
-    ``old_logprobs``: what the ratios compare with; None until the first epoch has computed it.
+    ``sampled``: the sampler's log-probabilities. ``old``: what the ratios compare with; None until the first epoch has
+    computed it.
     """
 
     prompts: list[list[int]]
     tokens: list[list[int]]
-    old_logprobs: list[Tensor | None]
+    sampled: list[Tensor]
+    old: list[Tensor | None]
     advantages: Tensor
     weights: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Objective:
-    """What the loss of a step is made of; ``reference`` is given where the penalty is estimated on the samples."""
+@dataclass(kw_only=True)
+class _Sums:
+    """Over all sequences so far, by weight: loss, and sums over tokens of what an ``UpdateResult`` has means of."""
 
-    algorithm: Algorithm
-    counts: Counts
-    temperature: float
-    top_p: float
-    penalty: PenaltyConfig
-    coefficient: float
-    reference: Policy | None
-    entropy_bonus: float
+    loss: float = 0.0
+    kl: float = 0.0
+    clipped: float = 0.0
+    mismatch: float = 0.0
 
 
 def update(
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    algorithm: Algorithm,
-    rollout: Rollout,
-    rewards_PG: Tensor,
-    valid_PG: Tensor,
-    *,
-    temperature: float,
-    top_p: float = 1.0,
+    engine: Engine,
+    optimizer: Optimizer,
+    batch: Batch,
+    objective: Objective,
     optim: OptimConfig,
-    penalty: PenaltyConfig,
-    coefficient: float | None = None,
-    reference: Policy | None = None,
-    anchor: Anchor | None = None,
-    entropy_bonus: float = 0.0,
     ranks: Ranks = ALONE,
-    on_policy: bool = True,
 ) -> UpdateResult:
-    """Take ``optim.epochs`` gradient steps on one rollout.
+    """Take ``optim.epochs`` gradient steps on one batch, for the policy in ``engine``.
 
-    ``on_policy``: ``policy`` drew it as it is now. The old log-probabilities are then those of the first epoch itself,
-    so that its ratios are exactly 1: the sampler's differ from them by rounding, in bfloat16 by more than a narrow clip
-    allows. Where an earlier policy drew it (False), they are the rollout's own.
-
-    ``rewards_PG`` and ``valid_PG`` (P x G) hold the verdicts. A sequence without a verdict trains nothing, nor does a
-    group without any advantage (equal rewards, as a rule), not through penalty or bonus either; the means of the loss
-    are over all that were judged. ``coefficient`` is the penalty's now, the configured one if left out; ``reference``
-    and ``anchor`` are what it pulls to. A step whose loss or gradient norm is not finite is not taken, nor any after
-    it, and the result says so. Several processes (``ranks``) are all given the whole rollout; each computes its share
-    of the micro-batches, and gradients are added up.
+    A sequence without a verdict trains nothing, nor does a group without any advantage (equal rewards, as a rule), not
+    through penalty or bonus either; the means of the loss are over all sequences that
+    were judged. A step whose loss or gradient norm is not finite is not taken, nor any after it. Every process of
+    ``ranks`` is given the whole batch; each computes its share of the micro-batches, and gradients are summed.
     """
-    advantages_PG = algorithm.advantages(rewards_PG, valid_PG)
-    lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(rewards_PG)
+    policy, algorithm = engine.policy, objective.algorithm
+    rollout, valid_PG = batch.rollout, batch.valid_PG
+    advantages_PG = algorithm.advantages(batch.rewards_PG, valid_PG)
+    lengths_PG = torch.tensor(rollout.lengths, dtype=torch.float32).view_as(batch.rewards_PG)
     counts = Counts(sequences=max(float(valid_PG.sum()), 1.0), tokens=max(float((lengths_PG * valid_PG).sum()), 1.0))
     trained_PG = valid_PG & (advantages_PG != 0)
-    if reference is not None or entropy_bonus > 0:  # without them, an advantage of 0 is a gradient of 0
+    if objective.acts_without_advantage:
         trained_PG = valid_PG & trained_PG.any(1, keepdim=True)
-    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), on_policy)
-    objective = _Objective(
-        algorithm=algorithm,
-        counts=counts,
-        temperature=temperature,
-        top_p=top_p,
-        penalty=penalty,
-        coefficient=_configured(penalty) if coefficient is None else coefficient,
-        reference=reference,
-        entropy_bonus=entropy_bonus,
-    )
+    unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), objective.on_policy)
     trained_tokens = float((lengths_PG * trained_PG).sum())
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    batches = list(_micro_batches(unique, min(optim.micro_batch_tokens, math.ceil(_cost(unique) / ranks.count))))
-    mine = ranks.balance(batches, [sum(len(unique.tokens[row]) for row in rows) for rows in batches])
-    shares = [1.0] * len(mine)
-    if policy.sharded and batches:  # the weights come together for all at once, so all need as many passes
-        idle = max(ranks.gather([len(mine)])) - len(mine)
-        mine, shares = mine + [batches[0][:1]] * idle, shares + [0.0] * idle
-    result = UpdateResult(finite=False, steps=0, loss=0.0, grad_norm=0.0, kl=None)
+    micro_batches = _shared_out(unique, optim, ranks, all_together=policy.sharded)
+    result = UpdateResult(finite=False, steps=0, loss=0.0, grad_norm=0.0, kl=None, clipped=None, mismatch_kl=None)
+    mismatch: float | None = None
     for epoch in range(optim.epochs):
         for parameter in parameters:  # the optimizer may step on copies, so it does not know these
             parameter.grad = None
-        loss = kl = 0.0
-        for rows, share in zip(mine, shares, strict=True):
-            part, part_kl = _backward(policy, objective, unique, rows, share)
-            loss, kl = loss + part, kl + part_kl
-        loss, kl = ranks.total(loss, kl)
-        for parameter in parameters:  # a process may have nothing to teach; the optimizer's moments move all the same
+        sums = _Sums()
+        for rows, share in micro_batches:
+            _backward(engine, objective, counts, unique, rows, share, sums)
+        sums = _Sums(**dict(zip(vars(sums), ranks.total(*vars(sums).values()), strict=True)))
+        for parameter in parameters:  # a process without sequences to train still moves by the optimizer's moments
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if not policy.sharded:  # else they were added up as they came
+        if not policy.sharded:  # else they were summed in the backward pass
             ranks.all_reduce([p.grad for p in parameters if p.grad is not None])
-        if anchor is not None and unique.tokens:
-            loss += anchor.pull(policy, objective.coefficient)
+        if objective.anchor is not None and unique.tokens:
+            sums.loss += objective.anchor.pull(policy, objective.coefficient)
         norm = _clip(parameters, optim.max_grad_norm)
-        finite = math.isfinite(loss) and math.isfinite(norm)
+        finite = math.isfinite(sums.loss) and math.isfinite(norm)
+        if epoch == 0 and objective.on_policy and trained_tokens:
+            mismatch = sums.mismatch / trained_tokens
         if finite or epoch == 0:
-            mean_kl = kl / trained_tokens if reference is not None and trained_tokens else None
-            result = UpdateResult(finite=finite, steps=epoch + finite, loss=loss, grad_norm=norm, kl=mean_kl)
+            result = UpdateResult(
+                finite=finite,
+                steps=epoch + finite,
+                loss=sums.loss,
+                grad_norm=norm,
+                kl=sums.kl / trained_tokens if objective.reference is not None and trained_tokens else None,
+                clipped=sums.clipped / trained_tokens if trained_tokens else None,
+                mismatch_kl=mismatch,
+            )
         if not finite:
             break
         optimizer.step()
@@ -153,12 +141,20 @@ def update(
     return result
 
 
-def _configured(penalty: PenaltyConfig) -> float:
-    return penalty.coefficient if isinstance(penalty, PullConfig) else 0.0
+def _shared_out(
+    sequences: _Sequences, optim: OptimConfig, ranks: Ranks, *, all_together: bool
+) -> list[tuple[list[int], float]]:
+    """This process's micro-batches, each the numbers of its rows and the weight of its gradient (1, or 0 for idling).
 
-
-def _estimator(penalty: PenaltyConfig) -> Estimator:
-    return penalty.estimator if isinstance(penalty, KlConfig) else KlConfig.estimator
+    ``all_together``: sharded weights are gathered by all processes at once, so all need as many passes.
+    """
+    batches = list(_micro_batches(sequences, min(optim.micro_batch_tokens, math.ceil(_cost(sequences) / ranks.count))))
+    mine = ranks.balance(batches, [sum(len(sequences.tokens[row]) for row in rows) for rows in batches])
+    weighted = [(rows, 1.0) for rows in mine]
+    if all_together and batches:
+        idle = max(ranks.gather([len(mine)])) - len(mine)
+        weighted += [(batches[0][:1], 0.0)] * idle
+    return weighted
 
 
 def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, on_policy: bool) -> _Sequences:
@@ -178,7 +174,8 @@ def _deduplicate(rollout: Rollout, advantages_N: Tensor, wanted_N: Tensor, on_po
     return _Sequences(
         prompts=[rollout.prompts[i // rollout.group_size] for i in rows],
         tokens=[rollout.tokens[i] for i in rows],
-        old_logprobs=[None if on_policy else rollout.logprobs[i] for i in rows],
+        sampled=[rollout.logprobs[i] for i in rows],
+        old=[None if on_policy else rollout.logprobs[i] for i in rows],
         advantages=advantages_N[rows],
         weights=torch.tensor(weights),
     )
@@ -223,39 +220,46 @@ def _clip(parameters: Sequence[Tensor], most: float) -> float:
 
 
 def _backward(
-    policy: Policy, objective: _Objective, sequences: _Sequences, rows: list[int], share: float
-) -> tuple[float, float]:
-    """Add ``share`` of the gradient of ``rows``; return as much of their part of the loss and of their tokens' KL."""
+    engine: Engine,
+    objective: Objective,
+    counts: Counts,
+    sequences: _Sequences,
+    rows: list[int],
+    share: float,
+    sums: _Sums,
+) -> None:
+    """Add ``share`` of the gradient of ``rows``, and as much of their part to ``sums``."""
+    device = engine.policy.device
     prompts, tokens = [sequences.prompts[r] for r in rows], [sequences.tokens[r] for r in rows]
-    weights_N = share * sequences.weights[rows].to(policy.device)
-    advantages_N = sequences.advantages[rows].to(policy.device)
-    bonus, counts = objective.entropy_bonus, objective.counts
-    score = partial(completion_scores, temperature=objective.temperature, top_p=objective.top_p)
-    scores = score(policy, prompts, tokens, entropy=bonus > 0)
-    logprobs_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
-    old_NT = _old(sequences, rows, logprobs_NT.detach())
-    losses_N = objective.algorithm.loss(logprobs_NT, old_NT, advantages_N, mask_NT, counts)
-    kl = 0.0
-    if objective.reference is not None:
-        with torch.no_grad():
-            reference_NT = score(objective.reference, prompts, tokens).logprobs_NT
-        divergence_N = kl_per_token(logprobs_NT, reference_NT, mask_NT, _estimator(objective.penalty)).sum(1)
-        losses_N = losses_N + objective.coefficient * divergence_N / counts.tokens
-        kl = float((weights_N * divergence_N.detach()).sum())
-    if scores.entropy_NT is not None:
-        losses_N = losses_N - bonus * (scores.entropy_NT * mask_NT).sum(1) / counts.tokens
-    loss = (weights_N * losses_N).sum()
+    weights_N = share * sequences.weights[rows].to(device)
+    scores = objective.score(engine, prompts, tokens)
+    now_NT = scores.logprobs_NT.detach()
+    old_NT = _old(sequences, rows, now_NT)
+    losses = objective.losses(scores, prompts, tokens, old_NT, sequences.advantages[rows].to(device), counts)
+    loss = (weights_N * losses.losses_N).sum()
     loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss.detach()), kl
+    sampled_NT = _padded([sequences.sampled[r] for r in rows], now_NT)
+    mismatch_N = kl_per_token(sampled_NT, now_NT, scores.mask_NT, "k3").sum(1)
+    sums.loss += float(loss.detach())
+    sums.kl += float((weights_N * losses.kl_N).sum())
+    sums.clipped += float((weights_N * losses.clipped_N).sum())
+    sums.mismatch += float((weights_N * mismatch_N).sum())
 
 
 def _old(sequences: _Sequences, rows: list[int], now_NT: Tensor) -> Tensor:
-    """What the ratios of ``rows`` compare with (N x T); of rows that have nothing yet it is ``now_NT``, and kept."""
-    old_NT = torch.zeros_like(now_NT)
-    for line, row in enumerate(rows):
-        length = len(sequences.tokens[row])
-        known = sequences.old_logprobs[row]
-        if known is None:
-            known = sequences.old_logprobs[row] = now_NT[line, :length]
-        old_NT[line, :length] = known.to(now_NT.device)
-    return old_NT
+    """What the ratios of ``rows`` compare with (N x T); for rows that have nothing yet, ``now_NT``, which is kept."""
+    known: list[Tensor] = []
+    for place, row in enumerate(rows):
+        old = sequences.old[row]
+        if old is None:
+            old = sequences.old[row] = now_NT[place, : len(sequences.tokens[row])]
+        known.append(old)
+    return _padded(known, now_NT)
+
+
+def _padded(values: Sequence[Tensor], like_NT: Tensor) -> Tensor:
+    """One row of values per sequence as N x T, 0 behind each."""
+    padded_NT = torch.zeros_like(like_NT)
+    for place, row in enumerate(values):
+        padded_NT[place, : len(row)] = row.to(like_NT.device)
+    return padded_NT

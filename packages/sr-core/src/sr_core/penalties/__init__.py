@@ -13,41 +13,46 @@ from torch import Tensor
 from sr_core.batch import Rollout
 from sr_core.config import EwcConfig, KlConfig, PenaltyConfig, PullConfig
 from sr_core.distributed.process_group import ALONE, Ranks
+from sr_core.engine import Engine
 from sr_core.errors import ConfigError
 from sr_core.penalties.control import adapted_bonus, adapted_coefficient
 from sr_core.penalties.ewc import Anchor, diagonal_fisher, trainable
-from sr_core.penalties.kl import kl_per_token
-from sr_core.policy import Policy
+from sr_core.penalties.kl import Estimator, kl_per_token
 
-__all__ = ["Anchor", "Penalty", "adapted_bonus", "diagonal_fisher", "kl_per_token"]
+__all__ = ["Anchor", "Estimator", "Penalty", "adapted_bonus", "diagonal_fisher", "kl_per_token"]
 
 
 class Penalty:
     """What pulls, where to, and how strongly: ``coefficient``, and a ``reference`` policy or a Fisher ``anchor``."""
 
-    def __init__(self, config: PenaltyConfig, policy: Policy) -> None:
+    def __init__(self, config: PenaltyConfig, engine: Engine) -> None:
         self.config = config
         self.pulls = isinstance(config, PullConfig)
         self.follows_start = isinstance(config, PullConfig) and config.reference == "campaign_start"
         self._configured = config.coefficient if isinstance(config, PullConfig) else 0.0
         self.coefficient = self._configured
-        self.reference: Policy | None = None
+        self.reference: Engine | None = None
         self._weights: dict[str, Tensor] = {}
         self._fisher: dict[str, Tensor] | None = None
-        self._refer_to(policy)
+        self._refer_to(engine)
 
-    def begin_campaign(self, policy: Policy, coefficient: float | None) -> None:
+    def begin_campaign(self, engine: Engine, coefficient: float | None) -> None:
         """Back to the configured coefficient, or to this one; the reference moves if it is the campaign's start."""
         self.coefficient = self._configured if coefficient is None else coefficient
         if self.follows_start:
-            self._refer_to(policy)
+            self._refer_to(engine)
 
-    def _refer_to(self, policy: Policy) -> None:
+    def _refer_to(self, engine: Engine) -> None:
         if isinstance(self.config, KlConfig):
-            self.reference = policy.frozen_copy()
+            self.reference = engine.frozen_copy()
         elif isinstance(self.config, EwcConfig):
-            self._weights = {name: p.detach().float().clone() for name, p in trainable(policy).items()}
+            self._weights = {name: p.detach().float().clone() for name, p in trainable(engine.policy).items()}
             self._fisher = None
+
+    @property
+    def estimator(self) -> Estimator:
+        """How the KL divergence is estimated, where that is the penalty."""
+        return self.config.estimator if isinstance(self.config, KlConfig) else "k3"
 
     @property
     def wants_fisher(self) -> bool:
@@ -60,14 +65,14 @@ class Penalty:
         return self.config.fisher_samples if isinstance(self.config, EwcConfig) else 0
 
     def measure(
-        self, policy: Policy, rollout: Rollout, *, temperature: float, top_p: float, ranks: Ranks = ALONE
+        self, engine: Engine, rollout: Rollout, *, temperature: float, top_p: float, ranks: Ranks = ALONE
     ) -> None:
         """Estimate the Fisher information from the first ``fisher_samples`` of ``rollout``, each process its share."""
         count = min(self.fisher_samples, len(rollout.tokens))
         mine = ranks.share(count)
         prompts = [rollout.prompts[i // rollout.group_size] for i in mine]
         tokens = rollout.tokens[mine.start : mine.stop]
-        fisher = diagonal_fisher(policy, prompts, tokens, temperature=temperature, top_p=top_p, count=count)
+        fisher = diagonal_fisher(engine, prompts, tokens, temperature=temperature, top_p=top_p, count=count)
         ranks.all_reduce(list(fisher.values()))
         self._fisher = fisher
 

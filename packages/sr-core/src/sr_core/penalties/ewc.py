@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_core.engine.scoring import completion_scores
+from sr_core.engine import Engine
 from sr_core.policy import Policy
 
 __all__ = ["Anchor", "diagonal_fisher", "trainable"]
@@ -48,7 +48,7 @@ def trainable(policy: Policy) -> dict[str, nn.Parameter]:
 
 
 def diagonal_fisher(
-    policy: Policy,
+    engine: Engine,
     prompts: Sequence[Sequence[int]],
     tokens: Sequence[Sequence[int]],
     *,
@@ -61,11 +61,11 @@ def diagonal_fisher(
     ``count``: how many there are in all, where these are only some; the means of the parts then add up to the mean. The
     samples must be the policy's own, drawn at ``temperature`` and ``top_p``. One backward pass per sequence.
     """
-    parameters = trainable(policy)
+    parameters = trainable(engine.policy)
     count = len(tokens) if count is None else count
     fisher = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     for prompt, completion in zip(prompts, tokens, strict=True):
-        scores = completion_scores(policy, [prompt], [completion], temperature=temperature, top_p=top_p)
+        scores = engine.score([prompt], [completion], temperature=temperature, top_p=top_p)
         gradients = torch.autograd.grad(scores.logprobs_NT.sum(), list(parameters.values()), allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:

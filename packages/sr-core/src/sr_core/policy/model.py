@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ INSTRUCTION = "Complete this Python function. Answer with one Python code block 
 class Policy:
     """A decoder-only transformers model and its tokenizer.
 
-    ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. Sampling and the update go through
-    ``prompt_ids``, ``read``, ``logits``, so they work for every architecture that transformers loads and whose own
+    ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. The engine goes through
+    ``prompt_ids``, ``read``, ``logits``, so it works for every architecture that transformers loads and whose own
     scores these are; ``load`` refuses the others, a policy made of a model directly is not checked. ``ranks``: the
     processes that the weights are sharded among (``sr_core.engine.fsdp``), one as a rule.
     """
@@ -44,8 +43,6 @@ class Policy:
         *,
         prompt: str = "completion",
         head_dtype: str = "same",
-        cuda_graphs: bool = False,
-        flex_attention: bool = False,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
@@ -53,9 +50,6 @@ class Policy:
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.head_dtype = head_dtype
-        self.cuda_graphs = cuda_graphs
-        self.flex_attention = flex_attention
-        self.recorded: dict[object, Any] = {}  # what sr_core.engine.cuda_graphs keeps from roll-out to roll-out
         self.ranks = ALONE
         self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
@@ -94,8 +88,6 @@ class Policy:
             tokenizer,
             prompt=config.prompt,
             head_dtype=config.head_dtype,
-            cuda_graphs=config.cuda_graphs,
-            flex_attention=config.flex_attention,
         )
         _check_scores(policy)
         return policy
@@ -120,8 +112,6 @@ class Policy:
             self.tokenizer,
             prompt=self.prompt,
             head_dtype=self.head_dtype,
-            cuda_graphs=self.cuda_graphs,
-            flex_attention=self.flex_attention,
         )
 
     def save(self, folder: Path) -> None:
@@ -164,25 +154,6 @@ class Policy:
     def read(self, **inputs: Any) -> Any:
         """The decoder's output for ``inputs``; of a divided policy, with the weights brought together for it."""
         return (self.model.read if self.sharded else self.decoder)(**inputs)
-
-    @cached_property
-    def shares_prompts(self) -> bool:
-        """Whether the samples of a prompt can share it: found by computing a few tokens both ways.
-
-        Where not (attention that is no plain softmax, or that passes transformers' interface by), every sample reads
-        its prompt for itself.
-        """
-        from sr_core.engine.shared_prompts import can_share
-
-        return can_share(self.decoder, self.device)
-
-    @cached_property
-    def flexes(self) -> bool:
-        """Whether the update attends through torch's flex attention: asked for, on CUDA, and the same numbers."""
-        from sr_core.engine.flex_attention import can_flex
-
-        wanted = self.flex_attention and self.device.type == "cuda" and self.shares_prompts and not self.sharded
-        return wanted and can_flex(self.decoder, self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary (... x V, at least float32) of hidden states (... x hidden).
