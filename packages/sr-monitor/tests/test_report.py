@@ -269,3 +269,16 @@ def test_a_last_iterate_that_was_kept_is_named_and_stands_where_it_was_measured(
     figure = plot_curves(runs)
     (star,) = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
     assert (list(star.get_xdata()), list(star.get_ydata())) == ([last], [99.0])
+
+
+def test_metrics_of_different_scales_get_a_panel_each_and_their_own_names(tmp_path: Path) -> None:
+    tables = {"rate": "eval_acc", "loss": "eval_loss", "score": "eval_reward"}
+    for name, column in tables.items():
+        rows = [f"{step},{10 + 5 * step if name == 'rate' else -0.1 * step}" for step in range(8)]
+        (tmp_path / f"{name}.csv").write_text(f"step,{column}\n" + "\n".join(rows) + "\n")
+    runs = [run for name in tables for run in read_runs(tmp_path / f"{name}.csv")]
+    labels = [axes.get_ylabel() for axes in plot_curves(runs).axes]
+    assert labels == ["eval_acc (%)", "eval_loss", "eval_reward"]
+    page = render(runs)
+    assert "pass@1" not in page
+    assert "45.0%" in page

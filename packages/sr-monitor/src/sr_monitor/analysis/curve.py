@@ -40,7 +40,7 @@ class Metric:
     @property
     def label(self) -> str:
         """The metric's name in a sentence: only pass@1 is called pass@1."""
-        if self.columns == (OURS,):
+        if len(self.columns) == 1 and self.column.endswith(OURS):
             return "held-out pass@1"
         if len(self.column) <= _LONGEST_LABEL:
             return self.column if len(self.columns) == 1 else f"the mean of {self.column}"

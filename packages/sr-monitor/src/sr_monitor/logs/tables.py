@@ -38,8 +38,7 @@ def read_table(path: Path, notes: list[str]) -> list[tuple[str, list[RawRow]]]:
 
 def is_page_export(header: Sequence[str]) -> bool:
     """Whether a CSV's columns are those that Weights & Biases' page exports."""
-    rest = header[1:]
-    return len(header) > 1 and all(" - " in name for name in rest) and any(n.endswith("__MIN") for n in rest)
+    return len(header) > 1 and all(" - " in name for name in header[1:])
 
 
 def header_of(path: Path) -> list[str]:

@@ -59,26 +59,27 @@ def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float =
     """The held-out metric of every run over its steps, campaigns one after another; size in inches.
 
     The band is the 95% sampling noise of each evaluation. A triangle marks a roll-back, a cross a stop, a star the
-    policy that was kept, a dotted line the onset of a collapse. Pass rates are drawn in percent; where runs have other
-    metrics, every curve is drawn on its own scale and named in the legend.
+    policy that was kept, a dotted line the onset of a collapse. Pass rates are in percent. Runs with pass rates, scores
+    and losses are drawn in a panel for each.
     """
     if not runs:
         raise MonitorError("figure: at least one run is needed, got none")
-    figure, axes = new_figure(width, height)
-    metrics = {run.metric for run in runs if run.metric is not None}
-    rates = all(metric.kind == "pass_rate" for metric in metrics)
-    for run, colour, marker, dash in zip(
-        runs, itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(DASHES), strict=False
-    ):
-        _draw_run(axes, run, colour, marker, dash, named=len(metrics) > 1)
-    if rates:
-        axes.set_ylim(-2, 102)
-    axes.set_xlabel("gradient steps")
-    label = next(iter(metrics)).label if len(metrics) == 1 else "held-out metric"
-    axes.set_ylabel(f"{label} (%)" if rates else label)
+    kinds = list(dict.fromkeys(run.metric.kind for run in runs if run.metric is not None)) or ["pass_rate"]
+    figure, panels = new_panels(width, height, len(kinds))
+    styles = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), itertools.cycle(DASHES), strict=False)
+    for run, (colour, marker, dash) in zip(runs, styles, strict=False):
+        axes = panels[kinds.index(run.metric.kind) if run.metric is not None else 0]
+        _draw_run(axes, run, colour, marker, dash)
+    for axes, kind in zip(panels, kinds, strict=True):
+        labels = list(dict.fromkeys(r.metric.label for r in runs if r.metric is not None and r.metric.kind == kind))
+        label = labels[0] if len(labels) == 1 else f"held-out {kind.replace('_', ' ')}"
+        axes.set_xlabel("gradient steps")
+        axes.set_ylabel(f"{label} (%)" if kind == "pass_rate" else label)
+        if kind == "pass_rate":
+            axes.set_ylim(-2, 102)
+        axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
     if title:
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
-    axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+        panels[0].set_title(title, loc="left", fontsize=11, color=INK)
     return figure
 
 
@@ -100,7 +101,8 @@ def svg_text(figure: Figure) -> str:
     """The figure as an ``<svg>`` element for an HTML page: no background, letters as text."""
     buffer = io.BytesIO()
     figure.patch.set_visible(False)
-    figure.axes[0].patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
     _save(figure, buffer, "svg")
     text = buffer.getvalue().decode()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -131,10 +133,9 @@ def new_panels(width: float, height: float, columns: int) -> tuple[Figure, list[
     return figure, panels
 
 
-def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str, *, named: bool) -> None:
+def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:
     style: dict[str, Any] = {"marker": marker, "linestyle": dash, "color": colour}
-    label = f"{run.name}: {run.metric.label}" if named and run.metric is not None else run.name
-    axes.plot([], [], label=label, linewidth=1.6, markersize=3.2, **style)
+    axes.plot([], [], label=run.name, linewidth=1.6, markersize=3.2, **style)
     offset = 0
     for number, campaign in enumerate(run.campaigns):
         if number:
