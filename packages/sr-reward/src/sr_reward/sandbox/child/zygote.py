@@ -32,7 +32,7 @@ for _name, _path in (("sr_reward", os.path.dirname(_folder)), ("sr_reward.sandbo
     _package.__path__ = [_path]
     sys.modules.setdefault(_name, _package)
 
-from sr_reward.sandbox.child import isolation, program  # noqa: E402
+from sr_reward.sandbox.child import forked, isolation, program  # noqa: E402
 from sr_reward.sandbox.child.cores import SLOW_S, Core  # noqa: E402
 
 TYPE_CHECKING = False
@@ -57,8 +57,7 @@ WALL_FACTOR, WALL_S = 5, 2.0  # no program lives longer than this many times its
 STALL_S = 1.0  # most that one window counts for: a stopped machine is no program's fault
 CHUNK = 1 << 16
 SIGKILL, SIGUSR1, SIGCHLD, SIG_SETMASK = 9, _signal.SIGUSR1, _signal.SIGCHLD, _signal.SIG_SETMASK
-SIGTERM = _signal.SIGTERM  # the grader ends us: it has closed its end of the socket first
-GO, ENDED, HELD, NONE = {SIGUSR1}, {SIGCHLD, SIGTERM}, {SIGUSR1, SIGCHLD, SIGTERM}, ()
+GO, HELD, NONE = {SIGUSR1}, {SIGUSR1, SIGCHLD, forked.SIGTERM}, ()
 pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
 SOCKET = 60  # where the grader's socket lies: out of the way of the descriptors that a child arranges
 STANDARD = (0, 1, 2)
@@ -107,7 +106,7 @@ class Zygote:
             try:
                 self.core.end(self.run(children, left, (cpu_s, idle_s, wall_s)))
             finally:
-                _end(left)
+                forked.end(left)
 
     def run(self, children: list[tuple[int, list[int]]], left: list[int], limits: tuple[float, float, float]) -> float:
         """Let children run in turn and report each; ``left`` keeps those not reaped yet. Returns their CPU seconds.
@@ -143,7 +142,7 @@ class Zygote:
 
     def fork(self, kind: int, sizes: Sequence[int], cpu_s: float) -> list[tuple[int, list[int]]]:
         """A child per size of a body, none of which has begun: their numbers and the files they return data in."""
-        files = [[_file(), _file()] if kind == STDIO else [_file()] for _ in sizes]
+        files = [[forked.file(), forked.file()] if kind == STDIO else [forked.file()] for _ in sizes]
         pids: list[int] = []
         for _ in sizes:  # whatever is done in this loop is copied for every child
             pid = fork()
@@ -197,7 +196,7 @@ class Zygote:
         began = looked = time.monotonic()
         while True:
             wait_s = min(WINDOW_S if looked > began else SLOW_S, max(cpu_s - used, 0.002))
-            if _pause(wait_s) == SIGTERM:
+            if forked.pause(wait_s) == forked.SIGTERM:
                 raise Stopped
             ended, status, usage = os.wait4(pid, os.WNOHANG if verdict == EXITED else 0)
             if ended:
@@ -207,7 +206,7 @@ class Zygote:
                 continue
             if looked == began:
                 self.core.let_go(pid)
-            before, used = used, _cpu_seconds(clock, used)
+            before, used = used, forked.cpu_seconds(clock, used)
             lived += min(now - looked, STALL_S)
             idle += max(0.0, min(now - looked, WINDOW_S) - (used - before) / FAIR_SHARE)
             looked = now
@@ -263,39 +262,6 @@ def load_tests_side() -> None:
         RUN.extend((serve.serve_program, judge.run_judge, judge.run_check))
 
 
-def _file() -> int:
-    """An empty file in memory, which a child inherits."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("data")
-    import tempfile
-
-    return os.dup(tempfile.TemporaryFile().fileno())  # the descriptor outlives the file object
-
-
-def _end(pids: list[int]) -> None:
-    """Kill and reap children."""
-    for pid in pids:
-        os.kill(pid, SIGKILL)
-    for pid in pids:
-        os.waitpid(pid, 0)
-
-
-def _pause(seconds: float) -> int:
-    """Wait until a child has ended, or we are to end, or so long. Returns the signal, 0 for none."""
-    if hasattr(_signal, "sigtimedwait"):
-        found = _signal.sigtimedwait(ENDED, seconds)
-        return int(found.si_signo) if found else 0
-    time.sleep(min(seconds, 0.002))  # macOS
-    return int(SIGTERM) if SIGTERM in _signal.sigpending() else 0
-
-
-def _cpu_seconds(clock: int, last: float) -> float:
-    try:
-        return time.clock_gettime(clock)
-    except OSError:  # it ended in between
-        return last
-
-
 def _rehearse(output: int) -> None:
     """Do all that a child does, here and without isolation, with a program of ours, until the interpreter has made what
     it makes on first use and has specialised the code: all of it is then shared and need not be copied."""
@@ -309,7 +275,7 @@ def _rehearse(output: int) -> None:
         pthread_sigmask(_signal.SIG_BLOCK, HELD)
         os.kill(os.getpid(), SIGUSR1)
         ours.sendall(body)
-        file = _file()
+        file = forked.file()
         stage.perform(CALLS, len(body), 1.0, [file])
         os.close(file)
         os.read(stage.started_r, 1)
