@@ -58,7 +58,7 @@ def guarded(make: Callable[[Trace], Guard]) -> Rule:
 
     def play(trace: Trace) -> Outcome:
         guard, pool = make(trace), Pool(trace)
-        guard.begin(trace.seed, trace.planned)
+        guard.begin(trace.seed, trace.planned, trace.passed_ETS.shape[1])
         for step in range(trace.last + 1):
             while (request := guard.ask(step)) is not None:
                 passes, samples = pool.draw(request.step, request.samples, request.tasks)

@@ -25,6 +25,36 @@ def validations(folder: Path, rates: list[float]) -> Path:
     return folder
 
 
+def scored(folder: Path, step: int, scores: dict[str, list[float]]) -> None:
+    folder.mkdir(exist_ok=True)
+    rows = [{"input": text, "output": "", "score": s, "step": step} for text, each in scores.items() for s in each]
+    (folder / f"{step}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+
+
+def test_partial_credit_of_a_verl_reward_does_not_count_as_solved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for step, rate in enumerate([0.5, 0.65, 0.65, 0.65, 0.0, 0.0]):
+        graded = {f"task {t}": np.where(rng.random(8) < rate, 1.0, 0.1).tolist() for t in range(40)}
+        scored(tmp_path / "val", step, graded)
+        (tmp_path / "ckpt" / f"global_step_{step}").mkdir(parents=True)
+    arguments = (str(tmp_path / "val"), "--checkpoints", str(tmp_path / "ckpt"))
+    done = run("verl_guard.py", *arguments)
+    assert done.returncode == 3, done.stderr
+    assert "those of at least 1 pass" in done.stderr
+    assert run("verl_guard.py", *arguments, "--solved", "0.1").stdout.startswith("no alarm")
+
+
+def test_a_prompt_that_a_verl_validation_holds_twice_is_two_tasks(tmp_path: Path) -> None:
+    for step in range(3):
+        scored(tmp_path / "val", step, {"once": [1.0, 0.0], "twice": [1.0, 1.0, 0.0, 0.0]})
+    done = run("verl_guard.py", str(tmp_path / "val"), "--checkpoints", str(tmp_path))
+    assert (done.returncode, done.stdout.split(";")[0]) == (0, "no alarm")
+    scored(tmp_path / "val", 3, {"once": [1.0, 0.0], "twice": [1.0, 1.0, 0.0]})
+    broken = run("verl_guard.py", str(tmp_path / "val"), "--checkpoints", str(tmp_path))
+    assert broken.returncode == 1
+    assert "is it complete?" in broken.stderr
+
+
 def test_a_loop_written_by_hand_loses_its_peak_alone_and_keeps_it_with_the_guard() -> None:
     last = run("hand_written_loop.py").stdout.splitlines()[-1]
     free, kept = (float(word.rstrip("%,")) for word in last.split() if "%" in word)
@@ -43,7 +73,7 @@ def test_a_verl_run_that_fell_is_ended_and_told_where_to_resume(tmp_path: Path) 
     assert "resume_from_path" in done.stdout
 
 
-def test_a_healthy_verl_run_is_let_go_on(tmp_path: Path) -> None:
+def test_a_healthy_verl_run_goes_on(tmp_path: Path) -> None:
     done = run(
         "verl_guard.py", str(validations(tmp_path / "val", [0.3, 0.5, 0.7, 0.8])), "--checkpoints", str(tmp_path)
     )

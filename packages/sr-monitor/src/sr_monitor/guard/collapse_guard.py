@@ -21,7 +21,7 @@ from sr_monitor.analysis.counts import Counts, fall
 from sr_monitor.analysis.margin import MARGIN, margin_at
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Request, first_non_finite
-from sr_monitor.guard.evidence import Aim, hear_reward, lately, run_off, score_last, take_look
+from sr_monitor.guard.evidence import Aim, complete_first, hear_reward, lately, run_off, score_last, take_look
 from sr_monitor.guard.plan import Plan
 from sr_monitor.guard.state import CampaignState
 
@@ -102,11 +102,16 @@ class CollapseGuard:
     # -- the campaign ----------------------------------------------------------------------------------
 
     def begin(self, campaign: int, steps: int, tasks: int | None = None) -> int:
-        """A campaign of at most ``steps`` gradient steps starts; the guard grants them all."""
-        del tasks
+        """A campaign of at most ``steps`` gradient steps starts; the guard grants them all.
+
+        tasks: held-out tasks. Where it is unknown, a guard on a budget learns it from its first evaluation, which is
+        then completed to the size of the others.
+        """
         if steps < 0:
             raise MonitorError(f"guard: steps must not be negative, got {steps}")
-        self._c = CampaignState(number=campaign, steps=steps, lr_scale=self._c.lr_scale)
+        if tasks is not None and tasks < 1:
+            raise MonitorError(f"guard: tasks must be at least 1, got {tasks}")
+        self._c = CampaignState(number=campaign, steps=steps, tasks=tasks, lr_scale=self._c.lr_scale)
         return steps
 
     def prolong(self, steps: int) -> int:
@@ -141,11 +146,14 @@ class CollapseGuard:
             if not due and c.slump and c.steps is not None:
                 # ahead of time: the looks after it move, and what is left pays for them
                 due, ahead = since >= self.every // 2, -(-(c.steps - step) // self.every)
-            wanted = due and c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
+            paid = c.looked < 0 or c.spent + plan.probe_cost * (1 + ahead) <= plan.bank  # the start is always measured
+            wanted = due and paid
             return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if wanted else None
         if step != c.looked or not c.wanted:
             return None
-        return Request(step=c.wanted[0], samples=c.wanted_samples, fresh=True)
+        return Request(
+            step=c.wanted[0], samples=c.wanted_samples, tasks=plan.probe if c.completing else None, fresh=True
+        )
 
     def tell(self, step: int, passes: Sequence[int], samples: int, tasks: Sequence[int] | None = None) -> None:
         """Passing samples of each task (of ``tasks``, or of all), out of ``samples`` each, at ``step``."""
@@ -161,6 +169,9 @@ class CollapseGuard:
                 f"guard: step {step} is no longer of interest; answer requests, they name steps in {sorted(c.counts)}"
             )
         c.wanted = tuple(other for other in c.wanted if other != step)
+        if c.completing:
+            complete_first(c, step, counts, self._aim())
+            return
         c.fresh[step] = c.fresh[step] + counts if step in c.fresh else counts
         c.counts[step] = c.counts[step] + counts if step in c.counts else counts
         if c.suspected is not None and step == c.looked:

@@ -55,7 +55,19 @@ def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
     c.rates[step] = (rate, variance)
     c.rates = dict(list(c.rates.items())[-2:])
     c.looked = step
+    missing = aim.plan.probe_samples - int(counts.samples_M.max())
+    if step == c.start and missing > 0 and c.asked:
+        c.wanted, c.wanted_samples, c.completing = (step,), missing, True
+        return
     _want_fresh(c, step, aim)
+
+
+def complete_first(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
+    """The rest of the first evaluation, which was made before the number of tasks was known."""
+    c.completing = False
+    c.counts[step] = c.counts[step] + counts
+    c.scores[step] = c.counts[step].pass1_on(aim.plan.probe)
+    c.rates[step] = (c.scores[step], c.counts[step].variance_on(aim.plan.probe))
 
 
 def hear_reward(c: CampaignState, reward: float) -> None:
@@ -148,7 +160,9 @@ def _want_fresh(c: CampaignState, step: int, aim: Aim) -> None:
     if step == c.steps and c.suspected is None:
         best = max(c.counts, key=lambda s: (c.counts[s].pass1_on(plan.probe), s))
         close = [s for s in sorted(c.counts) if fall(c.counts[best], c.counts[s]).z() < RUN_OFF_Z]
-        candidates = {*close, step, LAST_ITERATE if aim.last_iterate else c.best()}
+        candidates = {*close, step, LAST_ITERATE if aim.last_iterate else c.best()} | (
+            {c.start} if aim.floor else set()
+        )
         c.wanted = tuple(sorted(candidates)) if candidates != {step} else ()
     c.wanted = tuple(wanted for wanted in c.wanted if wanted not in c.fresh)
     if c.wanted:

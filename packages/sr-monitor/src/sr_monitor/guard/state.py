@@ -35,6 +35,7 @@ class CampaignState:
     slump: bool = False  # they lie low enough for a look before the next one is due
     wanted: tuple[int, ...] = ()  # steps to be sampled afresh before the decision
     wanted_samples: int = 0  # per task
+    completing: bool = False  # what is wanted is the rest of the first evaluation
     tests: int = 0  # comparisons on fresh samples so far
     rollbacks: int = 0
     lr_scale: float = 1.0  # what all roll-backs so far, of earlier campaigns too, have left of the learning rate
@@ -61,7 +62,7 @@ class CampaignState:
     def from_json(cls, state: Mapping[str, Any]) -> CampaignState:
         names = {f.name for f in fields(cls)}
         nothing = cls().to_json()
-        state = {**{name: nothing[name] for name in _HEARD}, **state}  # saved before guards could hear
+        state = {**{name: nothing[name] for name in _ADDED}, **state}
         if set(state) != names:
             odd = ", ".join(sorted(set(state) ^ names))
             raise MonitorError(f"guard: the saved state is not one of this class, {odd} differ; start anew")
@@ -75,7 +76,7 @@ class CampaignState:
 
 
 _BY_STEP = ("counts", "fresh", "scores", "rates")
-_HEARD = ("rewards", "reward_peak", "reward_moves", "slump")
+_ADDED = ("rewards", "reward_peak", "reward_moves", "slump", "completing")  # states saved earlier lack them
 
 
 def _plain(value: Any) -> Any:

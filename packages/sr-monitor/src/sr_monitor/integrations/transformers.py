@@ -1,37 +1,49 @@
 """``CollapseGuardCallback`` for transformers' ``Trainer`` and everything built on it, TRL's ``GRPOTrainer`` included.
 
-    callback = CollapseGuardCallback(evaluate=evaluate, tasks=len(heldout))
-    GRPOTrainer(..., callbacks=[callback]).train()  # afterwards the model holds the policy to hand on
+    evaluate = GenerationEvaluator(tokenizer=tokenizer, prompts=prompts, passed=passed, max_new_tokens=256)
+    GRPOTrainer(..., callbacks=[CollapseGuardCallback(evaluate=evaluate)]).train()
 
-Full fine-tuning and LoRA (only trainable parameters are held), one process or several with whole copies of the model
-(DDP). It does not handle sharded weights (FSDP, ZeRO-3), and completions that a trainer has already buffered when the
-guard rolls back are still trained on.
+Afterwards the model holds the kept policy, which also lies in ``output_dir/collapse_guard/kept``. Full fine-tuning and
+LoRA (only trainable parameters are held), one process or several with whole copies of the model (DDP, ZeRO 1 and 2).
+Sharded weights (FSDP, ZeRO-3) are refused. Completions that a trainer has already buffered when the guard rolls back
+are still trained on.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sr_monitor.analysis.counts import Counts
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard.collapse_guard import CollapseGuard
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Guard
+from sr_monitor.integrations.checks import refuse_encoder_decoder, refuse_sharded
 from sr_monitor.integrations.generation import GenerationEvaluator
-from sr_monitor.integrations.weights import Mean, Weights, copied, paste, trainable
+from sr_monitor.integrations.measuring import Evaluate, EvaluationFailed, measure
+from sr_monitor.integrations.run_log import RunLog
+from sr_monitor.integrations.trainer import (
+    calling_trainer,
+    checkpoint_folder,
+    default_guard,
+    rank_and_world,
+    save_policy,
+    soften,
+)
+from sr_monitor.integrations.weights import RetainedWeights, WeightAverage, Weights, copied, paste, trainable
 
 __all__ = ["CollapseGuardCallback", "GenerationEvaluator"]
 
-Evaluate = Callable[[Any, int, Sequence[int]], Sequence[int]]
-
+FOLDER = "collapse_guard"
 STATE_FILE = "collapse_guard.pt"
+# So many evaluations in a row may fail, each of them tried twice, before the training ends with the error.
+MAX_FAILURES = 3
 _LOGGED_SIGNALS = {"loss": "loss", "grad_norm": "grad_norm", "reward": "train_reward"}  # as TRL logs them
 
 
@@ -40,64 +52,95 @@ class CollapseGuardCallback(TrainerCallback):
 
     evaluate: called as ``evaluate(model, samples, tasks)`` with task indices, returns how many of ``samples``
     completions of each passed (see ``GenerationEvaluator``). It runs under random numbers of its own, so that asking
-    does not change the training. tasks: number of held-out tasks. guard: default ``CollapseGuard()``.
-    hold: where the few checkpoints the guard may return to live, ``memory`` (of the host) or ``disk`` (under
-    ``output_dir``). average: measure, hold and end with the mean of the weights since the start or the last roll-back,
-    while training goes on from the last ones; it costs a copy of them to host memory per step. A mean lags behind a
-    long steady rise, so the default guard, and one with ``last_iterate=True``, has the last weights as a candidate at
-    the end, too. seed: of the evaluations. decisions: list of (step, Decision), for the caller.
+    does not change the training. tasks: number of held-out tasks; left out, those of the evaluator.
+    guard: left out, a ``CollapseGuard`` on a budget, which draws at most a quarter of all samples for evaluations and
+    evaluates at the trainer's ``eval_steps``, or about 40 times.
+    hold: where the few policies the guard may return to live, ``memory`` (of the host) or ``disk``. average: measure,
+    hold and end with the mean of the weights since the start or the last roll-back, while training goes on from the
+    last ones; it costs a copy of them to host memory per step, and the last weights are a candidate at the end, too.
+    seed: of the evaluations. save_kept: write the kept policy at the end to ``output_dir/collapse_guard/kept``.
 
-    The guard's state and the held weights are written into every checkpoint, and found again when training resumes
-    from ``output_dir/checkpoint-N``; a checkpoint that lies elsewhere is named by ``resume_from``.
+    Every evaluation is logged as ``eval_heldout_pass1`` through the trainer, every action printed. decisions: list of
+    (step, Decision). evaluated_samples, failed_evaluations: how many. An evaluation that fails is tried twice, then
+    left out; the first one, or the third in a row, ends the training with its error.
+
+    The guard's state and the held weights belong to every checkpoint and are found again when training resumes from
+    ``output_dir/checkpoint-N``, or from one named by ``resume_from``. At a checkpoint without them a guard begins anew.
     """
 
     def __init__(
         self,
         *,
         evaluate: Evaluate,
-        tasks: int,
+        tasks: int | None = None,
         guard: Guard | None = None,
         hold: Literal["memory", "disk"] = "memory",
         average: bool = False,
         seed: int = 0,
         resume_from: Path | str | None = None,
+        save_kept: bool = True,
     ) -> None:
-        if tasks < 1:
-            raise MonitorError(f"callback: tasks must be at least 1, got {tasks}")
         if hold not in ("memory", "disk"):
             raise MonitorError(f"callback: hold must be memory or disk, got {hold!r}")
-        if getattr(guard, "last_iterate", False) and not average:
+        if isinstance(guard, CollapseGuard) and guard.last_iterate and not average:
             raise MonitorError("callback: a guard with last_iterate=True compares it with means; set average=True")
-        self.guard: Any = CollapseGuard(last_iterate=average) if guard is None else guard
-        self.evaluate, self.tasks, self.seed = evaluate, tasks, seed
+        self.tasks = _task_count(tasks, evaluate)
+        self.evaluate, self.seed, self.save_kept = evaluate, seed, save_kept
         self.hold, self.resume_from = hold, resume_from
-        self.mean = Mean() if average else None
         self.decisions: list[tuple[int, Decision]] = []
-        self.evaluated_samples = 0
-        self._held: dict[int, Weights | Path] = {}
+        self.evaluated_samples = self.failed_evaluations = 0
+        self.average = WeightAverage() if average else None
+        self._given, self._guard = guard, guard
+        self._log = RunLog(None, TrainerState())
+        self._held = RetainedWeights(Path(FOLDER), on_disk=hold == "disk", writes=False)
+        self._last: Weights | None = None  # the last weights, where they are kept beside means
         self._logged: dict[str, float] = {}
+        self._pass1: dict[int, float] = {}  # of every step, as last measured in an evaluation that was due
         self._undone = -1  # the last step that was rolled back
+        self._failures = 0  # evaluations in a row
         self._trainings = self._budget = self._steps = 0
 
+    @property
+    def guard(self) -> Any:
+        """The guard; where none was given, it exists from the beginning of the training on."""
+        if self._guard is None:
+            raise MonitorError("callback: the guard is chosen when training begins; pass guard= to have it before")
+        return self._guard
+
     # -- what transformers calls -------------------------------------------------------------------------------
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._refuse(args, kwargs.get("model"))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._folder = _output(args) / "collapse_guard"
-        if state.global_step:
-            self._resume(args, state)
+        self._refuse(args, kwargs["model"])
+        self._log = RunLog(calling_trainer(self), state)
+        if isinstance(self.evaluate, GenerationEvaluator):
+            self.evaluate.use(self._log.trainer)
+        if self._given is None:
+            self._guard = default_guard(args, state, last_iterate=self.average is not None)
+        self._held.drop(list(self._held))  # of a training before this one
+        folder = Path(str(args.output_dir)) / FOLDER
+        self._held = RetainedWeights(folder, on_disk=self.hold == "disk", writes=rank_and_world()[0] == 0)
+        if state.global_step and self._resume(args, state, kwargs["model"]):
             return
-        for old in list(self._held):  # of a training before this one
-            self._drop(old)
-        self.mean = None if self.mean is None else Mean()
-        self._logged, self._undone, self._steps = {}, -1, state.max_steps
-        self._budget = self.guard.begin(self._trainings, state.max_steps)
+        if self.average is not None:
+            self.average = WeightAverage()
+        self._logged, self._pass1, self._undone, self._failures, self._steps = {}, {}, -1, 0, state.max_steps
+        self._budget = self.guard.begin(self._trainings, state.max_steps, self.tasks)
+        if self._given is None:
+            drawn = self.guard.train_samples * state.max_steps
+            self._log.say(
+                f"evaluates every {self.guard.every} steps, {self.guard.share:.0%} of all samples at most "
+                f"(training draws {drawn}); guard=CollapseGuard() evaluates everything after every step"
+            )
         self._trainings += 1
-        self._after_step(args, 0, control, kwargs)
+        self._after_step(state.global_step, control, kwargs)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._after_step(args, state.global_step, control, kwargs)
+        self._after_step(state.global_step, control, kwargs)
 
     def on_log(
         self,
@@ -113,33 +156,46 @@ class CollapseGuardCallback(TrainerCallback):
         self._logged |= {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            target = _output(args) / f"checkpoint-{state.global_step}" / STATE_FILE
-            held = {step: self._weights(step) for step in self._held}
-            saved = {
-                "guard": self.guard.state_dict(),
-                "held": held,
-                "budget": self._budget,
-                "steps": self._steps,
-                "logged": self._logged,
-            }
-            torch.save(saved if self.mean is None else saved | {"mean": self.mean.state_dict()}, target)
+        if not state.is_world_process_zero:
+            return
+        folder = checkpoint_folder(args, state.global_step)
+        # the checkpoint itself has the weights of its step
+        own = self.average is None and self._undone != state.global_step
+        linked = [step for step in self._held if not (own and step == state.global_step)]
+        self._held.link_into(folder / FOLDER, linked)
+        saved = {
+            "guard": self.guard.state_dict(),
+            "held": linked,
+            "own": own and state.global_step in self._held,
+            "budget": self._budget,
+            "steps": self._steps,
+            "logged": self._logged,
+            "pass1": self._pass1,
+        }
+        torch.save(
+            saved if self.average is None else saved | {"average": self.average.state_dict()}, folder / STATE_FILE
+        )
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        kept = self.guard.kept()
+        kept, log = self.guard.kept(), self._log
         if kept in self._held:
-            self._load(kwargs["model"], kept)
+            paste(kwargs["model"], self._held.get(kept))
+        elif kept == LAST_ITERATE and self._last is not None:  # load_best_model_at_end may have loaded others
+            paste(kwargs["model"], self._last)
+        log.kept(kept, self._pass1.get(state.global_step if kept == LAST_ITERATE else kept), args)
+        if self.save_kept and save_policy(log.trainer, kwargs["model"], self._held.folder / "kept"):
+            log.say(f"wrote it to {self._held.folder / 'kept'}")
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _after_step(self, args: TrainingArguments, step: int, control: TrainerControl, given: dict[str, Any]) -> None:
+    def _after_step(self, step: int, control: TrainerControl, given: dict[str, Any]) -> None:
         model = given["model"]
         finite = all(bool(torch.isfinite(p).all()) for p in trainable(model).values())
         if finite:  # what cannot be sampled from needs no evaluation to be judged
-            if self.mean is not None:
-                self.mean.add(model) if self.mean.count else self.mean.begin(model)
+            if self.average is not None:
+                self.average.add(model) if self.average.count else self.average.begin(model)
             self._answer(model, step)
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
         self._logged = {}
@@ -147,56 +203,66 @@ class CollapseGuardCallback(TrainerCallback):
         wanted = self.guard.retained() | {self.guard.kept()}
         if step in wanted and step not in self._held:
             with self._averaged(model):
-                self._hold(model, step)
+                self._held.put(step, copied(model))
+            _wait_for_all()
+        if decision.action != "continue":
+            self._log.action(step, decision)
         if decision.action == "roll_back":
-            self._undone = step
-            self._load(model, decision.to_step)
-            if self.mean is not None:
-                self.mean.begin(model)
-            _soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
+            self._roll_back(model, step, decision, given)
         if decision.action == "stop" or (0 < self._budget <= step):
             control.should_training_stop = True
-        for old in set(self._held) - wanted:
-            self._drop(old)
+        self._last = copied(model) if self.guard.kept() == LAST_ITERATE else None
+        self._held.drop(set(self._held) - wanted)
+
+    def _roll_back(self, model: Any, step: int, decision: Decision, given: dict[str, Any]) -> None:
+        self._undone = step
+        paste(model, self._held.get(decision.to_step if decision.to_step is not None else step))
+        if self.average is not None:
+            self.average.begin(model)
+        soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
 
     def _answer(self, model: Any, step: int) -> None:
         asked: Counter[int] = Counter()
         while (request := self.guard.ask(step)) is not None:
             tasks = tuple(range(self.tasks)) if request.tasks is None else tuple(request.tasks)
-            # looked at again, policies are drawn with the same random numbers, so that less of a difference is luck
+            # evaluated again, policies are drawn with the same random numbers, so that less of a difference is luck
             turn = asked[request.step] + (request.step != step)
             asked[request.step] += 1
-            with self._averaged(model) if request.step == step else self._of(model, request.step):
-                passes = self._measure(model, request.samples, tasks, (self.seed, step, turn))
+            key = (self.seed, step, turn)
+            try:
+                with self._averaged(model) if request.step == step else self._of(model, request.step):
+                    passes = measure(self.evaluate, model, request.samples, tasks, key, self._log.say)
+            except EvaluationFailed as error:
+                self._failed(step, error)
+                return
+            self._failures = 0
             self.guard.tell(request.step, passes, request.samples, request.tasks)
             self.evaluated_samples += request.samples * len(tasks)
+            if not request.fresh:
+                counts = Counts.of(passes, request.samples)
+                self._pass1[step] = counts.pass1
+                self._log.evaluation(counts)
 
-    def _measure(self, model: Any, samples: int, tasks: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
-        """Passing counts in the order of ``tasks``; every process evaluates its share."""
-        rank, world = _rank_and_world()
-        mine = tasks[rank::world]
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        training = model.training
-        model.eval()
-        with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(int(np.random.SeedSequence([*key, rank]).generate_state(1, np.uint64)[0] >> 1))
-            counts = [int(count) for count in self.evaluate(model, samples, mine)] if mine else []
-        model.train(training)
-        if len(counts) != len(mine):
-            raise MonitorError(f"callback: evaluate must return a count per task, got {len(counts)} for {len(mine)}")
-        shares: list[list[int]] = [counts]
-        if world > 1:
-            shares = [[] for _ in range(world)]
-            torch.distributed.all_gather_object(shares, counts)
-        return [shares[place % world][place // world] for place in range(len(tasks))]
+    def _failed(self, step: int, error: EvaluationFailed) -> None:
+        """The guard decides without this evaluation; if there never was one, or too many fail, nobody guards."""
+        self.failed_evaluations += 1
+        self._failures += 1
+        if not self._pass1 or self._failures >= MAX_FAILURES:
+            raise MonitorError(
+                f"callback: evaluations fail, {self._failures} in a row by step {step} ({error}); repair evaluate, "
+                "then resume from the last checkpoint"
+            ) from error
+        self._log.say(f"step {step}: the evaluation failed twice and is left out ({error})")
+
+    # -- weights -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def _averaged(self, model: Any) -> Iterator[None]:
-        """The model with the weights that are measured and held: the mean, where there is one."""
-        if self.mean is None:
+        """The model with the weights that are measured and held: their mean, where there is one."""
+        if self.average is None:
             yield
             return
-        with _instead(model, self.mean.weights):
+        with _instead(model, self.average.weights):
             yield
 
     @contextmanager
@@ -205,69 +271,62 @@ class CollapseGuardCallback(TrainerCallback):
         if step == LAST_ITERATE:
             yield
             return
-        self._check_held(step)
-        with _instead(model, self._weights(step)):
+        with _instead(model, self._held.get(step)):
             yield
 
-    # -- weights -----------------------------------------------------------------------------------------------
+    # -- persistence -------------------------------------------------------------------------------------------
 
-    def _hold(self, model: Any, step: int) -> None:
-        if self.hold == "memory":
-            self._held[step] = copied(model)
-            return
-        path = self._folder / f"step-{step}.pt"
-        if _rank_and_world()[0] == 0:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
-            torch.save(copied(model), unfinished)
-            os.replace(unfinished, path)
-        _wait_for_all()
-        self._held[step] = path
-
-    def _weights(self, step: int) -> Weights:
-        held = self._held[step]
-        if isinstance(held, Path):
-            loaded: Weights = torch.load(held, map_location="cpu", weights_only=True)
-            return loaded
-        return held
-
-    def _load(self, model: Any, step: int) -> None:
-        self._check_held(step)
-        paste(model, self._weights(step))
-
-    def _check_held(self, step: int) -> None:
-        if step not in self._held:
-            raise MonitorError(f"callback: step {step} is not held; a guard may name steps in {sorted(self._held)}")
-
-    def _drop(self, step: int) -> None:
-        held = self._held.pop(step)
-        if isinstance(held, Path) and _rank_and_world()[0] == 0:
-            held.unlink(missing_ok=True)
-
-    def _resume(self, args: TrainingArguments, state: TrainerState) -> None:
-        folder = Path(self.resume_from) if self.resume_from else _output(args) / f"checkpoint-{state.global_step}"
+    def _resume(self, args: TrainingArguments, state: TrainerState, model: Any) -> bool:
+        """Go on where the guard stood at this checkpoint; False where there was none, and one begins here."""
+        folder = Path(self.resume_from) if self.resume_from else checkpoint_folder(args, state.global_step)
         path = folder / STATE_FILE
+        if not folder.is_dir():
+            raise MonitorError(f"callback: {folder} is missing; name the checkpoint's folder with resume_from=")
         if not path.exists():
-            raise MonitorError(f"callback: {path} is missing; name the checkpoint's folder with resume_from=")
+            self._log.say(f"{folder.name} was saved without a guard; one begins at step {state.global_step}")
+            return False
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        self.guard.load_state_dict(saved["guard"])
-        self._budget, self._logged = saved["budget"], saved.get("logged", {})
-        if self.mean is not None:
-            if "mean" not in saved:
+        if self.average is not None:
+            if "average" not in saved:
                 raise MonitorError(f"callback: {path} is of a run without means, resume it with average=False")
-            self.mean.load_state_dict(saved["mean"])
-        self._held = dict(saved["held"])
-        self._steps = saved.get("steps", self._budget)
+            self.average.load_state_dict(saved["average"])
+        self.guard.load_state_dict(saved["guard"])
+        self._budget, self._logged, self._pass1 = saved["budget"], saved["logged"], saved["pass1"]
+        self._held.load_from(folder / FOLDER, saved["held"])
+        if saved["own"]:
+            self._held.put(state.global_step, copied(model))
+        _wait_for_all()
+        self._steps = saved["steps"]
         if state.max_steps != self._steps:
             self._prolong(state.max_steps)
+        return True
 
     def _prolong(self, steps: int) -> None:
-        if not hasattr(self.guard, "prolong"):
+        if not isinstance(self.guard, CollapseGuard):
             raise MonitorError(
                 f"callback: a {type(self.guard).__name__} cannot go on with max_steps={steps} what it began with "
                 f"{self._steps}; resume with the same max_steps"
             )
         self._steps, self._budget = steps, self.guard.prolong(steps)
+
+    def _refuse(self, args: TrainingArguments, model: Any) -> None:
+        if model is None:
+            return
+        refuse_sharded(model, args)
+        if isinstance(self.evaluate, GenerationEvaluator):
+            refuse_encoder_decoder(model)
+
+
+def _task_count(tasks: int | None, evaluate: Evaluate) -> int:
+    known = len(evaluate.prompts) if isinstance(evaluate, GenerationEvaluator) else None
+    if tasks is None and known is None:
+        raise MonitorError("callback: tasks is missing; pass the number of held-out tasks")
+    number = known if tasks is None else tasks
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise MonitorError(f"callback: tasks must be a number of at least 1, got {number!r}; pass len(prompts)")
+    if known is not None and number != known:
+        raise MonitorError(f"callback: tasks is {number}, and the evaluator has {known} prompts; leave tasks out")
+    return number
 
 
 @contextmanager
@@ -281,34 +340,6 @@ def _instead(model: Any, weights: Weights) -> Iterator[None]:
         paste(model, current)
 
 
-def _output(args: TrainingArguments) -> Path:
-    return Path(str(args.output_dir))
-
-
-def _soften(optimizer: Any, scheduler: Any, decision: Decision) -> None:
-    """Forget the moments, and scale the learning rate now and for the rest of the schedule."""
-    while hasattr(optimizer, "optimizer"):  # accelerate wraps it
-        optimizer = optimizer.optimizer
-    while hasattr(scheduler, "scheduler"):
-        scheduler = scheduler.scheduler
-    if optimizer is None:
-        return
-    if decision.reset_optimizer:
-        optimizer.state.clear()
-    for group in optimizer.param_groups:
-        group["lr"] *= decision.lr_factor
-        if "initial_lr" in group:
-            group["initial_lr"] *= decision.lr_factor
-    if scheduler is not None and hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs = [lr * decision.lr_factor for lr in scheduler.base_lrs]
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
 def _wait_for_all() -> None:
-    if _rank_and_world()[1] > 1:
+    if rank_and_world()[1] > 1:
         torch.distributed.barrier()

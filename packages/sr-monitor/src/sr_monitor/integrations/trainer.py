@@ -1,0 +1,99 @@
+"""What the callback needs of the transformers ``Trainer`` that calls it, and may find or set there."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from sr_monitor.guard.collapse_guard import BUDGET_EVERY, CollapseGuard
+from sr_monitor.guard.decision import Decision
+
+__all__ = [
+    "calling_trainer",
+    "checkpoint_folder",
+    "default_guard",
+    "rank_and_world",
+    "save_policy",
+    "soften",
+]
+
+# A guard chosen by default evaluates about so often where nothing says how often.
+DEFAULT_EVALUATIONS = 40
+
+
+def calling_trainer(callback: TrainerCallback) -> Trainer | None:
+    """The trainer whose event is running, or None where something else calls ``callback``.
+
+    transformers gives callbacks no reference to their trainer, and its log and its sampling engine are reached through
+    it alone; the frames of the running call have it.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Trainer) and any(known is callback for known in owner.callback_handler.callbacks):
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def default_guard(arguments: TrainingArguments, state: TrainerState, *, last_iterate: bool) -> CollapseGuard:
+    """A guard on a budget: at most a quarter of all samples of the training are drawn for evaluations.
+
+    It evaluates when the trainer does (``eval_steps``, or every epoch), else about ``DEFAULT_EVALUATIONS`` times.
+    """
+    once_each = max(1, int(getattr(arguments, "num_iterations", 1) or 1))  # TRL: updates on the same completions
+    drawn = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size // once_each
+    strategy = str(getattr(arguments.eval_strategy, "value", arguments.eval_strategy))
+    every = max(BUDGET_EVERY, math.ceil(state.max_steps / DEFAULT_EVALUATIONS))
+    if strategy == "steps":
+        every = max(1, int(state.eval_steps or arguments.eval_steps or every))
+    elif strategy == "epoch" and state.num_train_epochs:
+        every = max(1, math.ceil(state.max_steps / state.num_train_epochs))
+    return CollapseGuard(evaluation="budget", train_samples=max(1, drawn), every=every, last_iterate=last_iterate)
+
+
+def checkpoint_folder(arguments: TrainingArguments, step: int) -> Path:
+    """The folder of the checkpoint of ``step``: the newest, because a search over hyperparameters has one per trial."""
+    output, name = Path(str(arguments.output_dir)), f"checkpoint-{step}"
+    found = [folder for folder in (output / name, *output.glob(f"*/{name}")) if folder.is_dir()]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=output / name)
+
+
+def save_policy(trainer: Trainer | None, model: Any, folder: Path) -> bool:
+    """Write the model as it is, for ``from_pretrained``; whether that was possible."""
+    if trainer is not None:
+        trainer.save_model(str(folder), _internal_call=True)
+        return True
+    if not hasattr(model, "save_pretrained"):
+        return False
+    model.save_pretrained(folder)
+    return True
+
+
+def soften(optimizer: Any, scheduler: Any, decision: Decision) -> None:
+    """Forget the moments, and scale the learning rate now and for the rest of the schedule."""
+    while hasattr(optimizer, "optimizer"):  # accelerate wraps it
+        optimizer = optimizer.optimizer
+    while hasattr(scheduler, "scheduler"):
+        scheduler = scheduler.scheduler
+    if optimizer is None:
+        return
+    if decision.reset_optimizer:
+        optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group["lr"] *= decision.lr_factor
+        if "initial_lr" in group:
+            group["initial_lr"] *= decision.lr_factor
+    if scheduler is not None and hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [lr * decision.lr_factor for lr in scheduler.base_lrs]
+
+
+def rank_and_world() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
