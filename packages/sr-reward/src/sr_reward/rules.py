@@ -1,7 +1,7 @@
 """What each published grader gives a program and asks of it, beside the comparison: imports, and seconds.
 
 The comparison of printed texts is in ``sr_reward.grading.texts``; values of calls are compared as data
-(``sr_reward.task.CallTests``). sr-reward's README has all of it as one table, with the sources.
+(``sr_reward.task.CallTests``). docs/grading.md has all of it as one table, with the sources.
 """
 
 from __future__ import annotations
