@@ -69,7 +69,7 @@ def heldout_rate(model: Any, evaluator: GenerationEvaluator, samples: int = 64) 
 
 
 def train(folder: Path, *, guarded: bool, steps: int = 40) -> tuple[float, CollapseGuardCallback | None]:
-    """Trains; returns the held-out pass rate of the policy handed on, and the callback with its decisions."""
+    """Trains; returns the held-out pass rate of the kept policy, and the callback with its decisions."""
     tokenizer = tiny_tokenizer()
     evaluator = GenerationEvaluator(
         tokenizer=tokenizer, prompts=HELDOUT, passed=wanted, max_new_tokens=LENGTH, temperature=1.0, batch=512

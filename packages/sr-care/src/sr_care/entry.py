@@ -225,7 +225,7 @@ class Entry:
     """One campaign remembered.
 
     ``confidence`` in (0, 1] multiplies the entry's weight in every belief (1: taken at its measured word).
-    ``run`` and ``campaign`` identify it. ``start_from``: the campaign whose handed-on policy it started from
+    ``run`` and ``campaign`` identify it. ``start_from``: the campaign whose kept policy it started from
     (-1: the policy that the run began with), None for the one before it. ``recorded_at`` (UTC, ISO) is provenance:
     no decision reads it; the memory fills it in. ``id`` is the memory's number for it, 0 before it is written.
     """

@@ -25,8 +25,8 @@ VERSIONS = ("v1", "v2", "v3", "memory_only", "gate_only", "no_revision")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to run the next campaign. ``steps`` 0 holds the policy; ``start_from`` is "kept" (the policy handed
-    on by the last campaign) or the number of an earlier campaign whose kept policy to start from (-1: the
+    """How to run the next campaign. ``steps`` 0 holds the policy; ``start_from`` is "kept" (the policy
+    that the last campaign kept) or the number of an earlier campaign whose kept policy to start from (-1: the
     policy the chain began with)."""
 
     action: Action
@@ -132,7 +132,7 @@ class CarePlanner:
         return plan
 
     def retained(self, campaign: int) -> frozenset[int]:
-        """The campaigns before ``campaign`` whose handed-on policies a later plan may start from, at most one:
+        """The campaigns before ``campaign`` whose kept policies a later plan may start from, at most one:
         the best so far (-1 is the policy the chain began with)."""
         if not self._returns:
             return frozenset()

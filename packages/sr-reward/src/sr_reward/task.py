@@ -177,7 +177,7 @@ def _check_code(code: str, what: str) -> None:
             warnings.simplefilter("ignore")  # published tests have odd escapes
             compile(code, "<tests>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        raise TaskError(f"{what} must be Python that compiles here, it does not ({error}); mend its code") from None
+        raise TaskError(f"{what} must be Python that compiles here, it does not ({error}); fix its code") from None
 
 
 def _check_checker(code: str) -> None:

@@ -1,14 +1,13 @@
 """CollapseGuard: a sequential test for a fall of held-out pass@1, with a stated false-alarm rate.
 
-Evidence comes in two stages. Every evaluation is compared with the best step so far; the best of many noisy
-evaluations is flattered, and the look that raises suspicion is slandered, so this comparison only ever
-*suspects*. A suspicion is settled on fresh samples, which were not there when either policy was chosen: of the
-best step, of the suspicious one, and, as long as the suspicion lasts, the looks at the steps after it. Under a
-policy that has not fallen, the k-th such test of a campaign errs with probability of about
-0.9 false_alarm / (k (k+1)), and these sum to 0.9 false_alarm, whatever the number of looks, the design, or the
-shape of the curve before. The rest pays for falls too large to need fresh samples, or where none can be had; a
-loop that never asks spends the whole rate there. "About": the tests are normal approximations with variances
-taken generously; the tests of this package measure what they really do.
+Evidence comes in two stages. Every evaluation is compared with the best step so far. The maximum of noisy evaluations
+is biased upward and the one that triggers suspicion downward, so this comparison only flags. Fresh samples confirm: of
+the best step, of the suspicious one, and, while the suspicion lasts, the evaluations of the steps after it. Under a
+policy that has not fallen, the k-th such test of a campaign errs with probability of about 0.9 false_alarm / (k (k+1)),
+and these sum to 0.9 false_alarm, whatever the number of evaluations, the design, or the shape of the curve before. The
+rest pays for falls too large to need fresh samples, or where none are available; a loop that never asks spends the
+whole rate there. "About": the tests are normal approximations with conservative variances; the tests of this package
+measure the actual rate.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from sr_monitor.guard.state import CampaignState
 
 # Part of the false-alarm rate left, where fresh samples can be had, to falls so large that they need none.
 UNCONFIRMED_SHARE = 0.1
-# Steps between looks on a budget.
+# Steps between evaluations on a budget.
 BUDGET_EVERY = 4
 
 
 class CollapseGuard:
-    """Holds a campaign at its peak: rolls back on a fall that sampling noise does not explain.
+    """Keeps a campaign at its peak: rolls back on a fall that sampling noise does not explain.
 
     false_alarm: probability, per campaign, of acting on a policy that never fell (it stayed, or improved).
-    margin: a fall of pass@1 up to this is let pass, be it ever so real: policies in good health wander by some
-    points from step to step, and acting costs training. What is kept does not depend on it.
-    floor: never hand on a policy below the campaign's start (by its score); False lets go of the start's
-    checkpoint. max_rollbacks: after that many, a further alarm stops the campaign.
-    lr_factor: what a roll-back multiplies the learning rate by. reset_optimizer: whether it forgets the
-    optimizer's moments. samples: per held-out task in one look; at least 16 for 30 tasks, or noise hides falls
-    of less than 20 points. every: steps between looks; left out, 1, or 4 on a budget, where few precise looks tell
-    more than many coarse ones, and a pass of generation costs its time however few its samples are.
-    evaluation: ``full`` looks at all tasks with all samples every time. ``budget`` probes with a few samples every
-    time and looks closer only at what is suspicious, and at the candidates at the end, so that evaluations take at
-    most ``share`` of all the samples of a whole campaign; ``train_samples`` is what one training step draws.
-    hear_reward: on a budget, where the training reward slumps (``train_reward`` among the signals, on any scale), the
-    next look comes after half of ``every``. Falls are noticed somewhat sooner, for a few more passes of generation.
-    last_iterate: for a trainer whose steps stand for the means of its iterates. A mean is safer and lags behind a rise,
-    so at a campaign's end the last iterate itself is a candidate, too, asked for and kept as step ``LAST_ITERATE``.
+    margin: drops of pass@1 below this, or below half of the peak if that is less, never trigger a rollback, even if
+    significant: healthy policies move by some points from step to step, and acting costs training. What is kept does
+    not depend on it. floor: never keep a policy below the campaign's start (by its score); False does not retain the
+    start. max_rollbacks: after that many, a further alarm stops the campaign. lr_factor: what a rollback multiplies
+    the learning rate by. reset_optimizer: whether it resets the optimizer's moments.
+    samples: per held-out task in one evaluation; at least 16 for 30 tasks, or noise hides falls of less than 20 points.
+    every: steps between evaluations; left out, 1, or 4 on a budget, where few precise evaluations tell more than many
+    coarse ones, and a pass of generation costs its time however few its samples are.
+    evaluation: ``full`` evaluates all tasks with all samples every time. ``budget`` probes with a few samples every
+    time and draws more only where something is suspicious, and of the candidates at the end, so that evaluations take
+    at most ``share`` of all the samples of a campaign; ``train_samples`` is what one training step draws.
+    hear_reward: on a budget, where the training reward falls (``train_reward`` among the signals, on any scale), the
+    next evaluation comes after half of ``every``. Falls are noticed sooner, for a few more passes of generation.
+    last_iterate: for a trainer whose steps are means of its iterates. A mean is safer and lags behind a rise, so at a
+    campaign's end the last iterate itself is a candidate, too, asked for and kept as step ``LAST_ITERATE``.
 
     Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
-    loop that can not evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
+    loop that cannot evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
     samples a fall must be larger to count. Pure: no clock, no randomness; ``state_dict`` is complete.
     Training reward never raises an alarm; only held-out results and numbers that are not finite do.
     """
@@ -130,8 +129,8 @@ class CollapseGuard:
     def lr_scale(self) -> float:
         """What the learning rate of the next campaign is to be multiplied by.
 
-        It takes the factor of every alarm, and of every campaign that ended below its best policy, or handed on the
-        one it began with and seemed to end no better: a rate that made one campaign fall, or gain nothing, would do the
+        It takes the factor of every alarm, and of every campaign that ended below its best policy, or kept the one
+        it began with and seemed to end no better: a rate that made one campaign fall, or gain nothing, would do the
         same to the next one.
         """
         return self._c.lr_scale
@@ -144,7 +143,7 @@ class CollapseGuard:
             since, ahead = step - c.looked, 0
             due = c.looked < 0 or since >= self.every or step == c.steps
             if not due and c.slump and c.steps is not None:
-                # ahead of time: the looks after it move, and what is left pays for them
+                # ahead of time: the evaluations after it move, and what is left pays for them
                 due, ahead = since >= self.every // 2, -(-(c.steps - step) // self.every)
             paid = c.looked < 0 or c.spent + plan.probe_cost * (1 + ahead) <= plan.bank  # the start is always measured
             wanted = due and paid
@@ -205,11 +204,11 @@ class CollapseGuard:
         return self.decide(step, signals)
 
     def retained(self) -> frozenset[int]:
-        """Steps whose checkpoints must stay available: the start, the peak, and the last look."""
+        """Steps whose checkpoints must stay available: the start, the peak, and the last one evaluated."""
         return frozenset(self._c.counts) | {self.kept()}
 
     def kept(self) -> int:
-        """The step whose policy is handed on if the campaign ended now, or ``LAST_ITERATE``."""
+        """The step whose policy is kept if the campaign ends now, or ``LAST_ITERATE``."""
         return self._c.best()
 
     # -- evidence --------------------------------------------------------------------------------------
@@ -231,13 +230,13 @@ class CollapseGuard:
         reference = c.suspected if c.suspected is not None else c.best()
         confirmed = c.suspected is not None and reference in c.fresh and bool(c.since)
         if c.looks == 0 or reference == step:
-            return Decision(action="continue", rule="fall", reason=f"Step {step} is the first look.")
+            return Decision(action="continue", rule="fall", reason=f"Step {step} is the first evaluation.")
         if confirmed:
             c.tests += 1
             level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
             seen, source = fall(c.fresh[reference], lately(c, self._plan())), "on fresh samples"
         else:
-            # Any of the looks so far may have become the reference, hence the division by their number.
+            # Any of the evaluations so far may have become the reference, hence the division by their number.
             share = UNCONFIRMED_SHARE if c.asked else 1.0
             level = share * self.false_alarm / (c.looks**2 * (c.looks + 1))
             seen, source = fall(c.counts[reference], c.counts[step]), "without fresh samples"

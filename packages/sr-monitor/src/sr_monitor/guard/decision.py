@@ -40,7 +40,7 @@ class Request:
 class Decision:
     """What to do after a step, and why.
 
-    action: ``continue``, ``stop`` (the campaign ends, ``kept()`` names the policy handed on), or
+    action: ``continue``, ``stop`` (the campaign ends, ``kept()`` names the policy to end with), or
     ``roll_back`` (load the policy of ``to_step``, multiply the learning rate by ``lr_factor``, and forget the
     optimizer's moments if ``reset_optimizer``; the next executed update is still step + 1).
     rule, value, limit: what was compared; ``value`` beyond ``limit`` is what made the rule fire.

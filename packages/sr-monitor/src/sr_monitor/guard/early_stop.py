@@ -104,7 +104,7 @@ class EarlyStop:
         return frozenset({self._peak_step})
 
     def kept(self) -> int:
-        """The step whose policy is handed on: the best single evaluation."""
+        """The step whose policy is kept: the best single evaluation."""
         return self._peak_step
 
     def state_dict(self) -> dict[str, Any]:

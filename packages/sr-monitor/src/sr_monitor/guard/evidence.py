@@ -14,9 +14,9 @@ from sr_monitor.guard.decision import LAST_ITERATE
 from sr_monitor.guard.plan import Plan
 from sr_monitor.guard.state import CampaignState
 
-# One-sided 5%: a look below this is no news. It costs evaluations, not false alarms.
+# One-sided 5%: an evaluation below this is unsuspicious. It costs evaluations, not false alarms.
 SUSPICION_Z = 1.645
-# Weight of the past in the estimate of how much pass@1 moves from look to look.
+# Weight of the past in the estimate of how much pass@1 moves between evaluations.
 DRIFT_MEMORY = 0.8
 # A candidate this many standard errors below the best is not worth fresh samples at the end of a campaign.
 RUN_OFF_Z = 2.0
@@ -71,7 +71,7 @@ def complete_first(c: CampaignState, step: int, counts: Counts, aim: Aim) -> Non
 
 
 def hear_reward(c: CampaignState, reward: float) -> None:
-    """The training reward of one more step: evidence that costs nothing, and that only brings the next look forward.
+    """The training reward of one more step: free evidence, which only brings the next evaluation forward.
 
     It is of other tasks every time, so its noise is known from its own changes from step to step alone, whatever its
     scale; a trend adds to them, which only makes this slower to answer.
@@ -91,7 +91,7 @@ def hear_reward(c: CampaignState, reward: float) -> None:
 
 
 def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
-    """Keep up a suspicion that this look (pass@1 ``rate``) does not speak against, else see whether it raises one.
+    """Keep a suspicion that this evaluation (pass@1 ``rate``) does not contradict, else test whether it raises one.
 
     What is seen while a suspicion lasts had no part in raising it, so it is evidence.
     """
@@ -109,7 +109,7 @@ def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
 
 
 def lately(c: CampaignState, plan: Plan) -> Counts:
-    """The evidence since the suspicion: the last looks that together have the samples of a closer one."""
+    """The evidence since the suspicion: the last evaluations that together have the samples of a larger one."""
     enough = plan.look_samples * (c.tasks or 1)
     pooled = c.since[-1]
     for counts in c.since[-2::-1]:
@@ -120,11 +120,11 @@ def lately(c: CampaignState, plan: Plan) -> Counts:
 
 
 def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) -> None:
-    """Smooth the look before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
+    """Smooth the evaluation before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
 
-    A local-level model: pass@1 wanders by ``drift`` (variance per look, estimated from the looks themselves),
-    so a neighbour tells of it with variance drift + noise. Precise looks of a policy that moves are left as
-    they are, noisy looks of one that hardly moves are averaged: one lucky evaluation makes no peak.
+    A local-level model: pass@1 wanders by ``drift`` (variance per evaluation, estimated from them),
+    so a neighbour tells of it with variance drift + noise. Precise evaluations of a policy that moves are left as
+    they are, noisy ones of one that hardly moves are averaged: one lucky evaluation makes no peak.
     """
     *before, (previous, (value, noise)) = c.rates.items()
     moved = max(0.0, (rate - value) ** 2 - noise - variance)
@@ -134,7 +134,7 @@ def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) ->
 
 
 def score_last(c: CampaignState, aim: Aim) -> None:
-    """At the end, where no fresh samples can be had: score the last look, too, by its one neighbour."""
+    """At the end, where no fresh samples can be had: score the last evaluation, too, by its one neighbour."""
     if len(c.rates) > 1 and c.looked not in c.scores:
         (_, before), (step, look) = c.rates.items()
         _score(c, step, look, [before], aim)
@@ -143,10 +143,10 @@ def score_last(c: CampaignState, aim: Aim) -> None:
 def _score(
     c: CampaignState, step: int, look: tuple[float, float], neighbours: list[tuple[float, float]], aim: Aim
 ) -> None:
-    """Score a look (pass@1 and its sampling variance) by the looks beside it; the best so far is kept."""
+    """Score an evaluation (pass@1 and its sampling variance) by those beside it; the best so far is kept."""
     (value, _), drift = look, c.drift or 0.0
     seen = [look, *((rate, variance + drift) for rate, variance in neighbours)]
-    # as a change of its own value, so that equal looks score exactly equally
+    # as a change of its own value, so that equal evaluations score exactly equally
     score = value + sum((r - value) / v for r, v in seen) / sum(1 / v for _, v in seen)
     if score >= c.scores[c.best()]:
         floor = {c.start: c.scores[c.start]} if aim.floor else {}

@@ -9,7 +9,7 @@ import numpy as np
 
 # Of the samples a campaign may spend on evaluations: this part for the probes ...
 PROBE_PART = 0.4
-# ... and this part for one closer look at one policy; a suspicion takes two of them, the end what is left.
+# ... and this part for one larger evaluation of one policy; a suspicion takes two of them, the end what is left.
 LOOK_PART = 0.17
 FEWEST_PROBED = 8
 
@@ -37,9 +37,9 @@ class Plan:
 
     @classmethod
     def within(cls, bank: float, *, looks: int, samples: int, tasks: int | None, campaign: int) -> Plan:
-        """At most ``bank`` samples for ``looks`` probes and a few closer looks; never more than ``samples`` per task.
+        """At most ``bank`` samples for ``looks`` probes and some larger evaluations, at most ``samples`` per task each.
 
-        The probed tasks are drawn from ``campaign`` alone. Until the number of tasks is known (the first look),
+        The probed tasks are drawn from ``campaign`` alone. Until the number of tasks is known (the first evaluation),
         the probe is one sample of each.
         """
         if tasks is None:
@@ -55,7 +55,7 @@ class Plan:
         return cls(probe, probe_samples, look_samples, samples, probed * probe_samples, bank, tasks)
 
     def affordable(self, spent: int, probes_ahead: int, policies: int) -> int:
-        """Samples per task for a closer look at so many policies that still leaves room for the probes ahead; where
+        """Samples per task for a larger evaluation of so many policies that leaves room for the probes ahead; where
         there are none, all that is left."""
         if math.isinf(self.bank):
             return self.look_samples

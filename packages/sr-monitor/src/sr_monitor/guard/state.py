@@ -20,19 +20,19 @@ class CampaignState:
     spent: int = 0  # samples told, tasks times samples per task
     tasks: int | None = None  # held-out tasks
     counts: dict[int, Counts] = field(default_factory=dict)  # all samples of the steps still of interest
-    fresh: dict[int, Counts] = field(default_factory=dict)  # those drawn after the last look, or suspicion of the step
+    fresh: dict[int, Counts] = field(default_factory=dict)  # drawn after the step's last evaluation or suspicion
     since: list[Counts] = field(default_factory=list)  # of the policies since the suspicion, oldest first
     scores: dict[int, float] = field(default_factory=dict)  # robust pass@1 of the start and of the peak
-    rates: dict[int, tuple[float, float]] = field(default_factory=dict)  # the last two looks on this branch
-    drift: float | None = None  # variance by which pass@1 moves from look to look
+    rates: dict[int, tuple[float, float]] = field(default_factory=dict)  # the last two evaluations on this branch
+    drift: float | None = None  # variance by which pass@1 moves between evaluations
     start: int = 0
     looked: int = -1  # the last evaluated step
     looks: int = 0  # after the first
-    suspected: int | None = None  # the step that the last looks seem to have fallen from
+    suspected: int | None = None  # the step that the last evaluations seem to have fallen from
     rewards: list[float] = field(default_factory=list)  # the last training rewards on this branch, oldest first
     reward_peak: float | None = None  # the best of their means of two, but for those that overlap the last
     reward_moves: tuple[float, int] = (0.0, 0)  # sum of squares of their changes from step to step, and how many
-    slump: bool = False  # they lie low enough for a look before the next one is due
+    slump: bool = False  # they lie low enough for an evaluation before the next one is due
     wanted: tuple[int, ...] = ()  # steps to be sampled afresh before the decision
     wanted_samples: int = 0  # per task
     completing: bool = False  # what is wanted is the rest of the first evaluation
