@@ -51,7 +51,7 @@ def run(tmp_path: Path, controller: str, algorithm: str) -> Books:
     guard, planner = CONTROLLERS[controller](tmp_path)
     store = RunStore.create(tmp_path / "run", {})
     summary = run_chain(Trainer(make_policy(), LetterGrader(), config), draw, guard, planner, store=store)
-    return summary, store.rows()
+    return summary.to_json(), store.rows()
 
 
 @pytest.mark.parametrize("algorithm", ["reinforce", "grpo"])

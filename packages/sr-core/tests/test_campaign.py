@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
-from sr_core.chain import FIRST, summarize
 from sr_core.config import ALGORITHM, PENALTY, CampaignConfig, EvaluateConfig, KlConfig, OptimConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
+from sr_core.evaluation.capabilities import CapabilityChange
+from sr_core.loop.summary import FIRST, Audit, CampaignPlan, CampaignSummary, ChainSummary
 from sr_core.protocols import LAST_ITERATE
 from sr_core.sections import build
 from sr_core.seeds import seed_for
@@ -84,8 +85,8 @@ def test_a_campaign_writes_one_row_per_step_with_the_contract_keys() -> None:
     assert rows[0]["train_reward"] is None
     assert rows[1]["train_reward"] is not None
     values = [row["heldout_pass1"] for row in rows]
-    assert (summary["start"], summary["peak"], summary["end"]) == (values[0], max(values), values[-1])
-    assert set(summary["audit"]) >= {"start", "peak", "end", "kept"}
+    assert (summary.start, summary.peak, summary.end) == (values[0], max(values), values[-1])
+    assert set(summary.to_json()["audit"]) >= {"start", "peak", "end", "kept"}
 
 
 def test_a_probe_of_some_tasks_enters_the_row_with_its_noise_but_without_counts() -> None:
@@ -110,8 +111,8 @@ def test_the_kept_policy_is_what_the_guard_kept() -> None:
             at_one.append(trainer.weights())
 
     summary = run_campaign(trainer, TASKS, ScriptedGuard({3: Answer("stop")}), on_row=watch)
-    assert summary["steps"] == 3
-    assert summary["kept_step"] == 1
+    assert summary.steps == 3
+    assert summary.kept_step == 1
     assert weights_equal(trainer.weights(), at_one[0])
 
 
@@ -157,7 +158,7 @@ def test_a_roll_back_restores_weights_cuts_the_rate_and_forgets_the_moments() ->
 
 def test_a_guard_may_only_roll_back_to_what_it_holds() -> None:
     trainer = make_trainer(evaluate=EvaluateConfig(samples=4, audit_samples=0))
-    with pytest.raises(ConfigError, match="a step it holds, got 2"):
+    with pytest.raises(ConfigError, match="a step that it retains, got 2"):
         run_campaign(trainer, TASKS, ScriptedGuard({3: Answer("roll_back", to_step=2)}))
 
 
@@ -178,7 +179,7 @@ def test_the_guard_sees_every_step_and_a_skipped_one_as_not_finite() -> None:
     trainer.update = update  # type: ignore[method-assign]
     rows: list[dict[str, Any]] = []
     summary = run_campaign(trainer, TASKS, guard, on_row=rows.append)
-    assert summary["skipped"] == 3
+    assert summary.skipped == 3
     # nothing new to measure, so nothing that could be taken for a peak
     assert [row["heldout_pass1"] is None for row in rows] == [False, False, True, True, True]
     assert [s["finite"] for s in guard.seen] == [1.0, 1.0, 0.0, 0.0, 0.0]
@@ -192,7 +193,7 @@ def test_a_policy_with_broken_weights_passes_nothing_and_is_reported() -> None:
     rows: list[dict[str, Any]] = []
     summary = run_campaign(trainer, TASKS, guard, on_row=rows.append)
     assert guard.seen[1]["finite"] == 0.0
-    assert summary["end"] == 0.0
+    assert summary.end == 0.0
     assert all(torch.isfinite(w).all() for w in trainer.weights().values())
     with pytest.raises(NonFiniteError):
         run_campaign(make_trainer(seed=1, optim=OptimConfig(lr=1e30)), TASKS)
@@ -262,7 +263,7 @@ def test_the_rate_rises_linearly_then_stays(warmup: int, updates: int) -> None:
 def test_every_epoch_trains_on_every_task_once(train: int, prompts: int, seed: int) -> None:
     tasks = CampaignTasks(train=make_tasks(train), heldout=make_tasks(1))
     config = make_config(sampling=replace(make_config().sampling, prompts=prompts), seed=seed)
-    drawn = [t.task_id for step in range(1, 1 + train) for t in tasks.batch(config, 0, step)]
+    drawn = [t.task_id for step in range(1, 1 + train) for t in tasks.draw(config, 0, step)]
     for epoch in range(len(drawn) // train):
         assert sorted(drawn[epoch * train : (epoch + 1) * train]) == sorted(t.task_id for t in tasks.train)
 
@@ -425,25 +426,54 @@ def test_a_chain_starts_each_campaign_from_the_policy_kept_before() -> None:
             kept.append(trainer.weights())
 
     summary = run_chain(trainer, lambda _: TASKS, ScriptedGuard({}), on_row=watch)
-    assert len(summary["campaigns"]) == 3
+    assert len(summary.campaigns) == 3
     assert all(weights_equal(starts[i + 1], kept[i]) for i in range(2))
     assert weights_equal(trainer.weights(), kept[2])
-    for before, after in zip(summary["campaigns"], summary["campaigns"][1:], strict=False):
-        assert after["audit"]["start"] == before["audit"]["kept"]
+    for before, after in zip(summary.campaigns, summary.campaigns[1:], strict=False):
+        assert after.audit.start == before.audit.kept
 
 
-def campaign_summary(campaign: int, peak: float | None, audited: float) -> dict[str, Any]:
-    audit = {"start": 0.1 + campaign, "peak": audited, "end": 0.2 + campaign, "kept": 0.3 + campaign}
-    measured = {"start": 0.3, "peak": peak, "peak_step": 5, "end": 0.2, "kept": 0.2}
-    return {"campaign": campaign, **measured, "audit": audit | {"tasks": 9, "samples": 16}}
+def campaign_summary(campaign: int, peak: float | None, audited: float) -> CampaignSummary:
+    audit = Audit(
+        start=0.1 + campaign, peak=audited, end=0.2 + campaign, kept=0.3 + campaign, tasks=9, samples=16, halves=None
+    )
+    return CampaignSummary(
+        campaign=campaign,
+        start=0.3,
+        peak=peak,
+        peak_step=5,
+        end=0.2,
+        kept=0.2,
+        kept_step=5,
+        kept_iterate=False,
+        steps=8,
+        budget=8,
+        skipped=0,
+        se=0.1,
+        signals={},
+        capabilities=None,
+        audit=audit,
+    )
 
 
 def test_the_audited_peak_of_a_chain_is_that_of_the_policy_it_names() -> None:
     campaigns = [campaign_summary(0, 0.60, 0.41), campaign_summary(1, 0.50, 0.52), campaign_summary(2, None, 0.90)]
-    whole = summarize(campaigns)
-    assert (whole["peak"], whole["peak_campaign"], whole["audit"]["peak"]) == (0.60, 0, 0.41)
-    assert (whole["audit"]["start"], whole["audit"]["end"], whole["audit"]["kept"]) == (0.1, 2.2, 2.3)
-    assert (summarize(campaigns, 1)["audit"]["kept"], summarize(campaigns, FIRST)["audit"]["kept"]) == (1.3, 0.1)
+    whole = ChainSummary.of(campaigns)
+    assert whole.audit is not None
+    assert (whole.peak, whole.peak_campaign, whole.audit.peak) == (0.60, 0, 0.41)
+    assert (whole.audit.start, whole.audit.end, whole.audit.kept) == (0.1, 2.2, 2.3)
+    assert [ChainSummary.of(campaigns, carried).audit.kept for carried in (1, FIRST)] == [1.3, 0.1]
+
+
+def test_a_summary_reads_like_its_json_and_is_read_back_from_it() -> None:
+    plan = CampaignPlan(action="reuse", steps=3, lr=0.1, penalty=None, start_from="kept", reason="-", state={"a": 1})
+    capabilities = CapabilityChange(before={"pass1": 0.1}, after={"pass1": 0.2}, covariance={"pass1": {"pass1": 0.3}})
+    summary = replace(campaign_summary(1, 0.5, 0.4), plan=plan, ood=None, ood_samples=0, capabilities=capabilities)
+    written = json.loads(json.dumps(summary.to_json()))
+    assert CampaignSummary.from_json(written) == summary
+    assert CampaignSummary.from_json(written | {"of_another_version": 1}) == summary
+    assert summary["audit"]["kept"] == written["audit"]["kept"] == 1.3
+    assert not {"audit", "plan", "ood", "ood_samples"} & replace(summary, audit=None, plan=None).to_json().keys()
 
 
 def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:
@@ -471,17 +501,17 @@ def test_a_chain_goes_back_to_what_its_planner_had_held_and_hands_on_what_a_next
     assert weights_equal(starts[1], first)
     assert weights_equal(trainer.weights(), starts[2])
     assert not weights_equal(starts[2], first)
-    audits = [campaign["audit"] for campaign in summary["campaigns"]]
-    assert audits[1]["start"] == audits[0]["start"]
-    assert audits[2]["start"] == audits[0]["kept"] == summary["audit"]["kept"]
-    assert (summary["kept_campaign"], summary["kept"]) == (0, summary["campaigns"][0]["kept"])
+    audits = [campaign.audit for campaign in summary.campaigns]
+    assert audits[1].start == audits[0].start
+    assert audits[2].start == audits[0].kept == summary.audit.kept
+    assert (summary.kept_campaign, summary.kept) == (0, summary.campaigns[0].kept)
 
 
 def test_a_planner_may_only_go_back_to_what_it_had_held() -> None:
     planner = ScriptedPlanner({1: -1})
     planner.retained = lambda campaign: frozenset()  # type: ignore[method-assign]
     trainer = make_trainer(campaign=CampaignConfig(count=2, steps=1))
-    with pytest.raises(ConfigError, match=r"may start from a policy it holds \(\[\]\) or from 'kept', got -1"):
+    with pytest.raises(ConfigError, match=r"may start from a policy it retains \(\[\]\) or from 'kept', got -1"):
         run_chain(trainer, lambda _: TASKS, planner=planner)
 
 
@@ -566,15 +596,15 @@ def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean() -> None:
     summary = run_campaign(trainer, TASKS, KeepsTheIterate(4), on_row=watch)
     assert weights_equal(trainer.weights(), iterates[-1])
     assert [row["last_iterate"] is None for row in rows] == [True] * 4 + [False]
-    assert (summary["kept_step"], summary["kept_iterate"]) == (4, True)
+    assert (summary.kept_step, summary.kept_iterate) == (4, True)
     again = make_trainer()
     again.load_weights(iterates[-1])
     measured = again.evaluate(TASKS.heldout, 4, campaign=0, step=4, purpose="heldout-1")
     assert measured.passes == rows[-1]["last_iterate"]["heldout_passes"]
-    assert summary["kept"] == measured.pass1
-    assert summary["capabilities"]["after"]["pass1"] == pytest.approx(measured.pass1)
+    assert summary.kept == measured.pass1
+    assert summary.capabilities.after["pass1"] == pytest.approx(measured.pass1)
     assert (
-        summary["audit"]["kept"]
+        summary.audit.kept
         == again.evaluate(
             TASKS.audit, trainer.config.evaluate.audit_samples, campaign=0, step=4, purpose="audit-of--1"
         ).pass1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from sr_core.evaluation.capabilities import CAPABILITIES, capability_change, task_values
+from sr_core.evaluation.capabilities import CAPABILITIES, CapabilityChange, task_values
+from sr_core.evaluation.evaluate import HeldOut
 
 
 @dataclass(frozen=True)
@@ -22,32 +23,31 @@ class Tiered:
 TASKS = [Tiered("a", "easy"), Tiered("b", "hard"), Tiered("c", "hard")]
 
 
-def row(passes: list[int], samples: int = 16) -> dict[str, Any]:
-    known = {"heldout_unique": [1, 2, 3], "heldout_well_formed": [4, 5, 6]}
-    return {"heldout_passes": passes, "heldout_samples": samples, **known}
+def measured(passes: list[int], samples: int = 16) -> HeldOut:
+    return HeldOut(pass1=0.0, se=0.0, unique=[1, 2, 3], well_formed=[4, 5, 6], passes=passes, samples=samples)
 
 
 def test_the_vector_by_hand() -> None:
-    change = capability_change(task_values(TASKS, row([16, 0, 8])), task_values(TASKS, row([16, 4, 0])))
-    assert change["before"] == pytest.approx(
+    change = CapabilityChange.between(TASKS, measured([16, 0, 8]), measured([16, 4, 0]))
+    assert change.before == pytest.approx(
         {"pass1": 0.5, "pass16": 2 / 3, "hard": 0.25, "diversity": 2 / 16, "well_formed": 5 / 16}
     )
-    assert change["after"]["hard"] == pytest.approx(0.125)
+    assert change.after["hard"] == pytest.approx(0.125)
     # of hard: differences 1/4 and -1/2, so the standard error of their mean is 3/8
-    assert math.sqrt(change["covariance"]["hard"]["hard"]) == pytest.approx(0.375)
+    assert math.sqrt(change.covariance["hard"]["hard"]) == pytest.approx(0.375)
 
 
 def test_pass16_is_unbiased_and_needs_sixteen_samples() -> None:
-    values = task_values(TASKS, row([0, 1, 32], samples=32))
+    values = task_values(TASKS, measured([0, 1, 32], samples=32))
     assert values[:, CAPABILITIES.index("pass16")].tolist() == pytest.approx([0, 0.5, 1])
-    fewer = task_values(TASKS, row([1, 2, 3], samples=8))
-    assert "pass16" not in capability_change(fewer, fewer)["before"]
+    fewer = measured([1, 2, 3], samples=8)
+    assert "pass16" not in CapabilityChange.between(TASKS, fewer, fewer).before
 
 
 def test_what_fewer_than_two_tasks_measure_is_left_out() -> None:
     tasks = [Tiered("a", "hard"), Tiered("b", ""), Tiered("c", "")]
-    values = task_values(tasks, row([1, 2, 3]))
-    assert "hard" not in capability_change(values, values)["before"]
+    values = measured([1, 2, 3])
+    assert "hard" not in CapabilityChange.between(tasks, values, values).before
 
 
 arrays = st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=2, max_size=12)
@@ -57,10 +57,10 @@ arrays = st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=2, max_size=12)
 def test_the_covariance_is_that_of_paired_means_whatever_the_order(rows: list[Any], random: Any) -> None:
     values = np.array(rows)
     before, after = values[:, :2], values[:, 2:]
-    change = capability_change(before, after, ("a", "b"))
-    covariance = np.array([list(line.values()) for line in change["covariance"].values()])
+    change = CapabilityChange.of(before, after, ("a", "b"))
+    covariance = np.array([list(line.values()) for line in change.covariance.values()])
     np.testing.assert_allclose(covariance, np.cov((after - before).T) / len(rows), atol=1e-12)
     assert np.linalg.eigvalsh(covariance).min() >= -1e-12
     order = list(range(len(rows)))
     random.shuffle(order)
-    assert capability_change(before[order], after[order], ("a", "b"))["after"] == pytest.approx(change["after"])
+    assert CapabilityChange.of(before[order], after[order], ("a", "b")).after == pytest.approx(change.after)

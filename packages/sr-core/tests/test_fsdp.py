@@ -79,7 +79,7 @@ def test_bfloat16_weights_are_sharded_with_their_float32_copies(tmp_path: Path) 
 
 
 def test_what_cannot_be_sharded_is_refused() -> None:
-    config = replace(two_processes.DIVIDED, penalty=KlConfig())
+    config = replace(two_processes.SHARDED, penalty=KlConfig())
     with pytest.raises(ConfigError, match=r"and penalty\.name adds others"):
         Trainer(make_policy(), LetterGrader(), config, Ranks(0, 2))
 

@@ -95,7 +95,7 @@ def test_the_reference_is_the_model_without_its_adapters_and_shares_its_weights(
     policy = Policy.load(PolicyConfig(path=str(folder), lora_rank=2))
     trainer = Trainer(policy, LetterGrader(), config)
     for step in range(1, 4):
-        batch = TASKS.batch(config, 0, step)
+        batch = TASKS.draw(config, 0, step)
         trainer.update(trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step)))
     reference = trainer.penalty.reference
     assert reference is not None
@@ -104,12 +104,12 @@ def test_the_reference_is_the_model_without_its_adapters_and_shares_its_weights(
     with torch.no_grad():
         said, plain, now = (
             completion_scores(p, prompts, probe.tokens, temperature=1.0).logprobs_NT
-            for p in (reference, Policy.load(folder), policy)
+            for p in (reference.policy, Policy.load(folder), policy)
         )
     torch.testing.assert_close(said, plain)
     assert not torch.allclose(said, now, atol=1e-3)
     frozen = {p.data_ptr() for p in policy.model.parameters() if not p.requires_grad}
-    own = [p for p in reference.model.parameters() if p.data_ptr() not in frozen]
+    own = [p for p in reference.policy.model.parameters() if p.data_ptr() not in frozen]
     assert sum(p.numel() for p in own) == sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
 
 

@@ -15,7 +15,7 @@ def trained(steps: range, trainer: Trainer | None = None, lr: float = 1e-6) -> T
     config = make_config(optim=OptimConfig(lr=lr), seed=1)
     trainer = trainer or Trainer(make_policy(dtype=torch.bfloat16), LetterGrader(), config)
     for step in steps:
-        batch = TASKS.batch(config, 0, step)
+        batch = TASKS.draw(config, 0, step)
         trainer.update(trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step)))
     return trainer
 

@@ -33,7 +33,11 @@ def train(trainer: Trainer, steps: range) -> None:
 def everything(trainer: Trainer) -> dict[str, Any]:
     reference = trainer.penalty.reference
     assert reference is not None
-    state = {"weights": trainer.weights(), "trainer": trainer.state_dict(), "reference": reference.model.state_dict()}
+    state = {
+        "weights": trainer.weights(),
+        "trainer": trainer.state_dict(),
+        "reference": reference.policy.model.state_dict(),
+    }
     return copy.deepcopy(state)
 
 

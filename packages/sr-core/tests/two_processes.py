@@ -136,7 +136,7 @@ def chain(
         planner = BackToTheFirst() if ranks.first else None
         summary = run_chain(trainer, lambda _: TASKS, RollsBack(samples=4), planner, store=store)
     trainer.policy.save(folder / "kept")
-    return {"summary": summary, "weights": trainer.weights(), "graded": grader.calls}
+    return {"summary": summary.to_json(), "weights": trainer.weights(), "graded": grader.calls}
 
 
 def sharded(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def _execute(
                 track(row)
                 on_row(row)
 
-            summary = run_chain(trainer, draw, guard, planner, store=store, on_row=observe if ranks.first else None)
+            chain = run_chain(trainer, draw, guard, planner, store=store, on_row=observe if ranks.first else None)
+            summary = chain.to_json()
         if ranks.first or policy.sharded:
             policy.save(folder / "checkpoints" / "kept")
         if ranks.first:

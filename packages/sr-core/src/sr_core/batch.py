@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-__all__ = ["Batch", "Rollout", "concatenate"]
+__all__ = ["Batch", "Rollout", "SampleStats", "concatenate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,26 @@ class Rollout:
     def lengths(self) -> list[int]:
         """Tokens of each completion."""
         return [len(t) for t in self.tokens]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleStats:
+    """Numbers of a step's samples, None where there are none.
+
+    ``train_reward``: mean reward of the judged samples. ``entropy``: nats per token. ``length``: tokens. ``truncated``:
+    share that did not end by itself. ``zero_std_groups``: share of prompts whose rewards are all equal.
+    ``unique_share``: share of different completions. ``infra_errors``: samples that the grader could not judge.
+    ``sampled_tokens``: all that were drawn for the step.
+    """
+
+    train_reward: float | None = None
+    entropy: float | None = None
+    length: float | None = None
+    truncated: float | None = None
+    zero_std_groups: float | None = None
+    unique_share: float | None = None
+    infra_errors: float | None = None
+    sampled_tokens: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +79,25 @@ class Batch:
             first=self.first or self,
         )
 
-    def signals(self) -> dict[str, float | None]:
-        """The step's numbers that come from the samples: shares in [0, 1], length in tokens, entropy in nats."""
+    def stats(self) -> SampleStats:
+        """Numbers of the samples. Those of a first draw, where groups were replaced: what is left after choosing says
+        nothing of the policy; only ``sampled_tokens`` counts every draw."""
         if self.first is not None:
-            return self.first.signals() | {"sampled_tokens": float(self.sampled_tokens)}
+            return replace(self.first.stats(), sampled_tokens=float(self.sampled_tokens))
         rollout, valid = self.rollout, self.valid_PG
         prompts, group = valid.shape
         spread = [self.rewards_PG[p][valid[p]] for p in range(prompts)]
         unique = {(i // group, tuple(t)) for i, t in enumerate(rollout.tokens)}
-        return {
-            "train_reward": float(self.rewards_PG[valid].mean()) if bool(valid.any()) else None,
-            "entropy": rollout.entropy,
-            "length": sum(rollout.lengths) / len(rollout.lengths),
-            "truncated": sum(rollout.truncated) / len(rollout.truncated),
-            "zero_std_groups": sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
-            "unique_share": len(unique) / len(rollout.tokens),
-            "infra_errors": float((~valid).sum()),
-            "sampled_tokens": float(self.sampled_tokens),
-        }
+        return SampleStats(
+            train_reward=float(self.rewards_PG[valid].mean()) if bool(valid.any()) else None,
+            entropy=rollout.entropy,
+            length=sum(rollout.lengths) / len(rollout.lengths),
+            truncated=sum(rollout.truncated) / len(rollout.truncated),
+            zero_std_groups=sum(len(r) == 0 or bool((r == r[0]).all()) for r in spread) / prompts,
+            unique_share=len(unique) / len(rollout.tokens),
+            infra_errors=float((~valid).sum()),
+            sampled_tokens=float(self.sampled_tokens),
+        )
 
 
 def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollout:
@@ -96,7 +117,7 @@ def _replaced(rollout: Rollout, places: Sequence[int], other: Rollout) -> Rollou
 
 
 def concatenate(parts: Sequence[Rollout]) -> Rollout:
-    """The roll-outs of consecutive prompts as one."""
+    """The rollouts of consecutive prompts as one."""
     if len(parts) == 1:
         return parts[0]
     drawn = [sum(part.lengths) for part in parts]

@@ -100,7 +100,7 @@ class Guard(Protocol):
         """Steps whose policies must be retained."""
 
     def kept(self) -> int:
-        """The step whose policy is handed on if the campaign ends now; at its last step it may be ``LAST_ITERATE``."""
+        """The step whose policy is kept if the campaign ends now; at its last step it may be ``LAST_ITERATE``."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that was learned so far, fit for JSON."""

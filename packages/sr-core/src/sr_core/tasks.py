@@ -32,7 +32,7 @@ class CampaignTasks:
             if not getattr(self, name):
                 raise ConfigError(f"tasks.{name} must hold at least 1 task, got 0")
 
-    def batch(self, config: TrainConfig, campaign: int, step: int) -> list[Task]:
+    def draw(self, config: TrainConfig, campaign: int, step: int) -> list[Task]:
         """The step's tasks (steps count from 1): epoch after epoch, each in an order of its own."""
         prompts = config.sampling.prompts
         places = range((step - 1) * prompts, step * prompts)

@@ -27,6 +27,7 @@ from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
 from sr_cli.study.chains import one_thread
 from sr_cli.study.records import Records
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
+from sr_core.campaign import Link
 from sr_core.errors import RunError
 from sr_core.runs.snapshot import Snapshot
 from sr_core.unguarded import Unguarded
@@ -129,11 +130,12 @@ def fork(
             trainer = Trainer(policy, grader, chosen.training(seed))
             trainer.roll_back(snapshots[cut], lr_factor=way.lr_factor, reset_optimizer=way.reset_optimizer)
             guard = make_guard(chosen) or Unguarded(every=EVERY, samples=config.train.evaluate.samples)
-            summary = run_campaign(trainer, tasks, guard, campaign=AFTER, start_audit=audited)
-            audited = summary["audit"]["start"], summary["audit"]["halves"]["start"]
-            result["start"] = audited[0]
+            summary = run_campaign(trainer, tasks, guard, campaign=AFTER, link=Link(start_audit=audited))
+            assert summary.audit is not None, "a fork is compared by its audit"
+            audited = summary.audit.of("start")
+            result["start"] = summary.audit.start
             result["ways"][name] = {key: summary[key] for key in ("start", "peak", "end", "kept_step", "steps")}
-            result["ways"][name] |= {"audit": summary["audit"]["kept"]}
+            result["ways"][name] |= {"audit": summary.audit.kept}
     return result
 
 
@@ -142,7 +144,7 @@ def _first(trainer: Trainer, tasks: CampaignTasks) -> tuple[list[dict[str, Any]]
     looks, snapshots, entropy = [], [], None
     for step in range(FIRST_STEPS + 1):
         if step:
-            batch = tasks.batch(trainer.config, FIRST, step)
+            batch = tasks.draw(trainer.config, FIRST, step)
             graded = trainer.grade(batch, trainer.rollout(batch, campaign=FIRST, step=step))
             trainer.update(graded)
             entropy = graded.rollout.entropy

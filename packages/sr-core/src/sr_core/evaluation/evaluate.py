@@ -16,7 +16,7 @@ from sr_core.errors import GraderError
 from sr_core.evaluation.grading import grade_all
 from sr_core.protocols import Grade, Grader, Task
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "HeldOut", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class Evaluation:
     ``unique[i]`` of them are different texts, and ``well_formed[i]`` hold a program that Python can parse, as far as
     the verdicts tell: one without code, or with a ``detail`` that names a syntax error, says no. ``halves``: pass@1 on
     every other sample of each task and on the rest, so that a policy can be chosen by one and measured by the other.
+    ``finite``: whether the policy could be sampled from.
     """
 
     passes: list[int]
@@ -34,12 +35,15 @@ class Evaluation:
     samples: int
     examples: list[dict[str, Any]]
     halves: tuple[float, float]
+    finite: bool = True
 
     @classmethod
     def of_nothing(cls, tasks: int, samples: int) -> Evaluation:
-        """What a policy that cannot be sampled from has to show."""
+        """Zero passes, for a policy with non-finite scores."""
         none = [0] * tasks
-        return cls(passes=none, unique=none, well_formed=none, samples=samples, examples=[], halves=(0.0, 0.0))
+        return cls(
+            passes=none, unique=none, well_formed=none, samples=samples, examples=[], halves=(0.0, 0.0), finite=False
+        )
 
     @property
     def pass1(self) -> float:
@@ -55,6 +59,33 @@ class Evaluation:
         rates = [self.pass1] * len(self.passes) if self.samples == 1 else [p / self.samples for p in self.passes]
         within = sum(r * (1 - r) for r in rates) / max(self.samples - 1, 1)
         return math.sqrt(within) / len(rates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A held-out evaluation as a step's row has it; ``unique``, ``well_formed`` and ``passes`` are counts by task.
+
+    Counts of some of the tasks cannot be compared task by task: then ``passes`` and ``samples`` are None.
+    """
+
+    pass1: float
+    se: float
+    unique: list[int]
+    well_formed: list[int]
+    passes: list[int] | None
+    samples: int | None
+
+    @classmethod
+    def of(cls, measured: Evaluation, *, of_all: bool) -> HeldOut:
+        """``of_all``: whether all held-out tasks were measured."""
+        return cls(
+            pass1=measured.pass1,
+            se=measured.se,
+            unique=measured.unique,
+            well_formed=measured.well_formed,
+            passes=measured.passes if of_all else None,
+            samples=measured.samples if of_all else None,
+        )
 
 
 def evaluate(

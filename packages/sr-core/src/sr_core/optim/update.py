@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -21,7 +21,7 @@ from sr_core.engine import Engine
 from sr_core.optim.objective import Objective
 from sr_core.penalties import kl_per_token
 
-__all__ = ["Optimizer", "UpdateResult", "update"]
+__all__ = ["Optimizer", "UpdateResult", "UpdateStats", "update"]
 
 
 class Optimizer(Protocol):
@@ -32,23 +32,38 @@ class Optimizer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateResult:
+class UpdateStats:
+    """Numbers of an update, None where one was not measured.
+
+    ``grad_norm``: before clipping. ``kl``: to the penalty's reference, in nats per trained token. ``step_kl``: how far
+    the update moved the policy, in nats per token. ``clip_share``: share of trained tokens at which the algorithm's
+    clip decided (0 without a clip). ``mismatch_kl``: KL(sampler || trainer) in nats per trained token, by k3 from the
+    sampler's log-probabilities and those that the first epoch computes; not measured for samples of an earlier policy.
+    """
+
+    loss: float | None = None
+    grad_norm: float | None = None
+    kl: float | None = None
+    step_kl: float | None = None
+    clip_share: float | None = None
+    mismatch_kl: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateResult(UpdateStats):
     """What an update did. ``steps``: gradient steps taken, fewer than ``optim.epochs`` when one was not finite.
 
-    ``finite``: whether any was taken. ``loss``, ``grad_norm`` (before clipping), ``kl`` to the penalty's reference
-    (nats per trained token, or None) and ``clipped`` (share of trained tokens at which the clip decided, 0 without a
-    clip) are those of the last step taken, or of the rejected step if none was. ``mismatch_kl``: KL(sampler || trainer)
-    in nats per trained token, by k3 from the sampler's log-probabilities and those that the first epoch computes; None
-    for samples of an earlier policy, or where nothing was trained.
+    ``finite``: whether any was taken. The numbers are those of the last step taken, or of the rejected step if none
+    was.
     """
 
     finite: bool
     steps: int
-    loss: float
-    grad_norm: float
-    kl: float | None
-    clipped: float | None
-    mismatch_kl: float | None
+
+    def stats(self) -> UpdateStats:
+        """The numbers that describe a step that was taken; a rejected one has neither loss nor norm."""
+        numbers = {f.name: getattr(self, f.name) for f in fields(UpdateStats)}
+        return UpdateStats(**numbers if self.finite else numbers | {"loss": None, "grad_norm": None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +119,7 @@ def update(
     trained_tokens = float((lengths_PG * trained_PG).sum())
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     micro_batches = _shared_out(unique, optim, ranks, all_together=policy.sharded)
-    result = UpdateResult(finite=False, steps=0, loss=0.0, grad_norm=0.0, kl=None, clipped=None, mismatch_kl=None)
+    result = UpdateResult(finite=False, steps=0)
     mismatch: float | None = None
     for epoch in range(optim.epochs):
         for parameter in parameters:  # the optimizer may step on copies, so it does not know these
@@ -131,7 +146,7 @@ def update(
                 loss=sums.loss,
                 grad_norm=norm,
                 kl=sums.kl / trained_tokens if objective.reference is not None and trained_tokens else None,
-                clipped=sums.clipped / trained_tokens if trained_tokens else None,
+                clip_share=sums.clipped / trained_tokens if trained_tokens else None,
                 mismatch_kl=mismatch,
             )
         if not finite:

@@ -1,0 +1,1 @@
+"""A campaign in progress: the record of its step, its evaluations, the policies it retains, its summary."""
