@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from gradients import OPTIM, Catcher, graded, roll, verdicts
 from tiny import LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, Trainer
+from sr_core.algorithms import Reinforce
 from sr_core.config import OptimConfig
+from sr_core.engine import Engine
+from sr_core.optim.gradients import Gradients
+from sr_core.optim.master_weights import MasterWeights
+from sr_core.optim.objective import Objective
+from sr_core.optim.update import update
 
 TASKS = CampaignTasks(train=make_tasks(6), heldout=make_tasks(4, 100))
 
@@ -50,3 +59,35 @@ def test_a_roll_back_restores_what_the_optimizer_had() -> None:
     trained(range(4, 6), trainer)
     trainer.roll_back(snapshot, lr_factor=1.0, reset_optimizer=False)
     assert all(torch.equal(before[name], weight) for name, weight in trainer.weights().items())
+
+
+def test_narrow_gradients_of_many_parts_are_summed_in_float32() -> None:
+    rng = torch.Generator().manual_seed(0)
+    parts = [torch.randn(500, generator=rng).bfloat16() + 1 for _ in range(50)]
+    parameter = torch.nn.Parameter(torch.zeros(500, dtype=torch.bfloat16))
+    gradients = Gradients([parameter])
+    for part in parts:
+        (parameter * part).sum().backward()
+        gradients.collect()
+    master = torch.zeros(500, requires_grad=True)
+    gradients.tensors()
+    gradients.give([master])
+    exact = torch.stack([part.double() for part in parts]).sum(0)
+    narrow = torch.zeros(500, dtype=torch.bfloat16)
+    for part in parts:
+        narrow += part
+    assert master.grad is not None
+    assert parameter.grad is None
+    error = float((master.grad.double() - exact).norm() / exact.norm())
+    assert error < 1e-6 < 1e-3 < float((narrow.double() - exact).norm() / exact.norm())
+
+
+def test_master_weights_get_gradients_that_bfloat16_cannot_hold() -> None:
+    policy = make_policy(dtype=torch.bfloat16)
+    masters = MasterWeights(policy.model)
+    optimizer = Catcher(masters.parameters, lr=0.0)
+    objective = Objective(algorithm=Reinforce(), temperature=0.8)
+    batch = graded(roll(policy), *verdicts())
+    update(Engine(policy), optimizer, batch, objective, replace(OPTIM, micro_batch_tokens=8))
+    assert {gradient.dtype for gradient in optimizer.seen.values()} == {torch.float32}
+    assert any(not torch.equal(gradient, gradient.bfloat16().float()) for gradient in optimizer.seen.values())

@@ -40,14 +40,8 @@ class MasterWeights:
         return self._of.get(tensor.data_ptr(), tensor) if tensor.numel() else tensor
 
     def serve(self, optimizer: torch.optim.Optimizer) -> None:
-        """Have ``optimizer``, made of ``parameters``, step on the model's gradients and the model follow it."""
-        optimizer.register_step_pre_hook(self._take_gradients)
+        """Have the model follow ``optimizer``, made of ``parameters``, after every step."""
         optimizer.register_step_post_hook(self._give_weights)
-
-    def _take_gradients(self, *_: Any) -> None:
-        for parameter, master in self._pairs:
-            master.grad = None if parameter.grad is None else local_rows(parameter.grad).float()
-            parameter.grad = None
 
     @torch.no_grad()
     def _give_weights(self, *_: Any) -> None:

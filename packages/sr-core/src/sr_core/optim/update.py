@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from sr_core.batch import Batch, Rollout
 from sr_core.config import OptimConfig
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.engine import Engine
+from sr_core.optim.gradients import Gradients
 from sr_core.optim.objective import Objective
 from sr_core.penalties import kl_per_token
 
@@ -27,6 +28,8 @@ __all__ = ["Optimizer", "UpdateResult", "UpdateStats", "update"]
 class Optimizer(Protocol):
     """What applies a gradient: any optimizer of torch, or what wraps one."""
 
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
     def step(self) -> object: ...
     def zero_grad(self, set_to_none: bool = True) -> object: ...
 
@@ -117,25 +120,24 @@ def update(
         trained_PG = valid_PG & trained_PG.any(1, keepdim=True)
     unique = _deduplicate(rollout, advantages_PG.flatten(), trained_PG.flatten(), objective.on_policy)
     trained_tokens = float((lengths_PG * trained_PG).sum())
-    parameters = [p for p in policy.model.parameters() if p.requires_grad]
+    gradients = Gradients([p for p in policy.model.parameters() if p.requires_grad])
+    stepped = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     micro_batches = _shared_out(unique, optim, ranks, all_together=policy.sharded)
     result = UpdateResult(finite=False, steps=0)
     mismatch: float | None = None
     for epoch in range(optim.epochs):
-        for parameter in parameters:  # the optimizer may step on copies, so it does not know these
-            parameter.grad = None
+        gradients.clear()
         sums = _Sums()
         for rows, share in micro_batches:
             _backward(engine, objective, counts, unique, rows, share, sums)
+            gradients.collect()
         sums = _Sums(**dict(zip(vars(sums), ranks.total(*vars(sums).values()), strict=True)))
-        for parameter in parameters:  # a process without sequences to train still moves by the optimizer's moments
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        summed = gradients.tensors()
         if not policy.sharded:  # else they were summed in the backward pass
-            ranks.all_reduce([p.grad for p in parameters if p.grad is not None])
+            ranks.all_reduce(summed)
         if objective.anchor is not None and unique.tokens:
-            sums.loss += objective.anchor.pull(policy, objective.coefficient)
-        norm = _clip(parameters, optim.max_grad_norm)
+            sums.loss += objective.anchor.pull(policy, objective.coefficient, summed)
+        norm = _clip(summed, optim.max_grad_norm)
         finite = math.isfinite(sums.loss) and math.isfinite(norm)
         if epoch == 0 and objective.on_policy and trained_tokens:
             mismatch = sums.mismatch / trained_tokens
@@ -151,7 +153,9 @@ def update(
             )
         if not finite:
             break
+        gradients.give(stepped)
         optimizer.step()
+    gradients.clear()
     optimizer.zero_grad(set_to_none=True)
     return result
 
@@ -226,11 +230,13 @@ def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def _clip(parameters: Sequence[Tensor], most: float) -> float:
+def _clip(gradients: Sequence[Tensor], most: float) -> float:
     """Shorten the gradient, all of it together, to a norm of ``most``; return the norm that it had."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm(gradients)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor.to(gradient.device))
     return float(norm)
 
 

@@ -30,15 +30,15 @@ class Anchor:
     fisher: dict[str, Tensor]
 
     @torch.no_grad()
-    def pull(self, policy: Policy, coefficient: float) -> float:
-        """Add the penalty's gradient to the policy's; return the penalty. It needs no samples, so no backward pass."""
+    def pull(self, policy: Policy, coefficient: float, gradients: Sequence[Tensor]) -> float:
+        """Add the penalty's gradient to ``gradients``, those of the policy's trained parameters in their order; return
+        the penalty. It needs no samples, so no backward pass."""
         total = 0.0
-        for name, parameter in trainable(policy).items():
+        for (name, parameter), gradient in zip(trainable(policy).items(), gradients, strict=True):
             difference = parameter.float() - self.weights[name]
             force = coefficient * self.fisher[name] * difference
             total += float((force * difference).sum()) / 2
-            gradient = force.to(parameter.dtype)
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            gradient.add_(force)
         return total
 
 
