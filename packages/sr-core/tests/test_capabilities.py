@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from sr_core.evaluation.capabilities import CAPABILITIES, CapabilityChange, task_values
 from sr_core.evaluation.evaluate import HeldOut
@@ -50,10 +50,29 @@ def test_what_fewer_than_two_tasks_measure_is_left_out() -> None:
     assert "hard" not in CapabilityChange.between(tasks, values, values).before
 
 
+def test_only_like_is_compared_with_like() -> None:
+    """Fewer samples show fewer different answers of the same policy, and fewer than 16 no pass@16."""
+    change = CapabilityChange.between(TASKS, measured([1, 0, 1], samples=1), measured([16, 4, 0]))
+    assert change.before.keys() == change.after.keys() == change.covariance.keys() == {"pass1", "hard", "well_formed"}
+    same = CapabilityChange.between(TASKS, measured([16, 4, 0], samples=32), measured([16, 4, 0], samples=32))
+    assert {"diversity", "pass16"} <= same.before.keys()
+    more = CapabilityChange.between(TASKS, measured([8, 2, 0]), measured([16, 4, 0], samples=32))
+    assert "pass16" in more.before  # unbiased from any number of samples
+    assert "diversity" not in more.before
+
+
+def test_a_task_that_one_of_two_evaluations_did_not_measure_counts_in_neither() -> None:
+    before = np.array([[0.0], [0.5], [1.0]])
+    after = np.array([[0.2], [0.7], [np.nan]])
+    change = CapabilityChange.of(before, after, ("a",))
+    assert (change.before["a"], change.after["a"]) == pytest.approx((0.25, 0.45))
+
+
 arrays = st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=2, max_size=12)
 
 
 @given(arrays, st.randoms())
+@settings(deadline=None)
 def test_the_covariance_is_that_of_paired_means_whatever_the_order(rows: list[Any], random: Any) -> None:
     values = np.array(rows)
     before, after = values[:, :2], values[:, 2:]
