@@ -17,6 +17,7 @@ from sr_core import CampaignTasks, RunStore, Trainer, run_campaign, run_chain
 from sr_core.config import ALGORITHM, PENALTY, CampaignConfig, EvaluateConfig, KlConfig, OptimConfig
 from sr_core.errors import ConfigError, GraderError, NonFiniteError
 from sr_core.evaluation.capabilities import CapabilityChange
+from sr_core.evaluation.grading import find_ungradable
 from sr_core.loop.summary import FIRST, Audit, CampaignPlan, CampaignSummary, ChainSummary
 from sr_core.protocols import LAST_ITERATE
 from sr_core.sections import build
@@ -89,12 +90,15 @@ def test_a_campaign_writes_one_row_per_step_with_the_contract_keys() -> None:
     assert set(summary.to_json()["audit"]) >= {"start", "peak", "end", "kept"}
 
 
-def test_a_probe_of_some_tasks_enters_the_row_with_its_noise_but_without_counts() -> None:
-    class Probing(ScriptedGuard):
-        def ask(self, step: int) -> Any:
-            request = super().ask(step)
-            return None if request is None else replace(request, tasks=(0, 2), samples=1)
+class Probing(ScriptedGuard):
+    """Asks for one sample of two of the tasks."""
 
+    def ask(self, step: int) -> Any:
+        request = super().ask(step)
+        return None if request is None else replace(request, tasks=(0, 2), samples=1)
+
+
+def test_a_probe_of_some_tasks_enters_the_row_with_its_noise_but_without_counts() -> None:
     rows: list[dict[str, Any]] = []
     run_campaign(make_trainer(), TASKS, Probing({}), on_row=rows.append)
     for row in rows:
@@ -234,12 +238,41 @@ def test_a_grader_that_fails_for_a_tenth_of_the_samples_is_trained_without_them(
 
 
 def test_a_grader_that_fails_for_nine_tenths_stops_the_run() -> None:
-    message = r"at most 25% of a step's samples \(campaign\.max_infra_share\), it failed on \d+ of \d+.*mend the grader"
+    message = r"failed on \d+ of \d+ samples \(limit 25%, campaign\.max_infra_share\), of tasks t1.*fix the grader"
     with pytest.raises(GraderError, match=message):
         run_campaign(make_trainer(UnreliableGrader(0.9)), TASKS)
-    plain = make_trainer(UnreliableGrader(0.9), campaign=CampaignConfig(steps=2, max_infra_share=1.0))
-    with pytest.raises(GraderError, match="no verdict on any sample of task"):  # whatever the share, it judges nothing
-        run_campaign(plain, TASKS)
+    silent = make_trainer(UnreliableGrader(1.0), campaign=CampaignConfig(steps=2, max_infra_share=1.0))
+    with pytest.raises(GraderError, match="no verdict on any of 20 samples"):  # whatever the share, it judges nothing
+        run_campaign(silent, TASKS)
+
+
+class WithoutTests(LetterGrader):
+    """Gives no verdict on any answer to the tasks ``broken``."""
+
+    def __init__(self, *broken: str) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def grade(self, tasks: Any, completions: Any) -> Any:
+        grades = super().grade(tasks, completions)
+        return [replace(g, reward=None) if t.task_id in self.broken else g for t, g in zip(tasks, grades, strict=True)]
+
+
+def test_a_task_without_tests_is_found_by_name() -> None:
+    grader = WithoutTests("t11", "t13")
+    assert find_ungradable(grader, TASKS.heldout) == dict.fromkeys(("t11", "t13"), "infra_error")
+    assert find_ungradable(LetterGrader(), TASKS.heldout) == {}
+
+
+def test_one_task_without_tests_does_not_stop_a_run_and_counts_as_the_others_do() -> None:
+    rows: list[dict[str, Any]] = []
+    run_campaign(make_trainer(WithoutTests("t11")), TASKS, on_row=rows.append)
+    assert [row["heldout_infra_errors"] for row in rows] == [4] * 5
+    for row in rows:
+        others = [passed for i, passed in enumerate(row["heldout_passes"]) if i != 1]
+        assert row["heldout_passes"][1] == round(sum(others) / 4)
+    with pytest.raises(GraderError, match=r"failed on 8 of 20 samples .*of tasks t11, t13\."):
+        run_campaign(make_trainer(WithoutTests("t11", "t13")), TASKS)
 
 
 @given(st.integers(0, 6), st.integers(1, 8))
@@ -486,6 +519,18 @@ def test_a_planner_sets_the_budget_and_rate_and_learns_the_outcome() -> None:
     assert [campaign for campaign, _ in planner.outcomes] == [0, 1, 2]
     assert planner.outcomes[1][1]["strategy"]["steps"] == 2
     assert {"start", "peak", "end", "kept", "before", "after", "se"} <= planner.outcomes[0][1].keys()
+
+
+def test_a_planner_learns_the_change_from_the_start_to_the_kept_policy_even_without_counts_by_task() -> None:
+    rows: list[dict[str, Any]] = []
+    planner = ScriptedPlanner()
+    trainer = make_trainer(campaign=CampaignConfig(count=1, steps=3))
+    summary = run_chain(trainer, lambda _: TASKS, Probing({}), planner, on_row=rows.append)
+    (campaign,), (_, outcome) = summary.campaigns, planner.outcomes[0]
+    assert campaign.capabilities is None
+    assert campaign.kept_step == 1
+    assert outcome["before"] == {"pass1": rows[0]["heldout_pass1"]}
+    assert outcome["after"] == {"pass1": rows[1]["heldout_pass1"]}
 
 
 def test_a_chain_goes_back_to_what_its_planner_had_held_and_hands_on_what_a_next_campaign_would_start_from() -> None:

@@ -26,7 +26,7 @@ class Evaluation:
     ``unique[i]`` of them are different texts, and ``well_formed[i]`` hold a program that Python can parse, as far as
     the verdicts tell: one without code, or with a ``detail`` that names a syntax error, says no. ``halves``: pass@1 on
     every other sample of each task and on the rest, so that a policy can be chosen by one and measured by the other.
-    ``finite``: whether the policy could be sampled from.
+    ``infra_errors``: samples without a verdict. ``finite``: whether the policy could be sampled from.
     """
 
     passes: list[int]
@@ -35,6 +35,7 @@ class Evaluation:
     samples: int
     examples: list[dict[str, Any]]
     halves: tuple[float, float]
+    infra_errors: int = 0
     finite: bool = True
 
     @classmethod
@@ -66,6 +67,7 @@ class HeldOut:
     """A held-out evaluation as a step's row has it; ``unique``, ``well_formed`` and ``passes`` are counts by task.
 
     Counts of some of the tasks cannot be compared task by task: then ``passes`` and ``samples`` are None.
+    ``infra_errors``: samples without a verdict (None in rows of older versions).
     """
 
     pass1: float
@@ -74,6 +76,7 @@ class HeldOut:
     well_formed: list[int]
     passes: list[int] | None
     samples: int | None
+    infra_errors: int | None = 0
 
     @classmethod
     def of(cls, measured: Evaluation, *, of_all: bool) -> HeldOut:
@@ -85,6 +88,7 @@ class HeldOut:
             well_formed=measured.well_formed,
             passes=measured.passes if of_all else None,
             samples=measured.samples if of_all else None,
+            infra_errors=measured.infra_errors,
         )
 
 
@@ -101,8 +105,10 @@ def evaluate(
 ) -> Evaluation:
     """Draw and grade ``samples`` completions per task, each process its share.
 
-    Samples that the grader could not judge are graded once more; what then still has no verdict counts by the share of
-    its task's judged samples that passed. Raises GraderError when a task has none, or above ``max_infra_share``.
+    Samples that the grader could not judge are graded once more. What then still has no verdict counts by the share of
+    its task's judged samples that passed, or of all judged samples where its task has none, so that a broken grader
+    moves the mean neither way. Raises GraderError when more than ``max_infra_share`` of the samples have no verdict, or
+    all.
     """
     policy = engine.policy
     with ranks.sync_errors():
@@ -111,15 +117,16 @@ def evaluate(
     texts = ranks.gather(policy.decode(rollout.tokens))
     repeated = [task for task in tasks for _ in range(samples)]
     grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share, ranks=ranks)
+    judged = [g for g in grades if g.reward is not None]
+    if not judged:
+        raise GraderError(f"the grader gave no verdict on any of {len(grades)} samples: see its log")
     passes, unique, well_formed = [], [], []
-    for i, task in enumerate(tasks):
+    for i in range(len(tasks)):
         own = slice(i * samples, (i + 1) * samples)
-        judged = [g for g in grades[own] if g.reward is not None]
-        if not judged:
-            raise GraderError(f"the grader gave no verdict on any sample of task {task.task_id!r}: see its log")
-        passes.append(round(sum(g.reward or 0.0 for g in judged) * samples / len(judged)))
+        known = [g for g in grades[own] if g.reward is not None] or judged
+        passes.append(round(sum(g.reward or 0.0 for g in known) * samples / len(known)))
         unique.append(len(set(texts[own])))
-        well_formed.append(round(sum(map(_is_well_formed, judged)) * samples / len(judged)))
+        well_formed.append(round(sum(map(_is_well_formed, known)) * samples / len(known)))
     examples = [
         {
             "task_id": task.task_id,
@@ -134,6 +141,7 @@ def evaluate(
         unique=unique,
         well_formed=well_formed,
         samples=samples,
+        infra_errors=len(grades) - len(judged),
         examples=examples,
         halves=(_rate(grades, samples, 0), _rate(grades, samples, 1)),
     )

@@ -8,7 +8,9 @@ from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import GraderError
 from sr_core.protocols import Grade, Grader, Task
 
-__all__ = ["grade_all"]
+__all__ = ["find_ungradable", "grade_all"]
+
+STUB = "    return None\n"
 
 
 def grade_all(
@@ -18,17 +20,35 @@ def grade_all(
 
     Raises GraderError when more than ``max_infra_share`` of the samples still have none.
     """
+    grades = _grade_shared(grader, tasks, texts, ranks)
+    missing = [i for i, g in enumerate(grades) if g.reward is None]
+    if len(missing) > max_infra_share * len(grades):
+        named = sorted({tasks[i].task_id for i in missing})
+        raise GraderError(
+            f"the grader failed on {len(missing)} of {len(grades)} samples (limit {max_infra_share:.0%}, "
+            f"campaign.max_infra_share), of tasks {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}. Progress "
+            "is saved: fix the grader, then resume the run"
+        )
+    return grades
+
+
+def find_ungradable(grader: Grader, tasks: Sequence[Task], ranks: Ranks = ALONE) -> dict[str, str]:
+    """The ids of tasks on which the grader gives no verdict, with what it says: their tests cannot run here.
+
+    Each is graded with its ``reference`` where it has one, else with a function body that does nothing; what gets no
+    verdict is graded once more.
+    """
+    texts = [getattr(task, "reference", "").removeprefix(task.prompt) or STUB for task in tasks]
+    grades = _grade_shared(grader, tasks, texts, ranks)
+    failed = [(task, grade) for task, grade in zip(tasks, grades, strict=True) if grade.reward is None]
+    return {task.task_id: getattr(grade, "detail", "") or grade.outcome for task, grade in failed}
+
+
+def _grade_shared(grader: Grader, tasks: Sequence[Task], texts: Sequence[str], ranks: Ranks) -> list[Grade]:
     mine = ranks.share(len(texts))
     with ranks.sync_errors():
         part = _grade(grader, tasks[mine.start : mine.stop], texts[mine.start : mine.stop])
-    grades = ranks.gather(part)
-    missing = [i for i, g in enumerate(grades) if g.reward is None]
-    if len(missing) > max_infra_share * len(grades):
-        raise GraderError(
-            f"the grader may fail on at most {max_infra_share:.0%} of a step's samples (campaign.max_infra_share), "
-            f"it failed on {len(missing)} of {len(grades)}; the run is saved: mend the grader and resume"
-        )
-    return grades
+    return ranks.gather(part)
 
 
 def _grade(grader: Grader, tasks: Sequence[Task], texts: Sequence[str]) -> list[Grade]:
