@@ -74,4 +74,4 @@ def test_a_nan_gradient_is_skipped_counted_reported_and_no_peak(tmp_path: Path, 
     assert summary["campaigns"][0]["skipped"] == 1
     assert summary["peak_step"] != BROKEN
     assert all(torch.isfinite(w).all() for w in trainer.weights().values())
-    json.dumps(summary, allow_nan=False)
+    json.dumps(summary.to_json(), allow_nan=False)

@@ -66,7 +66,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, refused: C
         (["--set", "tasks.path=nowhere.jsonl"], "nowhere.jsonl"),
         (["--set", f"policy.path={empty}"], "holds no config.json"),
         (["--set", f"policy.path={no_weights}"], "holds no weights"),
-        (["--set", "policy.path=Qwen/Qwen2.5-3B-Instruct"], "download the model first"),
+        (["--set", "policy.path=Qwen/Qwen2.5-3B-Instruct"], "models are not downloaded"),
         (["--preset", "testbad"], "did you mean 'testbed'"),
         (["--seed", "x"], "--seed"),
     ]

@@ -136,7 +136,7 @@ def test_fresh_adapters_are_the_same_every_time_and_change_nothing(folder: Path)
 def test_adapters_whose_model_is_gone_say_so(folder: Path, tmp_path: Path) -> None:
     Policy.load(PolicyConfig(path=str(folder), lora_rank=2)).save(tmp_path / "kept")
     folder.rename(tmp_path / "moved")
-    with pytest.raises(PolicyError, match=f"must be a local folder.*{folder}"):
+    with pytest.raises(PolicyError, match=f"a Hugging Face folder or a .gguf file, got .{folder}"):
         Policy.load(tmp_path / "kept")
 
 
