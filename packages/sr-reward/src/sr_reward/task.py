@@ -120,10 +120,13 @@ def _kept(tests: object, name: str, make: Callable[[], bytes]) -> bytes:
 class AssertTests:
     """Test code (assert statements, or HumanEval's ``check(candidate)`` followed by a call of it).
 
-    It runs in a judge process, where every name taken from the program is a proxy into the program's process.
+    It runs in a judge process, where every name taken from the program is a proxy into the program's process; the
+    program can also be imported as ``solution``. With ``cases`` the code defines tests (classes of ``unittest``,
+    functions called ``test_...``), which are then run.
     """
 
     code: str
+    cases: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, str) or not self.code.strip():

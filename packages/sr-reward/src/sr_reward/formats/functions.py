@@ -9,20 +9,6 @@ from sr_reward.errors import FormatError
 from sr_reward.formats.fields import Row, Unusable, first_text, list_of, name_of, text_of
 from sr_reward.task import AssertTests, Task
 
-_RUN_CASES = """
-import unittest
-_result = unittest.TestResult()
-unittest.defaultTestLoader.loadTestsFromTestCase(TestCases).run(_result)
-assert _result.testsRun and _result.wasSuccessful(), [text[-300:] for _, text in _result.failures + _result.errors][:1]
-"""
-_RUN_FUNCTIONS = """
-for _name in [name for name in list(globals()) if name.startswith("test") and callable(globals()[name])]:
-    globals()[_name]()
-for _name in [name for name in list(globals()) if name.startswith("Test") and isinstance(globals()[name], type)]:
-    for _method in [name for name in dir(globals()[_name]) if name.startswith("test")]:
-        getattr(globals()[_name](), _method)()
-"""
-
 
 def humaneval(row: Row) -> Task:
     prompt, entry_point = text_of(row, "prompt"), text_of(row, "entry_point")
@@ -64,21 +50,18 @@ def bigcodebench(row: Row) -> Task:
         task_id=name_of(row, "task_id"),
         prompt=prompt,
         entry_point=text_of(row, "entry_point"),
-        tests=AssertTests(code=text_of(row, "test") + "\n" + _RUN_CASES),
+        tests=AssertTests(code=text_of(row, "test"), cases=True),
         reference=prompt + row.get("canonical_solution", ""),
         format="bigcodebench",
     )
 
 
 def kodcode(row: Row) -> Task:
-    lines = text_of(row, "test").split("\n")
-    imported = [line for line in lines if line.startswith("from solution import ")]
-    kept = "\n".join(line for line in lines if line not in imported)
-    if "import solution" in kept or any("(" in line for line in imported):
-        raise Unusable("whose tests import the module solution as a whole")
-    if "pytest.mark.parametrize" in kept or "pytest.fixture" in kept:
-        raise Unusable("whose tests need fixtures or parameters of pytest")
-    if "def test" not in kept:
+    code = text_of(row, "test")
+    imported = [line for line in code.split("\n") if line.startswith("from solution import ")]
+    if "pytest.fixture" in code:
+        raise Unusable("whose tests need fixtures of pytest")
+    if "def test" not in code:
         raise Unusable("without tests")
     names = [name.strip() for line in imported for name in line.removeprefix("from solution import ").split(",")]
     info = row.get("test_info")
@@ -90,7 +73,7 @@ def kodcode(row: Row) -> Task:
         task_id=name_of(row, "question_id", "task_id", "id"),
         prompt=text_of(row, "question"),
         entry_point=entry_point,
-        tests=AssertTests(code=kept + "\n" + _RUN_FUNCTIONS),
+        tests=AssertTests(code=code, cases=True),
         reference=first_text(row, "solution"),
         prompt_is_code=False,
         format="kodcode",

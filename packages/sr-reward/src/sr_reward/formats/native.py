@@ -17,7 +17,7 @@ def native(row: Row) -> Task:
         raise FormatError(f"tests.kind must be calls, asserts or stdio, got {kind!r}")
     built: Tests
     if kind == "asserts":
-        built = AssertTests(code=tests["code"])
+        built = AssertTests(code=tests["code"], cases=tests.get("cases", False) is True)
     elif kind == "calls":
         options = {key: tests[key] for key in ("float_tolerance", "exact_types", "checker") if key in tests}
         built = CallTests(cases=tuple(_native_case(case) for case in list_of(tests, "cases")), **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sr_reward.errors import TaskError
-from sr_reward.grading.grade import NO_CODE, Grade
+from sr_reward.grading.grade import NO_CODE, SEPARATIONS, Grade
 from sr_reward.grading.requests import READER
 from sr_reward.grading.trials import grade_sample
 from sr_reward.sandbox import Sandbox
@@ -23,8 +23,11 @@ class CodeGrader:
     ``Sandbox``; ``require_isolation`` names the weakest level that is accepted). ``timeout_s`` is CPU time per
     program, so a loaded machine changes no verdict; a program that merely sleeps is stopped after the same time.
     ``memory_mb`` bounds its address space. With ``deduplicate``, equal programs for one deterministic task are
-    run once per batch. Nothing is started before the first call of ``grade``; one call at a time is served,
-    others wait. Errors: ``TaskError`` for input that does not fit, ``IsolationError`` where a level is not available.
+    run once per batch. Test code runs in a process of its own; with ``separation="none"`` tests that cannot (they
+    would be ``infra_error``) run in the program's, where it can decide its own verdict, and their grades say so.
+    ``packages`` is a virtual environment's directory whose packages programs and tests may import, read-only.
+    Nothing is started before the first call of ``grade``; one call at a time is served, others wait. Errors:
+    ``TaskError`` for input that does not fit, ``IsolationError`` where a level is not available.
     """
 
     def __init__(
@@ -36,14 +39,19 @@ class CodeGrader:
         isolation: str = "auto",
         require_isolation: str | None = None,
         deduplicate: bool = True,
+        separation: str = "processes",
+        packages: str | None = None,
     ) -> None:
-        self.deduplicate = deduplicate
+        if separation not in SEPARATIONS:
+            raise TaskError(f"separation must be one of {', '.join(SEPARATIONS)}, got {separation!r}")
+        self.deduplicate, self.separation = deduplicate, separation
         self.sandbox = Sandbox(
             workers=workers,
             timeout_s=timeout_s,
             memory_mb=memory_mb,
             isolation=isolation,
             require_isolation=require_isolation,
+            packages=packages,
             reader=READER,
         )
 
@@ -80,7 +88,14 @@ class CodeGrader:
                 continue
             shared = first_with if self.deduplicate and task.deterministic else None
             numbers.append(number)
-            trials.append(grade_sample(task, completion, solution=solution, number=number, first_with=shared))
+            trials.append(grade_sample(
+                    task,
+                    completion,
+                    solution=solution,
+                    separation=self.separation,
+                    number=number,
+                    first_with=shared,
+                ))
         known: dict[int, Grade] = {}
         equal: dict[int, list[int]] = {}  # samples that wait for the grade of an equal one
         for place, found in self.sandbox.stream(trials):

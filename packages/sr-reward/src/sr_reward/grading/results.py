@@ -69,6 +69,7 @@ class ResultFile:
                     "outcome": ready.outcome,
                     "seconds": round(ready.seconds, 6),
                     "detail": ready.detail,
+                    "separation": ready.separation,
                     "digest": digest,
                 }
                 self._file.write(json.dumps(row).encode() + b"\n")

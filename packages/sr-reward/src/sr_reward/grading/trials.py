@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import marshal
 import re
+from dataclasses import replace
 from typing import Any
 
 from sr_reward.grading.compare import BROKEN, RAISED, RIGHT
 from sr_reward.grading.extract import question_of
-from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, Grade
+from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, UNFIT_TESTS, Grade
 from sr_reward.grading.requests import ReaderFailed, compare_calls, compare_text, program_of, read_report
 from sr_reward.sandbox import worker as protocol
 from sr_reward.sandbox.child.judging import UNFIT
@@ -24,11 +25,13 @@ def grade_sample(
     completion: str,
     *,
     solution: bool,
+    separation: str = "processes",
     number: int = 0,
     first_with: dict[object, int] | None = None,
 ) -> Trial[Grade | int]:
     """The trial of one sample. With ``first_with``, which it keeps up to date, the sample ``number`` may end with the
-    number of an earlier one of the same program, whose grade is its own too."""
+    number of an earlier one of the same program, whose grade is its own too. With ``separation="none"`` tests that
+    cannot run apart from the program run in its process."""
     try:
         source = yield from program_of(question_of(task), completion, solution=solution)
         if source is None:
@@ -37,7 +40,11 @@ def grade_sample(
             first = first_with.setdefault((id(task), source), number)
             if first != number:
                 return first
-        return (yield from _trial(task, source))
+        grade = yield from _trial(task, source)
+        if grade.is_unfit and separation == "none" and isinstance(task.tests, AssertTests):
+            together = yield from _try_together(task, task.tests, source)
+            return replace(together, separation="none")
+        return grade
     except ReaderFailed as error:
         return Grade(outcome="infra_error", detail=str(error))
 
@@ -140,6 +147,24 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     return _raised(answer, kind, message)
 
 
+def _try_together(task: Task, tests: AssertTests, source: str) -> Trial[Grade]:
+    """Tests that cannot run apart from the program, in its process."""
+    body = marshal.dumps((source, judge_request(task, tests)))
+    answer = (yield Job(kind=protocol.TOGETHER, body=body)).program
+    if answer is None:
+        return INFRA_ERROR
+    stopped = _stopped(answer)
+    if stopped:
+        return stopped
+    verdict = read_report(answer.data)
+    if verdict is None:
+        return _died(answer, "")
+    if verdict == ("", ""):
+        return Grade(outcome="passed", seconds=answer.seconds)
+    kind, message = verdict
+    return _unfit(message) if kind == UNFIT else _raised(answer, kind, message)
+
+
 _DEFINED = re.compile(r"^(class|(?:async[ \t]+)?def)[ \t]+(\w+)", re.MULTILINE)
 
 
@@ -151,7 +176,7 @@ def judge_request(task: Task, tests: AssertTests) -> dict[str, Any]:
         "code": tests.code,
         "entry_point": task.entry_point,
         "prompt": prompt,
-        "cases": False,
+        "cases": tests.cases,
         "functions": tuple({name for kind, name in defined if kind != "class"}),
         "classes": tuple({name for kind, name in defined if kind == "class"}),
     }
@@ -188,7 +213,7 @@ def _raised(answer: Answer, kind: str, message: str) -> Grade:
 
 
 def _unfit(message: str) -> Grade:
-    return Grade(outcome="infra_error", detail=f"the task's tests cannot run here: {message}")
+    return Grade(outcome="infra_error", detail=f"{UNFIT_TESTS}: {message}")
 
 
 def _died(answer: Answer, reason: str) -> Grade:

@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK`` of ``sandbox.worker``;
-    ``SERVE`` also runs ``judge_body`` in a judge process at the other end of a line to the program.
+    """One program to run. ``kind`` is one of ``CALLS``, ``STDIO``, ``SERVE``, ``CHECK``, ``TOGETHER`` of
+    ``sandbox.worker``; ``SERVE`` also runs ``judge_body`` in a judge process at the other end of a line to the program.
     ``READ`` goes to the reader. ``warm`` asks for an interpreter that has the usual modules loaded; ``timeout_s``
     replaces the sandbox's."""
 
@@ -69,14 +69,16 @@ class Lane:
 
     Jobs of a lane are sent and answered in order in each worker, so a program and its judge meet."""
 
-    def __init__(self, level: str, memory: int, reader: str = "") -> None:
-        self.level, self.memory, self.reader = level, memory, reader
+    def __init__(self, level: str, memory: int, reader: str = "", packages: str = "") -> None:
+        self.level, self.memory, self.reader, self.packages = level, memory, reader, packages
         self.workers: dict[str, Worker] = {}
 
     def worker(self, kind: str) -> Worker:
         if kind not in self.workers:
             script = {"script": self.reader} if self.reader else {}
-            self.workers[kind] = Worker(level=self.level, kind=kind, memory=self.memory, **script)
+            self.workers[kind] = Worker(
+                level=self.level, kind=kind, memory=self.memory, packages=self.packages, **script
+            )
         return self.workers[kind]
 
     @property
@@ -196,7 +198,7 @@ class Run:
             flight.reset()
         bodies = [(flight, flight.job.body) for flight in group]
         # one worker for all programs that have a judge: they would wait for it in two, out of their idle time
-        warm = job.warm or job.kind == protocol.SERVE
+        warm = job.warm or job.kind in (protocol.SERVE, protocol.TOGETHER)
         worker = lane.worker("judge" if job.kind == protocol.CHECK else "warm" if warm else "slim")
         judge = lane.worker("judge") if job.kind == protocol.SERVE else None
         try:

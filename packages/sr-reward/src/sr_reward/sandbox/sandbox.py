@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from sr_reward.errors import IsolationError, TaskError
+from sr_reward.sandbox.packages import packages_folder
 from sr_reward.sandbox.pool import Lane, Run, Trial
 from sr_reward.sandbox.worker import Worker
 
@@ -27,7 +28,8 @@ class Sandbox:
     ``limits``; a level that is named must be available or ``IsolationError`` is raised, and so with
     ``require_isolation``, the weakest level that ``auto`` may settle for. Nothing is started before the first
     trial. ``timeout_s`` bounds the CPU time of a program, and the time in which it neither computes nor ends;
-    after 5 × ``timeout_s`` + 2 s it is stopped in any case. ``reader`` is the path of the script that serves jobs of
+    after 5 × ``timeout_s`` + 2 s it is stopped in any case. ``packages`` is a virtual environment's directory whose
+    packages programs and tests may import, read-only. ``reader`` is the path of the script that serves jobs of
     kind ``READ`` (see ``grading.reader``).
     """
 
@@ -40,6 +42,7 @@ class Sandbox:
         isolation: str = "auto",
         require_isolation: str | None = None,
         patience_s: float = 120.0,
+        packages: str | None = None,
         reader: str = "",
     ) -> None:
         if workers is not None and workers < 1:
@@ -57,6 +60,7 @@ class Sandbox:
         self._level: str | None = None
         self._first: Worker | None = None  # the worker that proved the level
         self._lanes: list[Lane] = []
+        self._packages = packages_folder(packages) if packages else ""
         self._reader_script = reader
         self._reader: Lane | None = None
         self._lock = threading.Lock()
@@ -140,7 +144,9 @@ class Sandbox:
         if self._level is None:
             self._level = self._strongest_level()
         if not self._lanes:
-            self._lanes = [Lane(self._level, self.memory_mb << 20) for _ in range(self.workers)]
+            self._lanes = [
+                Lane(self._level, self.memory_mb << 20, packages=self._packages) for _ in range(self.workers)
+            ]
             self._reader = Lane(self._level, READER_BYTES, reader=self._reader_script)
         if self._first is not None:
             self._lanes[0].workers["slim"], self._first = self._first, None
@@ -161,7 +167,9 @@ class Sandbox:
             if LEVELS.index(level) > LEVELS.index(floor):
                 break
             try:
-                self._first = Worker(level=level, kind="slim", memory=self.memory_mb << 20)
+                self._first = Worker(
+                    level=level, kind="slim", memory=self.memory_mb << 20, packages=self._packages
+                )
             except IsolationError as error:
                 reasons.append(str(error))
                 continue

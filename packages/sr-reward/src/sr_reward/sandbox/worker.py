@@ -21,7 +21,7 @@ _REPORT = struct.Struct("<IidQQ")
 _MAGIC = b"srj2"
 _START_S, _END_S = 60.0, 5.0
 
-CALLS, STDIO, SERVE, JUDGE, CHECK, READ = range(6)
+CALLS, STDIO, SERVE, JUDGE, CHECK, READ, TOGETHER = range(7)
 ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost", "wall")
 OUTPUT_BYTES = 4 << 20
 
@@ -58,12 +58,15 @@ class Answer:
 
 class Worker:
     """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level; ``memory`` bounds the address
-    space of each program, in bytes. ``script`` names another program that keeps to the same protocol: a reader.
+    space of each program, in bytes; ``packages`` is a folder of packages that they may import. ``script`` names
+    another program that keeps to the same protocol: a reader.
 
     Raises IsolationError when that level is not available here.
     """
 
-    def __init__(self, *, level: str, kind: str, memory: int = 512 << 20, script: str = _ZYGOTE) -> None:
+    def __init__(
+        self, *, level: str, kind: str, memory: int = 512 << 20, packages: str = "", script: str = _ZYGOTE
+    ) -> None:
         ours, theirs = socket.socketpair()
         isolated = level != "open"
         self.output_bytes = OUTPUT_BYTES if isolated and script == _ZYGOTE else 16 * OUTPUT_BYTES
@@ -73,6 +76,8 @@ class Worker:
             "output": self.output_bytes,
             "preload": "" if kind == "slim" else WARM_MODULES,
         }
+        if packages and script == _ZYGOTE:
+            settings["packages"] = packages
         try:
             self.process = subprocess.Popen(
                 [interpreter(), "-s", "-S", "-B", script, *(f"{k}={v}" for k, v in settings.items())],
@@ -211,6 +216,7 @@ CLEAN_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LD_BIND_NOW": "1",  # else every child binds the same functions again, on pages that it has to copy
     "PYTHONUTF8": "1",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy would start threads before the fork
 }
 
 

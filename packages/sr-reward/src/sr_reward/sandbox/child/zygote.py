@@ -257,9 +257,9 @@ class Zygote:
 def load_tests_side() -> None:
     """Load what serves tests and what runs them: a slim interpreter, which is forked most, does neither."""
     if len(RUN) == 2:
-        from sr_reward.sandbox.child.judging import judge, serve
+        from sr_reward.sandbox.child.judging import judge, serve, together
 
-        RUN.extend((serve.serve_program, judge.run_judge, judge.run_check))
+        RUN.extend((serve.serve_program, judge.run_judge, judge.run_check, None, together.run_together))
 
 
 def _rehearse(output: int) -> None:
@@ -292,10 +292,16 @@ def main() -> None:
     for descriptor in (0, 1, DATA, LINE):  # so that nothing made later lies where a child puts what is its own
         os.dup2(quiet, descriptor)
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in sys.argv[1:])
-    for name in settings.pop("preload", "").split(","):
-        if name:
-            __import__(name)
-            load_tests_side()
+    packages = settings.pop("packages", "")
+    if packages:
+        sys.path.append(packages)  # where isolation finds what may be read
+    preloaded = settings.pop("preload", "")
+    for name in preloaded.split(",") if preloaded else ():
+        __import__(name)
+    if preloaded:
+        load_tests_side()
+        if packages and os.path.isdir(os.path.join(packages, "numpy")):
+            __import__("numpy")  # it takes longer than most programs
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which ``site``, left out here, would have made
     sys.argv[:] = ["program"]
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]

@@ -102,6 +102,28 @@ def _of_dict(value: Any) -> list[Any]:
     return flat(dict.items(value))
 
 
+def _make_array(kind: Any, shape: Any) -> Any:
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or type(kind) is not str or type(shape) is not tuple:
+        raise CodecError("no array")
+    return numpy.empty(shape, dtype=kind)
+
+
+def _of_array(value: Any) -> list[Any]:
+    if value.dtype.kind == "V":
+        raise CodecError("an array of records is not data")
+    return list(value.ravel()) if value.dtype.hasobject else [value.tobytes()]
+
+
+def _fill_numpy(value: Any, items: list[Any]) -> None:
+    numpy: Any = sys.modules["numpy"]
+    if value.dtype.hasobject:
+        for place, item in enumerate(items):
+            value.flat[place] = item
+    else:
+        value[...] = numpy.frombuffer(items[0], dtype=value.dtype).reshape(value.shape)
+
+
 KINDS: dict[str, Kind] = {
     "builtins.list": Kind(lambda value: list(list.__iter__(value)), _fill_list, list),
     "builtins.dict": Kind(_of_dict, _fill_dict, dict),
@@ -126,6 +148,7 @@ KINDS: dict[str, Kind] = {
         lambda value: [value.default_factory, *_of_dict(value)], _fill_default, _make("collections", "defaultdict")
     ),
     "collections.ChainMap": Kind(lambda value: list(value.maps), _fill_chain, _make("collections", "ChainMap")),
+    "numpy.ndarray": Kind(_of_array, _fill_numpy, _make_array, lambda value: [value.dtype.str, value.shape]),
     "types.SimpleNamespace": Kind(
         lambda value: flat(value.__dict__.items()), _fill_names, _make("types", "SimpleNamespace")
     ),

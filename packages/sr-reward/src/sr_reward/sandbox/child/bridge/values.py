@@ -145,6 +145,20 @@ _ADDRESSES = ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4I
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _int_or_none = (int, type(None))
 
+def is_numpy_scalar(kind: type) -> bool:
+    """Whether a type is one of numpy's numbers."""
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is not None and issubclass(kind, numpy.generic) and kind is not numpy.void
+
+
+def _numpy_scalar(parts: Parts) -> Any:
+    numpy: Any = sys.modules.get("numpy")
+    kind, data = _check(parts, str, bytes)
+    if numpy is None or numpy.dtype(kind).hasobject:
+        raise CodecError("no number of numpy's")
+    return numpy.frombuffer(data, dtype=kind)[0]
+
+
 # "module.name" of a type -> (take apart, make again); the module is the top-level one
 VALUES: dict[str, tuple[Callable[[Any], Parts], Callable[[Parts], Any]]] = {
     "builtins.ellipsis": (lambda value: (), lambda parts: ...),
@@ -163,6 +177,7 @@ VALUES: dict[str, tuple[Callable[[Any], Parts], Callable[[Parts], Any]]] = {
     "datetime.time": (_take_time, _time),
     "datetime.datetime": (_take_datetime, _datetime),
     "zoneinfo.ZoneInfo": (lambda value: (value.key,), _named_zone),
+    "numpy.generic": (lambda value: (value.dtype.str, value.tobytes()), _numpy_scalar),
     "time.struct_time": (lambda value: tuple(value), _struct_time),
     "uuid.UUID": (lambda value: (str(value),), _by_text("uuid", "UUID")[1]),
     "re.Pattern": (lambda value: (value.pattern, value.flags), _pattern),

@@ -57,7 +57,7 @@ class Writer(Table):
         content = self.shared.kind_of(kind)
         if content:
             return f'{{"k":[{self.kind_text(value, kind)},[{self.texts(content.items(value))}]]}}'
-        key = values.key_of(kind)
+        key = "numpy.generic" if values.is_numpy_scalar(kind) else values.key_of(kind)
         if key in values.VALUES:
             parts = values.VALUES[key][0](value)
             return f'{{"v":[{encode(key)}{"," if parts else ""}{self.texts(parts)}]}}'

@@ -14,7 +14,7 @@ from sr_reward.sandbox.child import codec
 from sr_reward.sandbox.child.bridge.proxies import RemoteModule
 from sr_reward.sandbox.child.judging import UNFIT
 from sr_reward.sandbox.child.judging import prompt as prompts
-from sr_reward.sandbox.child.judging.cases import run_cases
+from sr_reward.sandbox.child.judging.cases import NoVerdict, run_cases
 from sr_reward.sandbox.child.judging.rules import JudgePeer, ProgramEnded, Unfit
 from sr_reward.sandbox.child.program import describe, load, write_all
 
@@ -40,7 +40,8 @@ def run_judge(out: int, tests: dict[str, Any]) -> None:
         found = (kind if error is peer.raised else UNFIT, _test_line(error) + message)
     except BaseException as error:  # noqa: BLE001  # whatever ends the tests early is a failure
         kind, message = describe(error)
-        found = (UNFIT if _needs_files(error) else kind, _test_line(error) + message)
+        unfit = isinstance(error, NoVerdict) or _needs_files(error)
+        found = (UNFIT if unfit else kind, _test_line(error) + message)
     if peer.unfit:
         found = (UNFIT, peer.unfit)
     elif peer.ended:  # whatever the tests made of it
@@ -53,6 +54,7 @@ def _run_tests(peer: JudgePeer, tests: dict[str, Any]) -> None:
     code, entry_point = tests["code"], tests["entry_point"]
     peer.wait_until_loaded()
     peer.lines = code.splitlines()
+    _check_imports(peer, code)
     names = Names(peer, code)
     prompts.run(tests["prompt"], names)
     classes, left = prompts.settle(names, names["__name__"], entry_point)
@@ -100,24 +102,50 @@ class Names(dict):  # type: ignore[type-arg]
         return value
 
 
-def _is_only_called(code: str, name: str) -> bool:
-    tree = compile(code, "<tests>", "exec", 0x400, dont_inherit=True)  # the syntax tree
-    called = otherwise = 0
-    todo: list[Any] = [tree]
+def _nodes(code: str) -> Any:
+    """``(parent, field, node)`` of every node of the syntax tree."""
+    todo: list[Any] = [compile(code, "<tests>", "exec", 0x400, dont_inherit=True)]  # the flag: only the tree
     while todo:
-        node = todo.pop()
-        for field in node._fields:
-            value = getattr(node, field, None)
-            for each in list(value) if type(value) is list else [value]:
-                if not hasattr(each, "_fields"):
-                    continue
-                if type(each).__name__ == "Name" and getattr(each, "id", None) == name:
-                    if type(node).__name__ == "Call" and field == "func":
-                        called += 1
-                    else:
-                        otherwise += 1
-                todo.append(each)
-    return called > 0 and otherwise == 0
+        parent = todo.pop()
+        for field in parent._fields:
+            value = getattr(parent, field, None)
+            for node in list(value) if type(value) is list else [value]:
+                if hasattr(node, "_fields"):
+                    yield parent, field, node
+                    todo.append(node)
+
+
+def _is_only_called(code: str, name: str) -> bool:
+    uses = [
+        type(parent).__name__ == "Call" and field == "func"
+        for parent, field, node in _nodes(code)
+        if type(node).__name__ == "Name" and node.id == name
+    ]
+    return bool(uses) and all(uses)
+
+
+_CROSSING = ("numpy", "pytest", "hypothesis")  # packages whose values are data, or stay with the tests
+
+
+def _check_imports(peer: JudgePeer, code: str) -> None:
+    """Objects of other packages than the standard library's do not cross: tests that use some run elsewhere."""
+    if "import" not in code:
+        return
+    for _, _, node in _nodes(code):
+        kind = type(node).__name__
+        if kind == "ImportFrom" and not node.level:
+            found = [node.module]
+        elif kind == "Import":
+            found = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in found:
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top in (*PROGRAM_MODULES, *_CROSSING):
+                continue
+            if any(finder.find_spec(top, None) for finder in sys.meta_path):
+                peer.unfit = f"they use {top}, whose objects do not leave their process"
+                raise Unfit(peer.unfit)
 
 
 def _leave_to_program(peer: JudgePeer, kind: Any, methods: list[str], *, asked: bool) -> None:
