@@ -13,7 +13,7 @@ import click
 
 from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
 from sr_reward.formats import FORMATS
-from sr_reward.grading.grade import OUTCOMES
+from sr_reward.grading.grade import OUTCOMES, SEPARATIONS
 from sr_reward.grading.results import ResultFile
 from sr_reward.integrations.ray import RayGrader
 from sr_reward.sandbox import LEVELS
@@ -96,6 +96,15 @@ def show(result: dict[str, Any], scores: Sequence[PassAtK]) -> None:
 @click.option("--memory", type=int, default=512, show_default=True, help="MiB of address space per program.")
 @click.option("--isolation", default="auto", show_default=True, help=f"auto, {', '.join(LEVELS)}.")
 @click.option("--require-isolation", default=None, help="Refuse to grade behind less than this level.")
+@click.option(
+    "--packages", default=None, help="A virtual environment's directory: programs and tests may import its packages."
+)
+@click.option(
+    "--separation",
+    default=SEPARATIONS[0],
+    show_default=True,
+    help="none: tests that cannot run apart from the program run in its process, where it can decide its own verdict.",
+)
 @click.option("--ray", "ray_address", default=None, help="Grade on the Ray cluster at this address (sr-reward[ray]).")
 @click.option("--out", default=None, help="Write one row per sample; a file that holds the first rows is continued.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -109,6 +118,8 @@ def command(
     memory: int,
     isolation: str,
     require_isolation: str | None,
+    packages: str | None,
+    separation: str,
     ray_address: str | None,
     out: str | None,
     as_json: bool,
@@ -120,6 +131,7 @@ def command(
     result_file = ResultFile(out, samples, tasks) if out else None
     kept = [row["outcome"] for row in result_file.rows] if result_file else []
     outcomes = kept + [""] * (len(samples) - len(kept))
+    unfit: dict[str, str] = {}
     todo = samples[len(kept) :]
     settings: dict[str, Any] = {
         "workers": workers,
@@ -127,6 +139,8 @@ def command(
         "memory_mb": memory,
         "isolation": isolation,
         "require_isolation": require_isolation,
+        "packages": packages,
+        "separation": separation,
     }
     with RayGrader(ray_address, **settings) if ray_address else CodeGrader(**settings) as grader:
         level = grader.isolation
@@ -141,6 +155,8 @@ def command(
         try:
             for index, grade in grades:
                 _take(outcomes, result_file, len(kept) + index, grade)
+                if grade.is_unfit:
+                    unfit.setdefault(todo[index].task_id, grade.detail)
                 progress.step()
         except KeyboardInterrupt:
             if result_file:  # rows stand in the order of the samples: what was graded ahead of it is not kept
@@ -159,12 +175,25 @@ def command(
         "outcomes": {outcome: counted[outcome] for outcome in OUTCOMES},
         "isolation": level,
         "programs_per_s": len(todo) / seconds if todo else 0.0,
+        "unfit_tasks": len(unfit),
     }
+    if unfit:
+        click.echo(f"sr grade: {unfit_note(unfit, separation)}", err=True)
     if as_json:
         click.echo(json.dumps(result))
     else:
         show(result, scores)
     return 0
+
+
+def unfit_note(unfit: dict[str, str], separation: str) -> str:
+    """How many tasks have tests that could not run, an example, and what to do."""
+    task_id, detail = next(iter(unfit.items()))
+    count = f"{len(unfit)} task{'s have' if len(unfit) > 1 else ' has'} tests that cannot run here"
+    advice = "give the packages that they import with --packages DIR"
+    if separation != "none":
+        advice += ", or run tests that need the program's process there with --separation none"
+    return f"{count} (infra_error), for example {task_id}: {detail.partition(': ')[2]}; {advice}"
 
 
 def counted_all(outcomes: Sequence[str]) -> bool:

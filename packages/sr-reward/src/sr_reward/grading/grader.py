@@ -88,14 +88,16 @@ class CodeGrader:
                 continue
             shared = first_with if self.deduplicate and task.deterministic else None
             numbers.append(number)
-            trials.append(grade_sample(
+            trials.append(
+                grade_sample(
                     task,
                     completion,
                     solution=solution,
                     separation=self.separation,
                     number=number,
                     first_with=shared,
-                ))
+                )
+            )
         known: dict[int, Grade] = {}
         equal: dict[int, list[int]] = {}  # samples that wait for the grade of an equal one
         for place, found in self.sandbox.stream(trials):

@@ -12,7 +12,7 @@ from sr_reward.grading.extract import question_of
 from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, UNFIT_TESTS, Grade
 from sr_reward.grading.requests import ReaderFailed, compare_calls, compare_text, program_of, read_report
 from sr_reward.sandbox import worker as protocol
-from sr_reward.sandbox.child.judging import UNFIT
+from sr_reward.sandbox.child.judging import ENDED, UNFIT
 from sr_reward.sandbox.pool import Job, Trial
 from sr_reward.sandbox.worker import Answer
 from sr_reward.task import AssertTests, CallTests, StdioCase, StdioTests, Task
@@ -140,7 +140,7 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     if verdict == ("", ""):
         return Grade(outcome="passed", seconds=answer.seconds)
     kind, message = verdict
-    if kind == "ProgramEnded":
+    if kind == ENDED:
         return _died(answer, message)
     if kind == UNFIT:
         return _unfit(message)

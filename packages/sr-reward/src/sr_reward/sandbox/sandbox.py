@@ -167,9 +167,7 @@ class Sandbox:
             if LEVELS.index(level) > LEVELS.index(floor):
                 break
             try:
-                self._first = Worker(
-                    level=level, kind="slim", memory=self.memory_mb << 20, packages=self._packages
-                )
+                self._first = Worker(level=level, kind="slim", memory=self.memory_mb << 20, packages=self._packages)
             except IsolationError as error:
                 reasons.append(str(error))
                 continue

@@ -49,6 +49,8 @@ def instances(kind: type) -> Kind:
             for name in [name for name in names if not name.startswith("_sr_")]:
                 del names[name]
         for name, item in state.items():
+            if callable(getattr(kind, name, None)):  # a method is the class's, whatever the object says
+                continue
             if name in slots:
                 _set(value, name, item)
             elif names is not None:

@@ -145,6 +145,7 @@ _ADDRESSES = ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4I
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _int_or_none = (int, type(None))
 
+
 def is_numpy_scalar(kind: type) -> bool:
     """Whether a type is one of numpy's numbers."""
     numpy: Any = sys.modules.get("numpy")

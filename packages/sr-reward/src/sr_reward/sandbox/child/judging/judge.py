@@ -12,7 +12,7 @@ import sys
 
 from sr_reward.sandbox.child import codec
 from sr_reward.sandbox.child.bridge.proxies import RemoteModule
-from sr_reward.sandbox.child.judging import UNFIT
+from sr_reward.sandbox.child.judging import ENDED, UNFIT, name_of_kind
 from sr_reward.sandbox.child.judging import prompt as prompts
 from sr_reward.sandbox.child.judging.cases import NoVerdict, run_cases
 from sr_reward.sandbox.child.judging.rules import JudgePeer, ProgramEnded, Unfit
@@ -37,15 +37,15 @@ def run_judge(out: int, tests: dict[str, Any]) -> None:
         found = None
     except ImportError as error:
         kind, message = describe(error)
-        found = (kind if error is peer.raised else UNFIT, _test_line(error) + message)
+        found = (name_of_kind(kind) if peer.is_foreign(error) else UNFIT, _test_line(error) + message)
     except BaseException as error:  # noqa: BLE001  # whatever ends the tests early is a failure
         kind, message = describe(error)
         unfit = isinstance(error, NoVerdict) or _needs_files(error)
-        found = (UNFIT if unfit else kind, _test_line(error) + message)
+        found = (UNFIT if unfit else name_of_kind(kind), _test_line(error) + message)
     if peer.unfit:
         found = (UNFIT, peer.unfit)
     elif peer.ended:  # whatever the tests made of it
-        found = ("ProgramEnded", peer.ended)
+        found = (ENDED, peer.ended)
     report = "[1]" if found is None else f"[0,{codec.encode(found[0])},{codec.encode(found[1])}]"
     write_all(out, report.encode())
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _set = object.__setattr__
+TEMPORARY = "/tmp/"
 
 
 class ProgramEnded(BaseException):
@@ -57,8 +58,8 @@ class JudgePeer(Peer):
         self.unfit = ""
         self.trusting = False  # whether what arrives now is what the tests have just made
         self.world = World(self.ask)
-        self.raised: BaseException | None = None
         self.lines: list[str] = []
+        self.files = set(os.listdir(TEMPORARY)) if os.path.isdir(TEMPORARY) else set()  # of others
 
     # ------------------------------------------------------------ asking
 
@@ -100,11 +101,6 @@ class JudgePeer(Peer):
     def take_effects(self, effects: Any) -> None:
         show(effects)
 
-    def incoming(self, error: BaseException) -> BaseException:
-        if id(error) not in self.numbers:
-            self.raised = error
-        return error
-
     def seen_again(self, proxy: Any) -> None:
         if not self.trusting and isinstance(proxy, Proxy):
             _set(proxy, "_sr_ours", False)
@@ -114,7 +110,7 @@ class JudgePeer(Peer):
         tests made on purpose; never a failed assertion."""
         if error is None or isinstance(error, AssertionError):
             return False
-        if error is self.raised:
+        if self.is_foreign(error):
             return True
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -218,14 +214,17 @@ class JudgePeer(Peer):
     def _check_paths(self, parts: list[Any]) -> None:
         """Files of the tests are not the program's: each process has a folder for temporary files of its own."""
         for part in parts:
-            if type(part) is tuple:
-                for each in part:
-                    text = each if type(each) is str else None
-                    if text is None and type(each).__module__.startswith("pathlib"):
-                        text = str(each)
-                    if text and text.startswith("/tmp/") and _is_of_the_tests(text):
+            for each in part if type(part) is tuple else ():
+                if type(each) is str or type(each).__module__.startswith("pathlib"):
+                    path = os.path.normpath(str(each))
+                    if path.startswith(TEMPORARY) and self._is_of_the_tests(path):
                         self.unfit = "they exchange files with the program"
                         raise Unfit(self.unfit)
+
+    def _is_of_the_tests(self, path: str) -> bool:
+        """Whether a path is of a file that the tests have made, or may be of one in a folder of theirs."""
+        top, _, below = path.removeprefix(TEMPORARY).partition("/")
+        return top not in self.files and (os.path.isdir if below else os.path.lexists)(TEMPORARY + top)
 
     # ------------------------------------------------------------ what the program may ask
 
@@ -333,11 +332,6 @@ class JudgePeer(Peer):
 
 _ALLOWED = ("call", "get", "set", "del", "op", "new", "next", "send", "close", "await", "about")
 _NO_NAMES = (type(sys), type(None))
-
-
-def _is_of_the_tests(path: str) -> bool:
-    folder = os.path.dirname(path)
-    return os.path.lexists(path) or (folder != "/tmp" and os.path.isdir(folder))
 
 
 def _of(kind: Any, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from sr_reward.sandbox.child.codec import encode
-from sr_reward.sandbox.child.judging import UNFIT
+from sr_reward.sandbox.child.judging import UNFIT, name_of_kind
 from sr_reward.sandbox.child.judging.cases import NoVerdict, run_cases
 from sr_reward.sandbox.child.program import describe, load, resolve, write_all
 
@@ -37,7 +37,7 @@ def run_together(out: int, source: str, tests: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001  # whatever ends the tests early is a failure
         kind, message = describe(error)
         absent = isinstance(error, ImportError) and loaded and _in_tests(error)
-        kind = UNFIT if absent or isinstance(error, NoVerdict) else kind
+        kind = UNFIT if absent or isinstance(error, NoVerdict) else name_of_kind(kind)
         report = f"[0,{encode(kind)},{encode(message)}]"
     write_all(out, report.encode())
 
