@@ -23,6 +23,7 @@ FILE_BYTES = 16 << 20
 OPEN_FILES = 64
 PENDING_SIGNALS = 16  # queued ones are counted per user of the host
 PROCESSES = 128
+PACKAGES = "/packages"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _SIGKILL = 9
 
@@ -105,9 +106,10 @@ def _remove_folder(name: str) -> bool:
     return True
 
 
-def isolate(level: str, memory: int) -> Isolation:
+def isolate(level: str, memory: int, packages: str = "") -> Isolation:
     """Isolate this process at a level; from then on it is the zygote. ``memory`` bounds the address
-    space of each process, in bytes. Raises OSError or NotIsolated where that is not possible."""
+    space of each process, in bytes; ``packages`` is one more folder to read, which lies at ``PACKAGES`` in a root of
+    our own. Raises OSError or NotIsolated where that is not possible."""
     if level == "open":
         return Isolation(level, [])
     if level == "limits":
@@ -118,14 +120,16 @@ def isolate(level: str, memory: int) -> Isolation:
     if not seccomp.supported():
         raise NotIsolated(f"no table of system calls for {kernel.MACHINE}; ask for isolation='limits'")
     version = landlock.abi()
-    readable = interpreter_files()
+    readable = interpreter_files(packages)
     kernel.join_mappings()
     if level == "landlock":
         if version < 1:
             raise NotIsolated("this kernel has no Landlock (it needs Linux 5.13 and lsm=landlock)")
+        readable += [packages] if packages else []
         parts, writable = [], ["/dev/null"]
     else:
-        _enter_namespaces(readable)
+        _enter_namespaces(readable, packages)
+        readable += [PACKAGES] if packages else []
         parts, writable = ["namespaces"], ["/tmp", *DEVICES]
         os.chdir("/tmp")
     kernel.drop_capabilities()
@@ -152,12 +156,12 @@ def _limit(memory: int) -> None:
         resource.setrlimit(what, (bound, bound))
 
 
-def interpreter_files() -> list[str]:
-    """What a program may read: the standard library, the folders of the C libraries that this process has loaded
-    from outside it, the zone data."""
+def interpreter_files(packages: str = "") -> list[str]:
+    """What a program may read beside its packages: the standard library, the folders of the C libraries that this
+    process has loaded from outside it, the zone data."""
     found = [os.path.realpath(path) for path in sys.path if os.path.isabs(path) and os.path.exists(path)]
     inside = os.path.dirname(os.path.realpath(__file__))
-    found = [path for path in found if not path.startswith(inside)]
+    found = [path for path in found if not path.startswith(inside) and path != packages]
     with open("/proc/self/maps") as maps:
         mapped = {line.split(None, 5)[5].strip() for line in maps if line.count("/") and ".so" in line}
     prefix = os.path.realpath(sys.base_prefix)
@@ -171,7 +175,7 @@ def interpreter_files() -> list[str]:
     return kept
 
 
-def _enter_namespaces(readable: list[str]) -> None:
+def _enter_namespaces(readable: list[str], packages: str) -> None:
     """Continue as process 1 of new namespaces, as nobody, with a root of our own. The calling process stays
     outside, waits for the new one and ends with it."""
     privileged = os.geteuid() == 0
@@ -197,7 +201,7 @@ def _enter_namespaces(readable: list[str]) -> None:
     if reply != b"mapped":
         raise NotIsolated(f"the id maps were refused ({reply.decode(errors='replace') or 'no reason given'})")
     kernel.set_host_name("sandbox")
-    _build_root(readable)
+    _build_root(readable, packages)
     first = os.fork()
     if first:
         # asked to end, end the other first and reap it: nobody else would where the grader is a container's process 1
@@ -228,16 +232,18 @@ def _write_maps(target: int, unshared: int, privileged: bool, report: int) -> No
         os._exit(0)
 
 
-def _build_root(readable: list[str]) -> None:
+def _build_root(readable: list[str], packages: str) -> None:
     """A read-only root of the readable trees, an empty ``/tmp`` and the devices; nothing of the old root remains."""
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*readable, *DEVICES)}
+    places = {path: path for path in (*readable, *DEVICES)} | ({packages: PACKAGES} if packages else {})
+    folders = {path for path in places if os.path.isdir(path)}
+    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in places}
     root = "/tmp" if os.path.isdir("/tmp") else "/mnt"
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("tmpfs", root, "tmpfs", quiet, "size=256k,mode=755")
     for path, source in sources.items():
-        target = root + path
-        if os.path.isdir(path):
+        target = root + places[path]
+        if path in folders:
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -285,6 +285,19 @@ def _rehearse(output: int) -> None:
     sys.modules.pop("program", None)
 
 
+def _move_packages(old: str, new: str) -> None:
+    """Have the modules that were imported from one folder find their parts in another, where it now lies."""
+    sys.path[:] = [new if path == old else path for path in sys.path]
+    sys.path_importer_cache.clear()
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", {})
+        parts = names.get("__path__")
+        if type(names.get("__file__")) is str:
+            names["__file__"] = names["__file__"].replace(old, new)
+        if type(parts) is list:
+            parts[:] = [part.replace(old, new) for part in parts]
+
+
 def main() -> None:
     """Isolate this process as the arguments say, say hello, serve."""
     sock = socket(fileno=os.dup2(0, SOCKET, inheritable=False))
@@ -294,7 +307,7 @@ def main() -> None:
     settings: dict[str, Any] = dict(pair.split("=", 1) for pair in sys.argv[1:])
     packages = settings.pop("packages", "")
     if packages:
-        sys.path.append(packages)  # where isolation finds what may be read
+        sys.path.append(packages)
     preloaded = settings.pop("preload", "")
     for name in preloaded.split(",") if preloaded else ():
         __import__(name)
@@ -307,7 +320,9 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     try:
         output = int(settings.pop("output"))
-        standing = isolation.isolate(settings["level"], int(settings["memory"]))
+        standing = isolation.isolate(settings["level"], int(settings["memory"]), packages)
+        if packages and standing.level == "full":
+            _move_packages(packages, isolation.PACKAGES)
     except (OSError, isolation.NotIsolated) as error:
         sock.sendall(f"no {error}\n".encode())
         return

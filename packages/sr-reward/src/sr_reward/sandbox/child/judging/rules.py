@@ -59,7 +59,7 @@ class JudgePeer(Peer):
         self.trusting = False  # whether what arrives now is what the tests have just made
         self.world = World(self.ask)
         self.lines: list[str] = []
-        self.files = set(os.listdir(TEMPORARY)) if os.path.isdir(TEMPORARY) else set()  # of others
+        self.files = _files_of_others()
 
     # ------------------------------------------------------------ asking
 
@@ -332,6 +332,13 @@ class JudgePeer(Peer):
 
 _ALLOWED = ("call", "get", "set", "del", "op", "new", "next", "send", "close", "await", "about")
 _NO_NAMES = (type(sys), type(None))
+
+
+def _files_of_others() -> set[str]:
+    try:
+        return set(os.listdir(TEMPORARY))
+    except OSError:  # at some levels it cannot be read, and nothing be made there
+        return set()
 
 
 def _of(kind: Any, value: Any) -> Any:
