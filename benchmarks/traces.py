@@ -1,13 +1,13 @@
 """Rules that watch training runs, judged on the same recorded real runs (benchmarks/traces).
 
-    uv run --group bench python benchmarks/traces.py [--json] [--part test|calibration] [--data DIR]
+    uv run --group bench python benchmarks/traces.py [--json] [--part test|calibration] [--data DIR] [--others DIR]
 
 false alarms: runs with an alarm before the audited pass@1 truly fell by more than 10 points from an earlier level (by
 more than half of it, where that is less), or without such a fall; 95% Wilson interval. delay: median evaluations from
 the onset of a fall to the alarm, over the falls a rule lived to see; "never" where it missed half of them. regret:
 points of audited pass@1 below an oracle's choice, which is made and judged on different audit tasks (ten folds); 95%
 bootstrap interval over runs. above ours: paired by run. cost: evaluation samples among all samples drawn. What is tuned
-was tuned on the even seeds; the test part is the odd ones.
+was tuned on the even seeds; the test part is the odd ones. Public logs of others are judged apart (tracekit/others.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tracekit import rules
+from tracekit import others, rules
 from tracekit.rules import Rule
 from tracekit.score import Score
 from tracekit.trace import DATA, Trace, load, split
@@ -143,6 +143,20 @@ def table(methods: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, *(f"{name:<28}not run: {why}" for name, why in NOT_RUN.items())])
 
 
+def table_of_others(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """A line per rule: for each log the step of the alarm and the points lost; a star marks a false alarm."""
+    first = next(iter(rows.values()))
+    heads = [
+        f"{row['run'][:3]} (falls at {row['onset']})" if row["onset"] else f"{row['run'][:3]} (no fall)"
+        for row in first
+    ]
+    lines = ["runs of others: alarm at step, points lost", f"{'rule':<34}" + "".join(f"{head:>22}" for head in heads)]
+    for name, found in rows.items():
+        cells = [f"{row['alarm'] or '-'}{'*' if row['false'] else ''}, {row['lost']:.1f}" for row in found]
+        lines.append(f"{name:<34}" + "".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)
+
+
 def _delay(row: dict[str, Any]) -> str:
     if not row["falls"]:
         return "-"
@@ -154,11 +168,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--part", choices=("test", "calibration"), default="test")
     parser.add_argument("--data", type=Path, default=DATA, help="where the traces are")
+    parser.add_argument("--others", type=Path, default=others.DATA, help="where the logs of others are")
     options = parser.parse_args()
     calibration, test = split(load(options.data))
     traces = test if options.part == "test" else calibration
     if not calibration or not test:
         raise SystemExit(f"{options.data}: traces of an even and of an odd seed are needed")
+    logs = others.load(options.others)
+    of_others = others.judged(logs) if logs else {}
+    if not logs:
+        print(f"{options.others}: no logs of others, that part is left out", file=sys.stderr)
     methods = judge(traces, calibration)
     short = sum(row["short"] for row in methods.values())
     if short:
@@ -166,10 +185,12 @@ def main() -> None:
     if options.json:
         about = {"date": f"{datetime.date.today()}", "part": options.part, "runs": len(traces)}
         about |= {"margin": MARGIN, "margin_share": MARGIN_SHARE}
-        print(json.dumps({**about, "methods": methods, "not_run": NOT_RUN}, indent=1))
+        print(json.dumps({**about, "methods": methods, "not_run": NOT_RUN, "runs_of_others": of_others}, indent=1))
         return
     print(f"{len(traces)} runs, {options.part} part")
     print(table(methods))
+    if of_others:
+        print(table_of_others(of_others))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def rlwatch(**options: Any) -> Rule:
     from rlwatch.core import RLWatch
 
     def play(trace: Trace) -> Outcome:
-        with tempfile.TemporaryDirectory() as folder, _silent():
+        with tempfile.TemporaryDirectory() as folder, silent():
             monitor = RLWatch(load_config(framework="manual", storage={"log_dir": folder}, **options))
             try:
                 for step in range(1, trace.last + 1):
@@ -163,7 +163,7 @@ def soup(*, from_log: bool) -> Rule:
                 right = round(reward * trace.train_samples)  # a reward is 0 or 1
                 rewards = [1.0] * right + [0.0] * (trace.train_samples - right)
                 buffer.record(func_name="tests", completions=[""] * len(rewards), rewards=rewards)
-                with _silent():
+                with silent():
                     callback.on_step_end(None, state, control)
             if control.should_training_stop:
                 return _outcome(trace, step, step)
@@ -188,7 +188,7 @@ def rldoctor(*, min_steps: int | None = None, check_every: int | None = None, al
     def play(trace: Trace) -> Outcome:
         pool = Pool(trace)
         config = {"algorithm": "grpo", "batch_size": trace.train_samples}
-        with _silent():
+        with silent():
             monitor = LiveMonitor(config=config, **options)
             for step in range(1, trace.last + 1):
                 row = trl_row(trace.signals[step]) | {"eval_heldout_pass1": _pass1(pool, step)}
@@ -278,7 +278,7 @@ def _outcome(trace: Trace, alarm: int | None, kept: int, pool: Pool | None = Non
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Without the panels and warnings of the packages under test."""
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
         logging.disable(logging.WARNING)

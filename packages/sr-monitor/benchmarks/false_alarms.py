@@ -4,7 +4,8 @@
 
 Simulated campaigns: tasks of mixed difficulty with known pass rates, evaluations drawn from them. ``flat`` never
 changes, ``rising`` improves all the time, both are the null; ``collapse`` rises from 0.3 to 0.9 and loses it within
-four steps. margin is 0 for the null, which is the hardest case the stated rate covers, and the default otherwise.
+four steps, ``low`` does so from 0.03 to 0.09, of tasks that are seldom solved. margin is 0 for the null, which is the
+hardest case the stated rate covers, and the default otherwise.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ def means_of(shape: str, steps: int) -> list[float]:
         return [0.4] * (steps + 1)
     if shape == "rising":
         return list(np.linspace(0.3, 0.9, steps + 1))
-    rise = list(np.linspace(0.3, 0.9, 11))
-    return [*rise, 0.85, 0.65, 0.4, 0.2, *[0.1] * steps][: steps + 1]
+    rise = [*np.linspace(0.3, 0.9, 11), 0.85, 0.65, 0.4, 0.2, *[0.1] * steps][: steps + 1]
+    return [0.1 * (rate - 0.1 * (step > 10)) if shape == "low" else rate for step, rate in enumerate(rise)]
 
 
 def campaign(mode: str, shape: str, tasks: int, samples: int, steps: int, seed: int) -> Played:
     rng = np.random.default_rng(seed)
     means = means_of(shape, steps)
     start_M = tasks_of(tasks, rng, means[0])
-    options = {"margin": 0.0} if shape != "collapse" else {"max_rollbacks": 0}
+    options = {"margin": 0.0} if shape in ("flat", "rising") else {"max_rollbacks": 0}
     evaluation = "budget" if mode in ("budget", "rewards") else "full"
     guard = CollapseGuard(
         false_alarm=STATED, samples=samples, evaluation=evaluation, hear_reward=mode == "rewards", **options
@@ -64,11 +65,12 @@ def measure(mode: str, shape: str, design: tuple[int, int, int], campaigns: int)
     runs = [campaign(mode, shape, *design, seed) for seed in range(campaigns)]
     row: dict[str, object] = {"mode": mode, "shape": shape, "design": design}
     row["samples"] = round(float(np.mean([run.samples for run in runs])))
-    if shape == "collapse":
+    if shape in ("collapse", "low"):
         delays = [len(run.decisions) - 1 - 11 for run in runs if run.alarms]
         row["found"] = len(delays) / campaigns
         row["delay"] = float(np.median(delays)) if delays else None
-        row["regret"] = float(np.mean([0.9 - run.truth[run.kept].mean() for run in runs]))
+        best = max(means_of(shape, design[2]))
+        row["regret"] = float(np.mean([best - run.truth[run.kept].mean() for run in runs]))
         return row
     rate = wilson(sum(run.alarms > 0 for run in runs), campaigns)
     return row | {"false_alarms": rate.estimate, "upper": rate.high}
@@ -82,7 +84,7 @@ def main() -> None:
     rows = []
     for design in DESIGNS:
         for mode in MODES:
-            for shape in ("flat", "rising", "collapse"):
+            for shape in ("flat", "rising", "collapse", "low"):
                 row = measure(mode, shape, design, options.campaigns)
                 rows.append(row)
                 told = {key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()}
@@ -90,12 +92,16 @@ def main() -> None:
     if options.json:
         print(json.dumps({"stated": STATED, "campaigns": options.campaigns, "rows": rows}))
         return
-    print(f"{'tasks x samples x steps':<26}{'mode':<11}{'flat':>7}{'rising':>8}{'found':>7}{'delay':>7}{'regret':>8}")
-    for flat, rising, fell in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+    print(
+        f"{'tasks x samples x steps':<26}{'mode':<11}{'flat':>7}{'rising':>8}{'found':>7}{'delay':>7}{'regret':>8}"
+        f"{'low found':>11}{'delay':>7}"
+    )
+    for flat, rising, fell, low in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True):
         name = " x ".join(map(str, flat["design"]))  # type: ignore[call-overload]
         print(
             f"{name:<26}{flat['mode']:<11}{flat['false_alarms']:>7.1%}{rising['false_alarms']:>8.1%}"
             f"{fell['found']:>7.0%}{fell['delay'] or 0:>7.0f}{fell['regret']:>8.3f}"
+            f"{low['found']:>11.0%}{low['delay'] or 0:>7.0f}"
         )
 
 

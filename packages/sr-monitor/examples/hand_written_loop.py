@@ -47,7 +47,7 @@ def train(guard: CollapseGuard | None, *, steps: int = 60, lr: float = 8.0) -> N
     rng = np.random.default_rng(0)
     logits = np.zeros((PLACES, LETTERS))
     held = {0: logits}
-    budget = guard.begin(campaign=0, steps=steps) if guard else steps
+    budget = guard.begin(campaign=0, steps=steps, tasks=len(MOST_A)) if guard else steps
     for step in range(budget + 1):
         if step:
             logits = update(logits, lr, rng)

@@ -45,7 +45,7 @@ def play(
     hears the training reward, of 8 of the tasks and 16 samples of each; else a constant one.
     """
     training = np.random.default_rng([campaign, steps])
-    budget = guard.begin(campaign, steps)
+    budget = guard.begin(campaign, steps, len(start_M))
     current, lr = start_M, 1.0
     played = Played({0: start_M})
     for step in range(budget + 1):
