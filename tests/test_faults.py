@@ -53,7 +53,7 @@ def test_a_nan_gradient_is_skipped_counted_reported_and_no_peak(tmp_path: Path, 
     plain_save = store.save
 
     def save(checkpoint: Any) -> None:
-        saved.append((checkpoint.step, set(checkpoint.held)))
+        saved.append((checkpoint.step, set(checkpoint.retained)))
         plain_save(checkpoint)
         for path in store.checkpoints.rglob("weights.safetensors"):
             assert all(torch.isfinite(w).all() for w in load_file(path).values())

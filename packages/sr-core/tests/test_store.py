@@ -13,7 +13,8 @@ import torch
 
 from sr_core.errors import RunError
 from sr_core.runs import atomic_io
-from sr_core.runs.store import Checkpoint, RunStore
+from sr_core.runs.checkpoint import Checkpoint
+from sr_core.runs.store import RunStore
 
 
 def checkpoint(step: int, held: tuple[int, ...] = (0,)) -> Checkpoint:

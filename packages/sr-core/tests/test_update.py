@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -235,3 +236,17 @@ def test_soft_capped_attention_is_computed_the_plain_way(cap: float, dtype: torc
         rollout = roll(policy)
         ours, _ = gradients(policy, rollout, Grpo())
         assert_same(ours, plain_gradients(policy, rollout, Grpo()), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_mismatch_is_the_divergence_of_the_sampler_from_the_trainer(dtype: torch.dtype) -> None:
+    policy = make_policy(dtype=dtype)
+    rollout = roll(policy)
+    _, same = gradients(policy, rollout, Reinforce(baseline="none"))
+    assert same.mismatch_kl == pytest.approx(0.0, abs=1e-12 if dtype == torch.float64 else 1e-2)
+    shifted = replace(rollout, logprobs=[values + 0.3 for values in rollout.logprobs])
+    _, apart = gradients(policy, shifted, Reinforce(baseline="none"))
+    exact = math.exp(-0.3) - 1 + 0.3  # E[r - 1 - log r] for a ratio r of trainer to sampler of exp(-0.3) at every token
+    assert apart.mismatch_kl == pytest.approx(exact, abs=1e-9 if dtype == torch.float64 else 1e-2)
+    _, older = gradients(policy, shifted, Reinforce(baseline="none"), on_policy=False)
+    assert older.mismatch_kl is None

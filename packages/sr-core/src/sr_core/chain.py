@@ -15,7 +15,8 @@ from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.evaluation.capabilities import CapabilityChange
 from sr_core.loop.summary import FIRST, Audited, CampaignPlan, CampaignSummary, ChainSummary, Ood
 from sr_core.protocols import Guard, Planner
-from sr_core.runs.store import Checkpoint, RunStore
+from sr_core.runs.checkpoint import Checkpoint
+from sr_core.runs.store import RunStore
 from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
 

@@ -1,6 +1,6 @@
-"""DAPO's dynamic sampling (arXiv 2503.14476): prompts whose samples have equal rewards make room for others.
+"""DAPO's dynamic sampling (arXiv 2503.14476): prompts whose samples have equal rewards are replaced by others.
 
-Such a group has no gradient, so the step would be smaller than it looks. ``algorithm.resample`` bounds the tries, where
+Such a group has no gradient, so it would make the step smaller. ``algorithm.resample`` bounds the tries, where
 the paper goes on until the batch is full; what is still equal after the last try stays, and contributes nothing.
 """
 

@@ -110,10 +110,10 @@ class Guard(Protocol):
 
 
 class Plan(Protocol):
-    """How to run the next campaign; ``steps`` 0 holds the policy as it is.
+    """How to run the next campaign; with ``steps`` 0 the policy stays as it is.
 
-    ``start_from``: "kept", the policy that the last campaign handed on, or the number of an earlier campaign whose
-    handed-on policy the planner had held; -1 is the policy that the chain began with.
+    ``start_from``: "kept", the policy that the last campaign kept, or the number of an earlier campaign whose kept
+    policy the planner had retained; -1 is the policy that the chain began with.
     """
 
     @property
@@ -134,10 +134,10 @@ class Planner(Protocol):
     """Advises between campaigns and learns from what came of them. ``record`` twice is ``record`` once."""
 
     def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan:
-        """How to run ``campaign``; asked once more after the last one, for the policy that the chain hands on."""
+        """How to run ``campaign``; asked once more after the last one, for the policy carried forward."""
 
     def retained(self, campaign: int) -> frozenset[int]:
-        """Campaigns before ``campaign`` whose handed-on policies must stay at hand (-1: the chain's first one)."""
+        """Campaigns before ``campaign`` whose kept policies must be retained (-1: the chain's first policy)."""
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
         """What came of ``campaign``."""

@@ -17,8 +17,8 @@ __all__ = ["CampaignTasks"]
 class CampaignTasks:
     """Tasks of one campaign: to train on, to decide on (``heldout``), and to report on (``audit``, may be empty).
 
-    ``ood``, may be empty: the same in all campaigns, of families that none of the others holds; a chain with a planner
-    measures every policy that is handed on by them. ``family`` names the tasks to a planner.
+    ``ood``, may be empty: the same in all campaigns, of families that none of the others has; a chain with a planner
+    measures every kept policy on them. ``family`` names the tasks to a planner.
     """
 
     train: Sequence[Task]
@@ -30,7 +30,7 @@ class CampaignTasks:
     def __post_init__(self) -> None:
         for name in ("train", "heldout"):
             if not getattr(self, name):
-                raise ConfigError(f"tasks.{name} must hold at least 1 task, got 0")
+                raise ConfigError(f"tasks.{name} must have at least 1 task, got 0")
 
     def draw(self, config: TrainConfig, campaign: int, step: int) -> list[Task]:
         """The step's tasks (steps count from 1): epoch after epoch, each in an order of its own."""

@@ -28,8 +28,8 @@ from sr_core.optim.weight_averaging import WeightAverage
 from sr_core.penalties import Penalty, adapted_bonus
 from sr_core.policy import Policy
 from sr_core.protocols import Grader, Task
+from sr_core.runs.checkpoint import Checkpoint
 from sr_core.runs.snapshot import Snapshot
-from sr_core.runs.store import Checkpoint
 from sr_core.seeds import torch_rng_for
 
 __all__ = ["Trainer"]
@@ -196,7 +196,7 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained weights in host memory, tied ones once; of bfloat16 ones, what the optimizer has.
 
-        Of a divided policy it is this process's rows.
+        Of a sharded policy it is this process's rows.
         """
         return Snapshot.of(self._own_weights(), {}).weights
 
@@ -266,11 +266,11 @@ class Trainer:
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def full_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint with whole tensors, on the first process, where the policy is divided; collective."""
+        """The checkpoint with whole tensors on the first process, where the policy is sharded; collective."""
         return checkpoint.mapped(partial(full_state, ranks=self.ranks)) if self.policy.sharded else checkpoint
 
     def local_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Of a checkpoint with whole tensors what this process has, where the policy is divided."""
+        """This rank's shard of a full checkpoint, where the policy is sharded."""
         return checkpoint.mapped(partial(local_state, ranks=self.ranks)) if self.policy.sharded else checkpoint
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""No control at all: evaluations for the record, every decision to go on, the last policy handed on."""
+"""No control at all: evaluations for the record, every decision to continue, the last policy kept."""
 
 from __future__ import annotations
 

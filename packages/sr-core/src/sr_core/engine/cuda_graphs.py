@@ -51,7 +51,7 @@ class StaticKVCache(KVCache):
     """The next tokens of ``prompts`` x ``group`` samples, ``room`` tokens each, of prompts of at most ``longest``.
 
     ``begin`` takes the prompts that were read, ``next`` a token of every sample that goes on. ``read`` is the decoder.
-    It holds the keys and values of all samples as long as it lives.
+    It keeps the keys and values of all samples in memory as long as it lives.
     """
 
     def __init__(self, read: Callable[..., Any], prompts: int, group: int, longest: int, room: int) -> None:

@@ -52,7 +52,7 @@ def shard(policy: Policy, ranks: Ranks) -> None:
         fully_shard(layer, mesh=mesh, mp_policy=numbers)
     fully_shard(model, mesh=mesh, mp_policy=numbers)
     for module in (*layers, model):
-        # gradients are added up, not averaged: the loss is divided by what all processes have together
+        # gradients are summed, not averaged: the loss is already divided by the counts of all processes
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
     # the output layer is applied apart from the decoder, so the model's own forward pass is not the one that is used

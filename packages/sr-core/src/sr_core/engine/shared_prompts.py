@@ -162,7 +162,7 @@ class SharedPrompts:
         return (chosen @ grid.flatten(1)).view(len(chosen), *grid.shape[1:])
 
     def _prompt_mask(self, window: int | None, like: Tensor) -> Tensor | None:
-        """None is causal: padding stands on the right, where no real token looks."""
+        """None is causal: padding stands on the right, so no real token attends to it."""
         key = ("prompt", window)
         if key not in self._masks:
             longest = self.prompts.width

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sr_core.errors import ConfigError
 from sr_core.protocols import LAST_ITERATE, Decision
+from sr_core.runs.checkpoint import Checkpoint
 from sr_core.runs.snapshot import Snapshot
-from sr_core.runs.store import Checkpoint
 from sr_core.trainer import Trainer
 
 __all__ = ["RetainedPolicies"]
@@ -27,7 +27,7 @@ class RetainedPolicies:
         self.step = checkpoint.step
         self.snapshots = {
             step: Snapshot.of(weights, checkpoint.positions[step], copied=True)
-            for step, weights in checkpoint.held.items()
+            for step, weights in checkpoint.retained.items()
         }
 
     def keep(self, wanted: set[int], *, moments: bool) -> None:

@@ -17,7 +17,8 @@ from sr_core.loop.record import Row, StepRecord
 from sr_core.loop.retained import RetainedPolicies
 from sr_core.loop.summary import Audit, Audited, CampaignSummary
 from sr_core.protocols import LAST_ITERATE, Decision, Guard, Task
-from sr_core.runs.store import Checkpoint, RunStore
+from sr_core.runs.checkpoint import Checkpoint
+from sr_core.runs.store import RunStore
 from sr_core.tasks import CampaignTasks
 from sr_core.trainer import Trainer
 
@@ -187,7 +188,7 @@ class CampaignRun:
             },
             trainer=self.trainer.state_dict(),
             weights=self.trainer.weights(),
-            held={step: snapshot.weights for step, snapshot in snapshots.items()},
+            retained={step: snapshot.weights for step, snapshot in snapshots.items()},
             positions={step: snapshot.position for step, snapshot in snapshots.items()},
             earlier=self.link.earlier,
         )

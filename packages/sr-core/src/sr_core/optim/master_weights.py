@@ -1,4 +1,5 @@
-"""What the optimizer steps on: float32 copies of bfloat16 parameters, and of divided ones the rows that are here.
+"""What the optimizer steps on: float32 copies of bfloat16 parameters, and this process's rows of
+sharded ones.
 
 bfloat16 keeps 8 bits, so a step smaller than 1/512 of a weight is rounded away: at a learning rate of 1e-6 that is
 every step of nearly every weight. The optimizer therefore moves float32 copies (its moments are float32, too), and the

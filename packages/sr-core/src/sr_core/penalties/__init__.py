@@ -1,5 +1,5 @@
 """Pulls towards an earlier policy: KL (``kl``), elastic weights (``ewc``), and coefficients that follow a target
-(``control``). ``Penalty`` is what a trainer holds of them.
+(``control``). ``Penalty`` is the trainer's state of them.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format; of a model with adapters, the adapters alone.
 
-        Where the weights are divided all processes call it, and the first one writes.
+        Of a sharded policy all processes call it, and the first one writes.
         """
         weights = None
         if self.sharded:
@@ -152,7 +152,7 @@ class Policy:
         return self.model.get_decoder()
 
     def read(self, **inputs: Any) -> Any:
-        """The decoder's output for ``inputs``; of a divided policy, with the weights brought together for it."""
+        """The decoder's output for ``inputs``; of a sharded policy, with the weights gathered for it."""
         return (self.model.read if self.sharded else self.decoder)(**inputs)
 
     def logits(self, hidden: Tensor) -> Tensor:

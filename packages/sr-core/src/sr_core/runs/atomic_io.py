@@ -46,7 +46,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     A damaged one is replaced.
     """
     if _is_whole(target):
-        return  # written by the run before it was killed, or held for longer: the contents are the same
+        return  # written by the run before it was killed, or retained for longer: the contents are the same
     temporary = target.with_suffix(".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -101,7 +101,7 @@ def reporting(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(
-            f"cannot write to {str(folder)!r} ({error}): make room or mend the folder, then: sr resume {folder}"
+            f"cannot write to {str(folder)!r} ({error}): make room or repair the folder, then: sr resume {folder}"
         ) from error
 
 

@@ -14,8 +14,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +26,12 @@ from torch import Tensor
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import RunError
 from sr_core.runs.atomic_io import DamageError, reporting, verify, write_file, write_folder, write_json
+from sr_core.runs.checkpoint import Checkpoint, Weights
 from sr_core.runs.run_dir import RUN, check_new, read_run
 
-__all__ = ["Checkpoint", "RunStore"]
+__all__ = ["RunStore"]
 
-Weights = dict[str, Tensor]
 APPENDED = ("metrics.jsonl", "samples.jsonl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """All that a campaign needs to go on: ``state`` (JSON), ``trainer`` (tensors too), weights now and held ones.
-
-    ``positions``: of each held step, what else a roll-back to it restores (tensors too). ``earlier``: policies that
-    campaigns before this one handed on, by campaign.
-    """
-
-    campaign: int
-    step: int
-    state: dict[str, Any]
-    trainer: dict[str, Any]
-    weights: Weights
-    held: dict[int, Weights]
-    positions: dict[int, dict[str, Any]] = field(default_factory=dict)
-    earlier: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def mapped(self, change: Callable[[Any], Any]) -> Checkpoint:
-        """This checkpoint with ``change`` (to full tensors or to one process's rows) applied to all that is sharded."""
-        trainer = self.trainer | {key: change(self.trainer.get(key)) for key in ("optimizer", "mean")}
-        positions = {
-            step: position | {key: change(position[key]) for key in ("optimizer",) if key in position}
-            for step, position in self.positions.items()
-        }
-        return replace(
-            self,
-            trainer=trainer,
-            positions=positions,
-            **{name: change(getattr(self, name)) for name in ("weights", "held", "earlier")},
-        )
 
 
 class RunStore:
@@ -153,17 +120,17 @@ class RunStore:
         if not self.ranks.first:
             return
         with reporting(self.folder):
-            for step, weights in checkpoint.held.items():
+            for step, weights in checkpoint.retained.items():
                 position = checkpoint.positions.get(step, {})
-                fill_held = functools.partial(_save_held, weights=weights, position=position)
-                write_folder(self.checkpoints / _held(checkpoint.campaign, step), fill_held)
+                fill_retained = functools.partial(_save_retained, weights=weights, position=position)
+                write_folder(self.checkpoints / _held(checkpoint.campaign, step), fill_retained)
             for campaign, policy in checkpoint.earlier.items():
                 write_folder(self.checkpoints / _kept(campaign), functools.partial(_save_weights, weights=policy))
             appended = {name: (self.folder / name).stat().st_size for name in APPENDED}
             state = {
                 "state": checkpoint.state,
                 "appended": appended,
-                "held": sorted(checkpoint.held),
+                "held": sorted(checkpoint.retained),
                 "earlier": sorted(checkpoint.earlier),
             }
 
@@ -223,9 +190,9 @@ class RunStore:
             campaign, step = _place(path)
             verify(path)
             saved = json.loads((path / "state.json").read_text())
-            held = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
+            retained = {s: self.checkpoints / _held(campaign, s) for s in saved["held"]}
             earlier = {c: self.checkpoints / _kept(c) for c in saved["earlier"]}
-            for folder in (*held.values(), *earlier.values()):
+            for folder in (*retained.values(), *earlier.values()):
                 _verify_part(folder)
             checkpoint = Checkpoint(
                 campaign=campaign,
@@ -233,8 +200,8 @@ class RunStore:
                 state=saved["state"],
                 trainer=_load(path / "trainer.pt"),
                 weights=load_file(path / "weights.safetensors"),
-                held={s: load_file(folder / "weights.safetensors") for s, folder in held.items()},
-                positions={s: _load(folder / "position.pt") for s, folder in held.items()},
+                retained={s: load_file(folder / "weights.safetensors") for s, folder in retained.items()},
+                positions={s: _load(folder / "position.pt") for s, folder in retained.items()},
                 earlier={c: load_file(folder / "weights.safetensors") for c, folder in earlier.items()},
             )
             return checkpoint, saved["appended"]
@@ -283,6 +250,7 @@ def _place(path: Path) -> tuple[int, int]:
 
 
 def _held(campaign: int, step: int) -> str:
+    """The folder of a retained step; runs of older versions have it under this name."""
     return f"c{campaign:04d}-held-{step:06d}"
 
 
@@ -322,6 +290,6 @@ def _save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
 
 
-def _save_held(folder: Path, weights: Weights, position: dict[str, Any]) -> None:
+def _save_retained(folder: Path, weights: Weights, position: dict[str, Any]) -> None:
     _save_weights(folder, weights)
     torch.save(position, folder / "position.pt")
