@@ -2,7 +2,8 @@
 
     uv run --group bench python benchmarks/indicators.py [--json] [--rate 0.1] [--data DIR]
 
-Each signal is averaged over three steps and taken as its change since the run's first three, so that policies compare;
+Each signal is averaged over three steps and taken as its change since the run's first three, so that policies compare
+(the movement of a step is also taken as it is);
 a slope is that of the last five steps. It warns when it passes a threshold: the lowest that at most ``rate`` of the
 calibration runs without a fall pass at any step. Up or down, whichever warned of more falls there. Then, on the test
 part: warned: falls with a warning before their onset; lead: median steps from the first warning to the onset; false
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,13 @@ def divergence(trace: Trace) -> NDArray[np.float64]:
     heldout_E = trace.passed_ETS.mean(axis=(1, 2))
     before_E = np.concatenate([[np.nan], heldout_E[:-1]])
     return np.asarray(signal("train_reward")(trace) - before_E)
+
+
+def movement(trace: Trace) -> NDArray[np.float64]:
+    """How far each step moved the policy, as a power of ten of the entropy that it had."""
+    moved_E, entropy_E = signal("step_kl")(trace), signal("entropy")(trace)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log10(moved_E / entropy_E))
 
 
 def change(series: Series) -> Series:
@@ -82,6 +91,8 @@ INDICATORS: dict[str, Series] = {
     "output layer's gradient norm": change(signal("head_grad_norm")),
     "cosine of gradients in a row": change(signal("grad_cosine")),
     "likelihood of right answers": change(signal("correct_logprob")),
+    "movement of a step over entropy": lambda trace: _rolling(movement(trace), WINDOW, np.mean),
+    "change of that movement": change(movement),
     "training reward": change(signal("train_reward")),
     "training minus held-out": change(divergence),
 }
@@ -133,6 +144,11 @@ def judge(series: Series, calibration: Sequence[Trace], test: Sequence[Trace], r
     }
 
 
+def known(series: Series, trace: Trace) -> bool:
+    """Whether a trace that is long enough has the signal at all."""
+    return len(trace.signals) <= SHORTEST or bool(np.isfinite(series(trace)).any())
+
+
 def _highest(values_E: NDArray[np.float64]) -> float:
     known_E = values_E[np.isfinite(values_E)]
     return float(known_E.max()) if known_E.size else -np.inf
@@ -148,7 +164,12 @@ def main() -> None:
     counts = [(sum(onset(t) is not None for t in part), len(part)) for part in (calibration, test)]
     if any(fell in (0, runs) for fell, runs in counts):
         raise SystemExit(f"{options.data}: both parts need runs with and without a fall, got (falls, runs) {counts}")
-    rows = {name: judge(series, calibration, test, options.rate) for name, series in INDICATORS.items()}
+    measured = {
+        name: series for name, series in INDICATORS.items() if all(known(series, t) for t in calibration + test)
+    }
+    for name in INDICATORS.keys() - measured.keys():
+        print(f"{name}: not in all of these traces, left out (record them anew)", file=sys.stderr)
+    rows = {name: judge(series, calibration, test, options.rate) for name, series in measured.items()}
     if options.json:
         print(
             json.dumps(

@@ -42,7 +42,10 @@ AUDIT_SAMPLES = 4  # per audit task and step
 DEAD = 0.02  # held-out pass@1 below which a policy is dead ...
 DEAD_STEPS = 4  # ... and after how many such steps the recording ends
 KNOWN = 2  # right answers per held-out task whose likelihood is followed
-SIGNALS = ("train_reward", "entropy", "grad_norm", "length", "truncated", "zero_std_groups", "unique_share", "loss")
+SIGNALS = (
+    *("train_reward", "entropy", "grad_norm", "length", "truncated", "zero_std_groups", "unique_share", "loss"),
+    "step_kl",
+)
 
 # name -> preset and what differs from it; where nothing is said, 20 steps of 8 prompts x 16
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -49,7 +49,12 @@ CONFIG = make_config(
     penalty=EwcConfig(coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )
-SHARDED = replace(CONFIG, penalty=NoPenaltyConfig(), policy=PolicyConfig(sharded=True))
+SHARDED = replace(
+    CONFIG,
+    penalty=NoPenaltyConfig(),
+    policy=PolicyConfig(sharded=True),
+    optim=replace(CONFIG.optim, step="measured", lr=1.0),
+)
 # tolerance of the gradient, relative to its largest entry: bfloat16 has 8 bits
 KINDS = {"float32": 1e-5, "one sample": 1e-5, "bfloat16": 1e-2, "sharded": 1e-5, "sharded, one sample": 1e-5} | (
     {"lora": 1e-5} if importlib.util.find_spec("peft") else {}

@@ -28,6 +28,14 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
+def movement(row: Row) -> str:
+    """Nats per token that a step moved the policy by, and how often it was shortened for it."""
+    moved, shortened = row.get("step_kl"), row.get("step_shortened")
+    if moved is None:
+        return "–"
+    return f"{moved:.2g}" + (f" ↓{shortened}" if shortened else "")
+
+
 def sparkline(values: list[float | None]) -> str:
     """One character per value in [0, 1], a space where there is none."""
     return "".join(" " if v is None else BARS[min(int(v * len(BARS)), len(BARS) - 1)] for v in values)
@@ -76,7 +84,8 @@ class View:
             self.live.update(Group(*(self._panel(name, rows) for name, rows in self.runs.items())), refresh=True)
 
     def _panel(self, label: str, rows: list[Row]) -> Group:
-        table = Table("campaign", "step", "reward", "held-out pass@1", "entropy", "s/step", "decision", expand=False)
+        columns = ("campaign", "step", "reward", "held-out pass@1", "entropy", "movement", "s/step", "decision")
+        table = Table(*columns, expand=False)
         for row in rows[-SHOWN // len(self.runs) :]:
             entropy = row["entropy"]
             table.add_row(
@@ -85,6 +94,7 @@ class View:
                 percent(row["train_reward"]),
                 percent(row["heldout_pass1"]),
                 "–" if entropy is None else f"{entropy:.2f}",
+                movement(row),
                 f"{sum(row['seconds'].values()):.2f}",
                 row["decision"]["action"],
             )

@@ -112,9 +112,15 @@ class OptimConfig:
     ``micro_batch_tokens`` bounds the tokens of one backward pass and changes no gradient. ``average``: the policy that
     is evaluated and kept is the mean of the campaign's iterates, while training continues from the last one; left out,
     on with ``guard.name = "collapse"`` and off without.
+
+    ``step``: with ``measured`` steps a step moves the policy by at most ``step_kl`` nats per token (left out: a share
+    of the samples' entropy, see ``sr_core.optim.step_size``); the rate follows, ``lr`` is a first guess and may be left
+    out, and there is no warm-up.
     """
 
     lr: float = 1e-6
+    step: Literal["fixed", "measured"] = "fixed"
+    step_kl: float | None = None
     warmup_steps: int = 0
     beta1: float = 0.9
     beta2: float = 0.999
@@ -126,6 +132,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "must be above 0", self.lr)
+        require(self.step_kl is None or self.step_kl > 0, "optim.step_kl", "must be above 0", self.step_kl)
+        require(
+            self.step_kl is None or self.step == "measured",
+            "optim.step_kl",
+            "goes with optim.step 'measured' only",
+            self.step_kl,
+        )
         require(self.warmup_steps >= 0, "optim.warmup_steps", "must not be negative", self.warmup_steps)
         require(0 <= self.beta1 < 1, "optim.beta1", "must lie in [0, 1)", self.beta1)
         require(0 <= self.beta2 < 1, "optim.beta2", "must lie in [0, 1)", self.beta2)

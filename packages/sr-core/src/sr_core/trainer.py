@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,9 @@ from sr_core.engine.fsdp import check_shardable
 from sr_core.evaluation.evaluate import Evaluation, evaluate
 from sr_core.evaluation.grading import grade_all
 from sr_core.optim.master_weights import MasterWeights
+from sr_core.optim.movement import Probe
 from sr_core.optim.objective import Objective
+from sr_core.optim.step_size import Stepper, StepSize
 from sr_core.optim.update import UpdateResult, update
 from sr_core.optim.weight_averaging import WeightAverage
 from sr_core.penalties import Penalty, adapted_bonus
@@ -56,11 +59,17 @@ class Trainer:
         self._master_weights = MasterWeights(policy.model)
         self._copying: Snapshot | None = None
         self._average: WeightAverage | None = None
+        self.step_size = StepSize(config.optim.lr, config.optim.step_kl)
         self.begin_campaign(lr=config.optim.lr)
 
     def begin_campaign(self, *, lr: float, penalty: float | None = None) -> None:
-        """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start."""
+        """Fresh optimizer, baseline, coefficients; the penalty's reference moves here if it is the campaign's start.
+
+        The rate of measured steps stays what it was; an ``lr`` other than the configured one is a factor on their
+        limit.
+        """
         self.lr = lr
+        self.step_size.begin_campaign(limit_factor=lr / self.config.optim.lr)
         self.penalty.begin_campaign(self.engine, penalty)
         self.entropy_bonus = self.config.algorithm.entropy_bonus
         self.algorithm = make_algorithm(self.config.algorithm, max_tokens=self.config.sampling.max_new_tokens)
@@ -126,13 +135,45 @@ class Trainer:
             self._average = WeightAverage(self._own_weights())
         self.updates += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * min(1.0, self.updates / max(self.config.optim.warmup_steps, 1))
-        result = update(self.engine, self.optimizer, graded, self.objective(), self.config.optim, self.ranks)
+            group["lr"] = self._rate()
+        stepper = self._stepper(graded)
+        result = update(self.engine, stepper, graded, self.objective(), self.config.optim, self.ranks)
+        if (taken := stepper.result) is not None:
+            self.step_size.follow(taken, result.taught)
+            result = replace(
+                result,
+                step_kl=taken.moved,
+                step_kl_total=self.step_size.total,
+                step_limit=taken.limit if math.isfinite(taken.limit) else None,
+                step_scale=taken.scale,
+                step_shortened=taken.shortened,
+            )
         if result.finite:
             self._adapt(graded, result)
             if self._average is not None:
                 self._average.add(self._own_weights())
         return result
+
+    def _rate(self) -> float:
+        """What the optimizer gets for the next update."""
+        optim = self.config.optim
+        if optim.step == "measured":
+            return self.step_size.rate
+        return self.lr * min(1.0, self.updates / max(optim.warmup_steps, 1))
+
+    def _stepper(self, graded: Batch) -> Stepper:
+        """The optimizer with its steps measured; those of a fixed rate have no limit."""
+        optim, size, rollout = self.config.optim, self.step_size, graded.rollout
+        measured = optim.step == "measured"
+        return Stepper(
+            self.optimizer,
+            self._master_weights.parameters,
+            self._master_weights.give_weights,
+            Probe(self.engine, rollout, temperature=self.config.sampling.temperature, ranks=self.ranks),
+            limit=size.limit(rollout.entropy) if measured else math.inf,
+            epochs=optim.epochs,
+            search=measured and not size.found,
+        )
 
     def objective(self) -> Objective:
         """What the next update's loss is made of, with the coefficients as they are now."""
@@ -222,6 +263,7 @@ class Trainer:
             "coefficient": self.penalty.coefficient,
             "entropy_bonus": self.entropy_bonus,
             "algorithm": self.algorithm.state_dict(),
+            "moved": self.step_size.total,
         }
         if moments:
             position["optimizer"] = self.optimizer.state_dict()["state"]
@@ -245,7 +287,8 @@ class Trainer:
                 master.copy_(tensor)
 
     def roll_back(self, to: Snapshot, *, lr_factor: float, reset_optimizer: bool) -> None:
-        """Return to a snapshot of this campaign; from then on the learning rate is ``lr_factor`` times what it was.
+        """Return to a snapshot of this campaign; from then on the learning rate, or the limit of measured steps, is
+        ``lr_factor`` times what it was.
 
         The penalty's reference is the same in all of a campaign. Moments are the snapshot's, unless they are to be
         forgotten; a snapshot without them leaves them as they are.
@@ -256,6 +299,7 @@ class Trainer:
         self.penalty.coefficient, self.entropy_bonus = position["coefficient"], position["entropy_bonus"]
         self.algorithm.load_state_dict(position["algorithm"])
         self.lr *= lr_factor
+        self.step_size.roll_back(total=position.get("moved", 0.0), factor=lr_factor)
         if reset_optimizer:
             self.reset_optimizer()
         elif "optimizer" in position:
@@ -283,6 +327,7 @@ class Trainer:
             "entropy_bonus": self.entropy_bonus,
             "algorithm": self.algorithm.state_dict(),
             "mean": None if self._average is None else self._average.state_dict(),
+            "step_size": self.step_size.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -293,5 +338,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.algorithm.load_state_dict(state["algorithm"])
+        if "step_size" in state:  # runs from before steps were measured have none
+            self.step_size.load_state_dict(state["step_size"])
         if state.get("mean") is not None:  # runs from before there were means have none
             self._average = WeightAverage.of(state["mean"], self.policy.device)

@@ -23,7 +23,10 @@ from sr_cli.study.records import Record, Records
 from sr_core.errors import RunError
 from sr_core.runs.atomic_io import write_json
 
-SIGNALS = (*("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),)
+SIGNALS = (
+    *("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),
+    *("step_kl", "step_scale", "step_shortened"),
+)
 COUNTS = {"heldout": "heldout_passes", "unique": "heldout_unique", "well_formed": "heldout_well_formed"}
 
 
@@ -220,7 +223,7 @@ def condense(chain: Chain, folder: Path) -> Record:
         "training_samples": sum(row["sampled_tokens"] is not None for row in rows)
         * run["config"]["sampling"]["prompts"]
         * run["config"]["sampling"]["group_size"],
-        "signals": {name: [_short(row[name]) for row in rows] for name in SIGNALS},
+        "signals": {name: [_short(row.get(name)) for row in rows] for name in SIGNALS},
         "seconds": {"training": round(training, 1), "evaluate": round(sum(r["seconds"]["evaluate"] for r in rows), 1)},
         "decisions": [
             {"campaign": row["campaign"], "step": row["step"]}

@@ -115,11 +115,7 @@ class Engine:
         ``scoring.LOGIT_CHUNK`` tokens at a time, in the backward pass too.
         """
         policy = self.policy
-        with self._running():
-            if self.shares_prompts:
-                hidden = shared_states(policy, FlexPrompts if self.uses_flex else SharedPrompts, prompts, tokens)
-            else:
-                hidden = plain_states(policy, prompts, tokens)
+        hidden = self.states(prompts, tokens)
         targets = torch.tensor([token for t in tokens for token in t], device=policy.device)
         values, entropies = token_scores(policy, hidden, targets, temperature, top_p, entropy)
         lengths = torch.tensor([len(t) for t in tokens], device=policy.device)
@@ -130,6 +126,14 @@ class Engine:
             mask_NT=real.to(values.dtype),
             entropy_NT=grid.masked_scatter(real, entropies) if entropy else None,
         )
+
+    def states(self, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states (sum of lengths x hidden) that predict the completions' tokens, completion after completion."""
+        with self._running():
+            if self.shares_prompts:
+                layout = FlexPrompts if self.uses_flex else SharedPrompts
+                return shared_states(self.policy, layout, prompts, tokens)
+            return plain_states(self.policy, prompts, tokens)
 
     def frozen_copy(self) -> Engine:
         """An engine of the policy as it is now, which is not trained."""

@@ -42,9 +42,10 @@ class MasterWeights:
 
     def serve(self, optimizer: torch.optim.Optimizer) -> None:
         """Have the model follow ``optimizer``, made of ``parameters``, after every step."""
-        optimizer.register_step_post_hook(self._give_weights)
+        optimizer.register_step_post_hook(self.give_weights)
 
     @torch.no_grad()
-    def _give_weights(self, *_: Any) -> None:
+    def give_weights(self, *_: Any) -> None:
+        """Round the copies into the model, after they have changed."""
         for parameter, master in self._pairs:
             local_rows(parameter).copy_(master)

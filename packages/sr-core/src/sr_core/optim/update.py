@@ -39,7 +39,8 @@ class UpdateStats:
     """Numbers of an update, None where one was not measured.
 
     ``grad_norm``: before clipping. ``kl``: to the penalty's reference, in nats per trained token. ``step_kl``: how far
-    the update moved the policy, in nats per token. ``clip_share``: share of trained tokens at which the algorithm's
+    the update moved the policy, in nats per token; ``step_kl_total``: summed since the campaign's start; ``step_limit``:
+    the most it might, with measured steps; ``step_scale``: share of the optimizer's step that was taken; ``step_shortened``: how often it was cut back. ``clip_share``: share of trained tokens at which the algorithm's
     clip decided (0 without a clip). ``mismatch_kl``: KL(sampler || trainer) in nats per trained token, by k3 from the
     sampler's log-probabilities and those that the first epoch computes; not measured for samples of an earlier policy.
     """
@@ -48,6 +49,10 @@ class UpdateStats:
     grad_norm: float | None = None
     kl: float | None = None
     step_kl: float | None = None
+    step_kl_total: float | None = None
+    step_limit: float | None = None
+    step_scale: float | None = None
+    step_shortened: int | None = None
     clip_share: float | None = None
     mismatch_kl: float | None = None
 
@@ -58,10 +63,12 @@ class UpdateResult(UpdateStats):
 
     ``finite``: whether any was taken. The numbers are those of the last step taken, or of the rejected step if none
     was.
+    ``taught``: share of the judged samples that had an advantage.
     """
 
     finite: bool
     steps: int
+    taught: float = 0.0
 
     def stats(self) -> UpdateStats:
         """The numbers that describe a step that was taken; a rejected one has neither loss nor norm."""
@@ -150,6 +157,7 @@ def update(
                 kl=sums.kl / trained_tokens if objective.reference is not None and trained_tokens else None,
                 clip_share=sums.clipped / trained_tokens if trained_tokens else None,
                 mismatch_kl=mismatch,
+                taught=float((valid_PG & (advantages_PG != 0)).sum()) / counts.sequences,
             )
         if not finite:
             break

@@ -35,6 +35,7 @@ INDICATORS = {
     "zero_std_groups": "equal-reward groups (share)",
     "grad_norm": "gradient norm",
     "kl": "KL to the reference",
+    "step_kl": "movement of a step (nats per token)",
 }
 _Z95 = 1.96
 

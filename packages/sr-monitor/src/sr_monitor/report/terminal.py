@@ -10,7 +10,10 @@ from sr_monitor.analysis.runs import Run
 from sr_monitor.analysis.verdict import Verdict
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_SHOWN = ("train_reward", "entropy", "unique_share", "length", "truncated", "zero_std_groups", "grad_norm", "kl")
+_SHOWN = (
+    *("train_reward", "entropy", "unique_share", "length", "truncated", "zero_std_groups"),
+    *("grad_norm", "kl", "step_kl"),
+)
 
 
 def sparkline(values: Sequence[float | None], width: int = 60, top: float | None = None) -> str:
