@@ -11,7 +11,7 @@ right), share of surprises beyond the 99% limit of belief revision, and mean log
 better). ``--fit`` tries the model's scales on a grid and prints the best; the defaults come from chains of seeds 100
 and 101, which no study uses:
 
-    sr study --arms care_v1,care_v3,care_memory_only --seeds 100-101 --regimes rich,fragile --out DIR
+    sr study benchmarks/study/paper.toml --arms care_v1,care_v3,care_memory_only --seeds 100-101 --out DIR
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sr_care.belief.numerics import chi2_quantile
 from sr_care.belief.replay import believe
 from sr_care.belief.revision import mahalanobis
 from sr_care.entry import CAPABILITIES
-from sr_cli.study.records import Records
+from sr_core.runs.records import Records
 
 REGIMES = ("rich", "fragile")
 ARMS = "care_v1,care_v2,care_v3,care_memory_only,care_gate_only"

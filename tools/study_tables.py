@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sr_cli.study.arms import ARMS
+from sr_cli.study.spec import StudySpec
 
 ROOT = Path(__file__).parent.parent
 Arm = dict[str, Any]
@@ -63,6 +63,7 @@ TABLES: dict[str, tuple[str, dict[str, str], Callable[[list[Arm]], list[str]]]] 
 
 def filled(text: str, heading: str, labels: dict[str, str], cells: Callable[[list[Arm]], list[str]]) -> str:
     regimes = json.loads((ROOT / "benchmarks/study/results.json").read_text())["regimes"]
+    spec = StudySpec.read(ROOT / "benchmarks/study/paper.toml")
     before, found, after = text.partition(heading + "\n")
     if not found:
         raise SystemExit(f"no table {heading!r}")
@@ -72,7 +73,7 @@ def filled(text: str, heading: str, labels: dict[str, str], cells: Callable[[lis
         label = row.split("|")[1].strip()
         arm = labels[label]
         arms = [regimes[name]["arms"][arm] for name in ("rich", "fragile")]
-        if not ARMS[arm].decides:  # its evaluations are for the record and steer nothing
+        if not spec.decides(arm):  # its evaluations are for the record and steer nothing
             arms = [{**values, "evaluation_samples": 0} for values in arms]
         table.append(f"| {' | '.join([label, *cells(arms)])} |")
     return before + found + after.replace("\n".join([rule, *rows]), "\n".join(table), 1)

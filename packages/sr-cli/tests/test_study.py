@@ -1,8 +1,12 @@
-"""The study: its arms can be configured, its chains run, resume and are not run twice, its numbers are the chains'."""
+"""Studies: a file declares arms and regimes, chains run once, copy budgets and memories, and are written down."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,319 +15,223 @@ from click.testing import CliRunner, Result
 
 from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
-from sr_cli.config import load_config
-from sr_cli.study import arms as choices
-from sr_cli.study.care_pages import tables as care_tables
-from sr_cli.study.chains import SIGNALS, Chain, Study, plan
-from sr_cli.study.forks import WAYS, fork, judge_forks
-from sr_cli.study.pages import figures, tables
-from sr_cli.study.records import PACKED, Record, Records
-from sr_cli.study.results import end, hindsight, judge, trajectories
+from sr_cli.study.chains import Chain, Study
+from sr_cli.study.spec import StudySpec, modern
 from sr_core.errors import ConfigError, RunError
+from sr_reward.task import CallTests
+from sr_reward.testbed import load_testbed
 
-TINY = {
-    "campaign.count": 2,
-    "campaign.steps": 2,
-    "sampling.prompts": 2,
-    "sampling.group_size": 2,
-    "tasks.train": 4,
-    "tasks.heldout": 3,
-    "tasks.audit": 3,
-    "tasks.ood": 3,
-    "evaluate.samples": 2,
-    "evaluate.audit_samples": 2,
+ROOT = Path(__file__).parents[3]
+TINY: dict[str, Any] = {
+    "campaign": {"count": 2, "steps": 2},
+    "sampling": {"prompts": 2, "group_size": 2},
+    "tasks": {"train": 4, "heldout": 3, "audit": 3, "ood": 3},
+    "evaluate": {"samples": 2, "audit_samples": 2},
+    "sandbox": {"workers": 1},
+}
+EARLY = {"guard": {"name": "early_stop"}}
+CARE = {"planner": {"name": "care", "version": "v3"}}
+FIXED = {"planner": {"name": "schedule"}, "budget_from": "es"}
+ARMS: dict[str, Any] = {
+    "taught": {**CARE, "memory_from": "care", "memory_seeds": [0]},
+    "naive": {},
+    "es": {**EARLY, "label": "ES"},
+    "mean": FIXED,
+    "shuffled": {**FIXED, "budget_as": "shuffled", "seeds": 1},
+    "evaluations": {**EARLY, "budget_from": "es", "budget_as": "evaluations"},
+    "care": CARE,
+    "gone": {"retired": "its option is gone"},
 }
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "QUICK", TINY)
+def spec(**changes: Any) -> StudySpec:
+    return StudySpec({"settings": TINY, "regimes": {"rich": {"optim": {"lr": 0.05}}}, "arms": ARMS, **changes})
+
+
+def test_later_settings_win_and_another_variant_replaces_what_it_does_not_have() -> None:
+    study = StudySpec(
+        {
+            "record_every": 7,
+            "settings": {"algorithm": {"name": "grpo", "clip": 0.1, "entropy_bonus": 0.2}, "optim": {"lr": 1.0}},
+            "regimes": {"slow": {"preset": "testbed-fragile", "optim": {"lr": 0.1}}},
+            "quick": {"campaign": {"steps": 3}, "seeds": 1},
+            "arms": {"a": {"algorithm": {"name": "topr"}}, "b": {"guard": {"name": "collapse"}, "seeds": 2}},
+        },
+        quick=True,
+    )
+    a, b = (study.config_of("slow", name) for name in ("a", "b"))
+    assert (a.train.algorithm.name, a.train.algorithm.entropy_bonus, b.train.algorithm.name) == ("topr", 0.2, "grpo")
+    assert (a.train.optim.lr, a.train.campaign.steps, a.train.policy.path) == (0.1, 3, "pocket-fragile")
+    assert (study.decides("a"), study.decides("b")) == (False, True)
+    assert (a.train.evaluate.every, b.train.evaluate.every) == (7, 2)  # for the record only; the preset's
+
+
+def test_controls_copy_what_the_other_arm_did() -> None:
+    study, steps = spec(), [20, 4, 7, 7]
+    assert study.copied("mean", steps, 42, 0, 20) == {"planner": {"budgets": [10] * 4}}  # mean 9.5
+    assert sorted(study.copied("shuffled", steps, 42, 0, 20)["planner"]["budgets"]) == sorted(steps)
+    assert study.copied("evaluations", steps, 16, 0, 20) == {"evaluate": {"every": 5}}  # 80 steps, 16 evaluations
+    assert study.copied("evaluations", [12] * 3, 36, 0, 12) == {"evaluate": {"every": 1}}
+
+
+def test_an_arm_that_copies_brings_the_one_it_copies_first() -> None:
+    study = spec()
+    assert study.with_sources(["mean", "naive"]) == ["naive", "es", "mean"]
+    assert study.with_sources(["taught"]) == ["care", "taught"]
+
+
+def test_a_study_cut_short_has_the_same_seeds_of_all_arms(tmp_path: Path) -> None:
+    study = Study(spec(regimes={"rich": {}, "fragile": {}}), tmp_path)
+    chains = study.plan(["rich", "fragile"], ["naive", "shuffled", "gone"], [0, 1, 2])
+    assert [str(chain) for chain in chains[:4]] == [
+        "rich/naive-0",
+        "rich/shuffled-0",
+        "fragile/naive-0",
+        "fragile/shuffled-0",
+    ]
+    assert sum(chain.arm == "shuffled" for chain in chains) == 2  # it takes one seed
+    assert sum(chain.arm == "naive" for chain in chains) == 2 * 3
+    assert {chain.seed for chain in study.plan(["rich"], ["taught"], [0, 1, 2])} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"a": {"gaurd": {"name": "collapse"}}}}, r"unknown key arms.a.gaurd: did you mean 'guard'\?"),
+        ({"arms": {"a": {"guard": {"margin": 0.2}}}}, r"arm a in regime rich: guard.margin belongs to .* 'collapse'"),
+        ({"arms": {"a": {"budget_from": "b"}}}, "unknown arm 'b'"),
+        ({"arms": {"a": {"budget_as": "median"}}}, "arms.a.budget_as must be one of 'mean'"),
+        ({"arms": {}}, "a study must declare at least one arm"),
+        ({"arm": {}}, "unknown key arm of a study: did you mean 'arms'"),
+        ({"compare": ["naiv"]}, "unknown arm 'naiv': did you mean 'naive'"),
+        ({"default_regimes": ["reich"]}, "unknown regime 'reich': did you mean 'rich'"),
+        ({"regimes": {"rich": {"preset": "testbad"}}}, "unknown preset 'testbad'"),
+        ({"settings": {"optin": {}}}, "unknown section settings.optin: did you mean 'optim'"),
+        ({"settings": {"tasks": {"audit": 0}}}, r"a study compares arms on the audit set.*set tasks.audit"),
+    ],
+)
+def test_a_bad_study_is_named_with_its_rule_and_the_way_out(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        spec(**changes)
+
+
+def test_bad_options_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('[arms.naive]\n[arms.es]\nguard.name = "early_stop"\n')
+    for arguments, rule in (
+        (["--arms", "nave"], "unknown arm 'nave': did you mean 'naive'?"),
+        (["--regimes", "poor"], "unknown regime 'poor'"),
+        (["--quick"], "the study has no table [quick]"),
+    ):
+        result = study(file, *arguments, "--out", tmp_path / "study")
+        assert isinstance(result.exception, ConfigError)
+        assert rule in str(result.exception)
+    assert "--seeds takes FIRST-LAST" in study(file, "--seeds", "4-1", "--out", tmp_path / "study").output
+    assert isinstance(study(tmp_path / "none.toml", "--out", tmp_path / "study").exception, ConfigError)
+    assert not (tmp_path / "study").exists()
 
 
 def study(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("regime", choices.REGIMES)
-def test_every_arm_is_a_valid_configuration(regime: str) -> None:
-    for name, arm in choices.ARMS.items():
-        copied = choices.copied_settings(name, [4, 20, 7], 33, 0, 20) if arm.copies else {}
-        preset, settings = choices.settings_of(regime, name, False, copied)
-        config = load_config(None, preset, [f"{key}={value}" for key, value in settings.items()])
-        assert config.train.optim.lr == choices.REGIMES[regime].lr
-        assert config.train.campaign.count * config.train.campaign.steps == 200
+def test_a_configuration_of_an_earlier_version_is_read_with_todays_names() -> None:
+    old = {"controller": {"name": "es", "mode": "patience", "patience": 5}, "penalty": {"name": "strong_kl"}}
+    now = modern(old)
+    assert (now["guard"]["name"], now["guard"]["patience"], now["planner"]["name"]) == ("early_stop", 5, "none")
+    assert now["penalty"]["name"] == "kl"
+    budget = {"controller": {"name": "guard", "evaluation": "budget", "share": 0.3}}
+    assert (modern(budget)["guard"]["name"], modern(budget)["guard"]["budget"]) == ("collapse", 0.3)
+    assert modern({"controller": {"name": "care", "version": "v2"}})["planner"]["version"] == "v2"
+    assert old["penalty"]["name"] == "strong_kl"
 
 
-def test_controls_copy_what_the_other_arm_did() -> None:
-    steps = [20, 4, 7, 7]
-    assert choices.copied_settings("fixed_budget", steps, 42, 0, 20) == {"planner.budgets": [10] * 4}  # mean 9.5
-    shuffled = choices.copied_settings("random_stop", steps, 42, 0, 20)["planner.budgets"]
-    assert sorted(shuffled) == sorted(steps)
-    assert choices.copied_settings("best_of_n", steps, 16, 0, 20) == {"evaluate.every": 5}  # 80 steps, 16 evaluations
-    assert choices.copied_settings("best_of_n", [12] * 3, 36, 0, 12) == {"evaluate.every": 1}  # as a quick study has it
+def record(chain: Chain, config: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {"regime": chain.regime, "arm": chain.arm, "seed": chain.seed, "config": config, **values}
 
 
-def test_an_arm_that_copies_brings_the_one_it_copies_first() -> None:
-    assert choices.arms_named(["random_stop", "naive"]) == ["naive", "es", "random_stop"]
-    with pytest.raises(ConfigError, match="did you mean 'naive'"):
-        choices.arms_named(["naiv"])
+def test_a_record_of_other_settings_is_refused_and_its_budgets_are_copied(tmp_path: Path) -> None:
+    found = Study(spec(), tmp_path)
+    es, mean = (Chain(regime="rich", arm=name, seed=0) for name in ("es", "mean"))
+    assert not found.done(es)
+    with pytest.raises(RunError, match="needs what rich/es-0 did, which has not been run"):
+        found._copied(mean)
+    config = found.spec.config_of("rich", "es").plain()
+    campaigns = {"campaigns": [{"steps": 1}, {"steps": 2}]}
+    found.records.put(es.record, record(es, config, summary=campaigns, evaluated=[1, 0, 1]))
+    assert found.done(es)
+    assert found._copied(mean) == {"planner": {"budgets": [2, 2]}}
+    found.records.put(es.record, record(es, config | {"optim": config["optim"] | {"lr": 0.1}}))
+    with pytest.raises(RunError, match=r"rich/es-0 with other settings \(optim.lr = 0.1, not 0.05\): choose another"):
+        found.done(es)
 
 
-def test_a_study_cut_short_has_the_same_seeds_of_all_arms() -> None:
-    chains = plan(["rich", "fragile"], ["naive", "ewc"], [0, 1, 2, 3])
-    assert [str(chain) for chain in chains[:4]] == ["rich/naive-0", "rich/ewc-0", "fragile/naive-0", "fragile/ewc-0"]
-    assert sum(chain.arm == "ewc" for chain in chains) == 2 * 3  # controls take three seeds
-    assert sum(chain.arm == "naive" for chain in chains) == 2 * 4
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_taught_chain_begins_with_what_its_teachers_remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("arms", "chains"):
-        monkeypatch.setattr(f"sr_cli.study.{module}.TEACHERS", (0,))
-    found = Study(tmp_path, quick=True)
-    chains = plan(["rich"], choices.arms_named(["care_v3_taught"]), [0, 1])
-    assert [chain.arm for chain in chains] == ["care_v3", "care_v3", "care_v3_taught"]
+def test_a_taught_chain_begins_with_what_its_teachers_remember(tmp_path: Path) -> None:
+    found = Study(spec(), tmp_path)
+    chains = found.plan(["rich"], found.spec.with_sources(["taught"]), [0, 1])
+    assert [str(chain) for chain in chains] == ["rich/care-0", "rich/care-1", "rich/taught-1"]
     found.run([chains[0]], workers=1, on_done=lambda _: None)
     memory = found._taught(chains[2])
-    record = found.records.get(chains[0].record)
-    assert record is not None
-    assert len(record["memory"]) == 2
+    kept = found.records.get(chains[0].record)
+    assert kept is not None
+    assert len(kept["memory"]) == 2
     with CapabilityMemory(memory, read_only=True) as taught:
         assert [(entry.run, entry.delta) for entry in taught.entries()] == [
-            (entry.run, entry.delta) for entry in map(Entry.from_dict, record["memory"])
+            (entry.run, entry.delta) for entry in map(Entry.from_dict, kept["memory"])
         ]
     found.records.path(chains[0].record).unlink()
-    with pytest.raises(RunError, match="needs what rich/care_v3-0 did, which has not been run"):
+    with pytest.raises(RunError, match="needs what rich/care-0 did, which has not been run"):
         found._taught(chains[2])
 
 
-@pytest.mark.usefixtures("tiny")
-def test_chains_run_once_and_are_written_down(tmp_path: Path) -> None:
-    found = Study(tmp_path, quick=True)
-    chains = plan(["rich"], ["es", "fixed_budget"], [0])
-    done: list[Chain] = []
-    found.run(chains, workers=2, on_done=done.append)
-    assert done == chains
-    assert not any((tmp_path / "running").rglob("run.json"))
-    before = {chain: found.records.path(chain.record).read_bytes() for chain in chains}
-    Study(tmp_path, quick=True).run(chains, workers=1, on_done=done.append)
-    assert done == chains
-    assert {chain: found.records.path(chain.record).read_bytes() for chain in chains} == before
-    first, copied = (found.records.get(chain.record) for chain in chains)
-    assert first is not None
-    assert copied is not None
-    steps = [campaign["steps"] for campaign in first["summary"]["campaigns"]]
-    assert copied["config"]["planner"]["budgets"] == [round(sum(steps) / 2)] * 2
-    shown = study("--quick", "--rebuild", "--seeds", "0", "--arms", "es", "--out", tmp_path, "--json")
-    assert shown.exit_code == 0, shown.output
-    results = json.loads(shown.stdout.splitlines()[-1])
-    assert results == json.loads((tmp_path / "results.json").read_text())
-    es = results["regimes"]["rich"]["arms"]["es"]
-    assert set(es) >= {"end", "ci", "per_seed", "gap", "hindsight", "steps", "evaluation_samples", "seconds"}
-    assert es["end"] == end(found.by_arm()["rich"]["es"][0])
-    assert es["steps"] == sum(steps)
-    for name in ("arms-rich.png", "campaigns-rich.png"):
-        assert (tmp_path / name).stat().st_size > 1000
-        assert f"![{name[:-4]}]({name})" in (tmp_path / "RESULTS.md").read_text()
+def native_rows(count: int) -> Iterator[dict[str, Any]]:
+    """Tasks of the testbed as a task file has them."""
+    for task in load_testbed().train[:count]:
+        assert isinstance(task.tests, CallTests)
+        cases = [{"args": case.args, "kwargs": {}, "expected": case.expected} for case in task.tests.cases]
+        tests = {"kind": "calls", "cases": cases}
+        yield {"task_id": task.task_id, "prompt": task.prompt, "entry_point": task.entry_point, "tests": tests}
 
 
-def test_a_finished_run_without_a_record_is_not_run_again(tmp_path: Path) -> None:
-    found = Study(tmp_path, quick=True)
-    chain = Chain(regime="rich", arm="naive", seed=0)
-    folder = tmp_path / "running" / str(chain)
-    folder.mkdir(parents=True)
-    row = {"campaign": 0, "step": 0, "heldout_passes": [1, 0], "heldout_unique": [2, 1], "heldout_well_formed": [2, 2]}
-    row |= {"heldout_se": 0.123456, "evaluation_samples": 4, "heldout_samples": 2}
-    row |= dict.fromkeys(("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups"))
-    row |= {"grad_norm": None, "lr": 0.1, "sampled_tokens": None}
-    row |= {"seconds": dict.fromkeys(("rollout", "grade", "update", "evaluate"), 1.0)}
-    row |= {"decision": {"action": "continue", "rule": "none", "to_step": None, "reason": "no guard"}}
-    run = {"config": {"sampling": {"prompts": 2, "group_size": 2}}, "versions": {}, "device": "cpu", "threads": 1}
-    (folder / "run.json").write_text(json.dumps(run | {"isolation": "full"}))
-    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    (folder / "summary.json").write_text("{}")
-    found.run([chain], workers=1, on_done=lambda _: None)
-    record = found.records.get(chain.record)
-    assert record is not None
-    assert [record[name] for name in ("heldout", "unique", "well_formed", "se")] == [[1], [3], [4], [0.123]]
-    assert record["samples"] == [2]
-    assert record["seconds"] == {"training": 3.0, "evaluate": 1.0}
-    assert not folder.exists()
-
-
-def made(arm: str, seed: int, audits: list[tuple[float, float, float, float]]) -> Record:
-    """A record as a chain of three-step campaigns with these audited starts, peaks, ends and kept ones leaves it."""
-    campaigns: list[dict[str, Any]] = [
-        {"campaign": i, "steps": 3, "audit": dict(zip(("start", "peak", "end", "kept"), audit, strict=True))}
-        for i, audit in enumerate(audits)
-    ]
-    rows = len(audits) * 4
-    return {
-        "regime": "rich",
-        "arm": arm,
-        "seed": seed,
-        "config": {"tasks": {"heldout": 10}, "evaluate": {"samples": 16}},
-        "summary": {"campaigns": campaigns, "audit": campaigns[-1]["audit"]},
-        "campaign": [i for i in range(len(audits)) for _ in range(4)],
-        "step": [0, 1, 2, 3] * len(audits),
-        "heldout": [40, 80, 100, 10] * len(audits),
-        "well_formed": [160, 160, 150, 90] * len(audits),
-        "samples": [16] * rows,
-        "se": [0.03] * rows,
-        "signals": {name: [None, 0.4, 0.5, 0.6] * len(audits) for name in SIGNALS},
-        "evaluated": [1] * rows,
-        "evaluation_samples": 640,
-        "training_samples": 384,
-        "seconds": {"training": 5.0, "evaluate": 2.0},
-        "decisions": [{"action": "roll_back"}],
-    }
-
-
-def test_numbers_of_hand_made_chains(tmp_path: Path) -> None:
-    naive = [(0.3, 0.6, 0.1, 0.1), (0.1, 0.2, 0.0, 0.0)]
-    guard = [(0.3, 0.5, 0.5, 0.5), (0.5, 0.7, 0.6, 0.68)]
-    records = {
-        "rich": {
-            "naive": {0: made("naive", 0, naive), 1: made("naive", 1, naive)},
-            "guard": {0: made("guard", 0, guard), 1: made("guard", 1, guard)},
-        }
-    }
-    arms = judge(records)["regimes"]["rich"]["arms"]
-    assert arms["naive"]["end"] == 0.0
-    assert arms["naive"]["gap"] == pytest.approx((0.5 + 0.2) / 2)
-    assert arms["naive"]["collapse_rate"] == 0.5  # a gap of exactly 0.20 is none
-    assert arms["naive"]["worst_campaign"] == pytest.approx(-0.2)
-    assert arms["guard"]["hindsight"] == pytest.approx(0.7)
-    assert hindsight(records["rich"]["guard"][0]) == pytest.approx(0.7)
-    assert arms["guard"]["share_of_hindsight"] == pytest.approx(0.68 / 0.7)
-    assert arms["guard"]["trace_oracle"] == pytest.approx((0.5 + 0.7) / 2)
-    assert arms["guard"]["over_naive"] == pytest.approx([0.68, 0.68, 0.68, 2])
-    assert arms["guard"]["per_100_steps"] == pytest.approx(100 * 0.38 / 6)
-    assert arms["naive"]["real_falls"] == 1.0
-    assert arms["naive"]["onset"] == 3
-    assert 0 < arms["naive"]["null_gap"] < 0.2
-    text = tables("rich", arms)
-    assert "| guard | 68.0 [68.0, 68.0] | +68.0 [+68.0, +68.0] |" in text
-    assert figures({"regimes": {"rich": {"arms": arms}}}, records, tmp_path) == [
-        "arms-rich.png",
-        "campaigns-rich.png",
-        "mechanism-rich.png",
+def test_a_study_of_ones_own_tasks_runs_once_and_is_written_down(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in native_rows(40)))
+    example = str(ROOT / "docs" / "own-tasks.toml")
+    arguments = [
+        "study",
+        example,
+        "--quick",
+        "--regimes",
+        "fast",
+        "--arms",
+        "plain,same_steps",
+        "--out",
+        "own",
+        "--json",
     ]
 
+    def sr() -> subprocess.CompletedProcess[str]:
+        process = [sys.executable, "-m", "sr_cli", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(process, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-def test_decisions_of_care_are_listed_with_what_its_modules_bring() -> None:
-    records: dict[str, dict[int, Record]] = {}
-    for arm, kept in (("naive", 0.1), ("care_v2", 0.2), ("care_v3", 0.5)):
-        records[arm] = {seed: made(arm, seed, [(0.3, 0.6, 0.4, 0.4), (0.4, 0.5, kept, kept)]) for seed in (0, 1)}
-        for record in records[arm].values():
-            record["config"]["optim"] = {"lr": 0.002}
-            record["summary"]["campaigns"][0]["plan"] = {
-                "action": "reuse",
-                "steps": 3,
-                "lr": 0.002,
-                "start_from": "kept",
-            }
-            record["summary"]["campaigns"][1]["plan"] = {"action": "adapt", "steps": 5, "lr": 0.0005, "start_from": 0}
-    records["care_v3"][1]["summary"]["campaigns"][1]["plan"] |= {"action": "reject", "steps": 0, "start_from": "kept"}
-    assert care_tables({"naive": records["naive"]}) == ""
-    text = care_tables(records)
-    assert (
-        "| CARE v3 | 50.0 | 2 | +40.0 [+40.0, +40.0] | – | +30.0 [+30.0, +30.0] |  | 6 | 2 reuse, 1 adapt, 1 reject |"
-        in text
-    )
-    assert "| CARE v3 | 0 | r3 a5×0.25@0 | 50.0 |" in text
-    assert "| CARE v3 | 1 | r3 x0 | 50.0 |" in text
-    assert text.index("| CARE v3 |") < text.index("| CARE v2 |")
-
-
-def test_bad_input_is_refused(tmp_path: Path) -> None:
-    for arguments, rule in (
-        (["--arms", "nave"], "unknown arm 'nave': did you mean 'naive'?"),
-        (["--regimes", "poor"], "unknown regime 'poor'"),
-    ):
-        result = study(*arguments, "--out", tmp_path / "study")
-        assert isinstance(result.exception, ConfigError)
-        assert rule in str(result.exception)
-    assert "--seeds takes FIRST-LAST" in study("--seeds", "4-1", "--out", tmp_path / "study").output
-    assert not (tmp_path / "study").exists()
-    Study(tmp_path / "study", quick=True)
-    with pytest.raises(RunError, match="another --out"):
-        Study(tmp_path / "study", quick=False)
-
-
-def test_records_survive_packing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    assert records.get("chains/rich/es-0") is None
-    for name in ("chains/rich/es-10", "chains/rich/es-2", "chains/fragile/es-0", "forks/rich/0"):
-        records.put(name, {"name": name})
-    assert records.pack() == 4
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [PACKED]
-    records.put("chains/rich/es-3", {"name": "new"})
-    again = Records(tmp_path)
-    assert list(again.under("chains", "rich")) == ["es-10", "es-2", "es-3"]
-    assert again.get("forks/rich/0") == {"name": "forks/rich/0"}
-    assert "forks/rich/0" in again
-    assert again.pack() == 5
-    again.put("chains/rich/es-2", {"name": "run again"})
-    assert again.get("chains/rich/es-2") == {"name": "run again"}
-    path = again.path("chains/rich/es-2")
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RunError, match=r"es-2\.json\.gz.*is damaged"):
-        Records(tmp_path).get("chains/rich/es-2")
-    (tmp_path / PACKED).write_bytes((tmp_path / PACKED).read_bytes()[:-9])
-    with pytest.raises(RunError, match=r"records\.jsonl\.xz' is damaged"):
-        Records(tmp_path).get("chains/rich/es-3")
-
-
-def test_a_curve_seen_with_few_samples_is_read_as_what_it_is() -> None:
-    record = made("guard", 0, [(0.3, 0.5, 0.5, 0.5)])
-    record |= {"samples": [1] * 4, "heldout": [3, 5, 9, 8]}
-    assert trajectories(record)[0].pass1_E == pytest.approx([0.3, 0.5, 0.9, 0.8])
-
-
-def test_an_oracle_is_chosen_by_one_half_of_the_samples_and_measured_by_the_other() -> None:
-    record = made("guard", 0, [(0.3, 0.5, 0.5, 0.5), (0.5, 0.7, 0.6, 0.68)])
-    first, second = (campaign["audit"] for campaign in record["summary"]["campaigns"])
-    first["halves"] = {"start": [0.3, 0.3], "peak": [0.5, 0.5], "end": [0.5, 0.5], "kept": [0.5, 0.5]}
-    second["halves"] = {"start": [0.5, 0.5], "peak": [0.8, 0.6], "end": [0.55, 0.65], "kept": [0.66, 0.7]}
-    # the first half says peak, which the second has at 0.6; the second says kept, which the first has at 0.66
-    assert hindsight(record) == pytest.approx((0.6 + 0.66) / 2)
-    assert judge({"rich": {"guard": {0: record}}})["regimes"]["rich"]["arms"]["guard"]["flattered_oracle"] is False
-
-
-def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sr_cli.study.forks.FIRST_STEPS", 4)
-    made = fork("rich", 0, TINY | {"optim.lr": 0.05})
-    assert [look["step"] for look in made["looks"]] == [0, 2, 4]
-    assert all(look["reference_logprob"] < 0 for look in made["looks"])
-    assert made["looks"][0]["samples"][0]["prompt"].startswith("def ")
-    assert made["step"] in (0, 2)
-    ways = made["ways"]
-    assert set(ways) == {name for name, way in WAYS.items() if not way.retired}
-    assert ways["continue"]["start"] == ways["lr_half"]["start"] == ways["reset"]["start"]
-    assert fork("rich", 0, TINY | {"optim.lr": 0.05}) == made
-    Records(tmp_path).put("forks/rich/0", made)
-    shown = study("--rebuild", "--forks", "1", "--out", tmp_path, "--json")
-    assert shown.exit_code == 0, shown.output
-    judged = json.loads(shown.stdout.splitlines()[-1])["forks"]["rich"]
-    assert judged["ways"]["continue"]["over_continue"] == [0, 0, 0]
-    assert judged["ways"]["guard"]["audit"] == ways["guard"]["audit"]
-    assert judged["around"]["last look"]["pass1"] == made["looks"][-1]["pass1"]
-    written = (tmp_path / "RESULTS.md").read_text()
-    assert "| guard without averaging |" in written
-    assert made["looks"][0]["samples"][0]["completion"].strip() in written
-    older = {name: way for name, way in ways.items() if name != "guard"}
-    assert set(judge_forks([made, made | {"ways": older}])["ways"]) == set(older)
-
-
-def test_a_fork_of_an_earlier_version_gets_the_ways_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sr_cli.study.forks.FIRST_STEPS", 2)
-    monkeypatch.setattr("sr_cli.study.forks.WAYS", {name: WAYS[name] for name in ("continue", "lr_tenth", "guard")})
-    settings = TINY | {"optim.lr": 0.05}
-    whole = fork("rich", 0, settings)
-    marked = whole["ways"]["continue"] | {"steps": -1}  # a record that says what no run would
-    older = json.loads(json.dumps(whole | {"ways": {"continue": marked, "lr_tenth": whole["ways"]["lr_tenth"]}}))
-    completed = fork("rich", 0, settings, known=older)
-    assert completed == whole | {"ways": whole["ways"] | {"continue": marked}}
-    elsewhere = older | {"looks": [look | {"pass1": 0.99} for look in older["looks"]]}
-    assert fork("rich", 0, settings, known=elsewhere) == whole  # another checkpoint: all ways start there
+    first = sr()
+    assert first.returncode == 0, first.stderr
+    assert "3 chains, 0 of them done" in first.stderr  # the arm whose budgets are copied comes along
+    results = json.loads(first.stdout)
+    assert results == json.loads((tmp_path / "own" / "results.json").read_text())
+    arms = results["regimes"]["fast"]["arms"]
+    assert list(arms) == ["plain", "guarded", "same_steps"]
+    for arm in arms.values():
+        assert set(arm) >= {"end", "ci", "per_seed", "gap", "hindsight", "steps", "evaluation_samples", "seconds"}
+        assert arm["over_plain"][3] == 1
+    assert arms["same_steps"]["steps"] == round(arms["guarded"]["steps"])
+    kept = Study(StudySpec.read(Path(example), quick=True), tmp_path / "own").by_arm()["fast"]
+    assert arms["plain"]["end"] == kept["plain"][0]["summary"]["audit"]["kept"]
+    assert "| GRPO, guard |" in (tmp_path / "own" / "RESULTS.md").read_text()
+    assert (tmp_path / "own" / "arms-fast.png").stat().st_size > 1000
+    assert not any((tmp_path / "own" / "running").rglob("run.json"))
+    before = {path: path.read_bytes() for path in (tmp_path / "own" / "chains").rglob("*.gz")}
+    again = sr()
+    assert "3 chains, 3 of them done" in again.stderr
+    assert json.loads(again.stdout) == results
+    assert {path: path.read_bytes() for path in before} == before

@@ -13,9 +13,9 @@ import numpy as np
 from sr_care import CarePlanner
 from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
 from sr_cli.launched import neighbours
-from sr_cli.schedule import Schedule
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
+from sr_core.schedule import Schedule
 from sr_core.seeds import rng_for
 from sr_core.tasks import CampaignTasks
 from sr_monitor import CollapseGuard, EarlyStop

@@ -6,6 +6,7 @@ Later ones win: defaults, preset, file and ``--set``. What training needs is ``s
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,12 +247,17 @@ def load_config(file: Path | None, preset: str, settings: Sequence[str]) -> RunC
 
     A file or setting that names another variant than the preset's replaces that section of the preset.
     """
-    if preset not in presets():
-        raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, presets())}")
     given = {} if file is None else read_toml(file)
     for setting in settings:
         _merge(given, parse_setting(setting))
-    return from_mapping(layered(_preset(preset), given))
+    return from_mapping(over_preset(preset, given))
+
+
+def over_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``preset`` with those ``given`` over them. Raises ConfigError for an unknown preset."""
+    if preset not in presets():
+        raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, presets())}")
+    return layered(_preset(preset), given)
 
 
 def layered(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,6 +292,13 @@ def parse_setting(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # an unquoted word is a string
     return {section: {key: parsed}}
+
+
+def as_options(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Nested values as ``--set`` options."""
+    pairs = [(f"{name}.{key}", value) for name, section in settings.items() for key, value in section.items()]
+    # numbers, strings, true, false and lists of them are written alike in JSON and TOML
+    return [part for key, value in pairs for part in ("--set", f"{key}={json.dumps(value)}")]
 
 
 def _preset(name: str) -> dict[str, Any]:

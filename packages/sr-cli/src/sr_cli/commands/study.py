@@ -5,51 +5,45 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
-FORKS = "So many checkpoints of each regime just before a peak, and all ways to go on from there; no chains but --arms."
 
-
-@click.command(epilog="Example:  sr study --quick --out studies/quick")
-@click.option("--arms", metavar="A,B,…", help="Only these (with those they copy from).  [default: all; quick: four]")
-@click.option("--regimes", metavar="A,B,…", help="Only these policies and learning rates.  [default: rich,fragile]")
-@click.option("--seeds", default="0-4", show_default=True, metavar="FIRST-LAST", help="Seeds; controls take three.")
-@click.option("--forks", default=0, show_default=True, metavar="N", type=click.IntRange(min=0), help=FORKS)
-@click.option("--quick", is_flag=True, help="Four arms, short chains, one regime: under 15 minutes on two cores.")
+@click.command(epilog="Example:  sr study benchmarks/study/paper.toml --quick --out studies/quick")
+@click.argument("study_file", metavar="STUDY.toml", type=click.Path(path_type=Path))
+@click.option("--arms", metavar="A,B,…", help="Only these, and those they copy from.  [default: all]")
+@click.option("--regimes", metavar="A,B,…", help="Only these.  [default: as the study says]")
+@click.option("--seeds", metavar="FIRST-LAST", help="Seeds; an arm may take fewer.  [default: as the study says]")
+@click.option("--quick", is_flag=True, help="What the study's [quick] table says: few arms and seeds, short chains.")
 @click.option("--workers", type=click.IntRange(min=1), help="Chains at a time, a thread each.  [default: one per core]")
-@click.option("--rebuild", is_flag=True, help="Run nothing: tables and figures from what is there.")
-@click.option("--pack", is_flag=True, help="Run nothing: put all records into one file, half as large.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The study's directory; it goes on there.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The study's folder; it is continued.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json as one JSON object.")
 def command(
+    study_file: Path,
     arms: str | None,
     regimes: str | None,
-    seeds: str,
-    forks: int,
+    seeds: str | None,
     quick: bool,
     workers: int | None,
-    rebuild: bool,
-    pack: bool,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Compare arms over seeds, on an audit set that no decision sees; killed, it goes on where it was.
+    """Compare the arms that STUDY.toml declares over seeds, on an audit set never used for decisions.
 
-    Writes results.json, RESULTS.md and figures into the directory, after every chain; RESULTS.md begins with what
-    stands in a READING.md there.
+    Chains that have a record in the folder are not run again. Writes results.json, RESULTS.md and a figure for each
+    regime after every chain.
     """
-    from sr_cli.study import arms as choices
-    from sr_cli.study.chains import Chain, Study, plan
-    from sr_cli.study.forks import run_forks
+    from sr_cli.study.spec import StudySpec
 
-    default = () if forks else choices.QUICK_ARMS if quick else tuple(choices.ARMS)
-    chosen = choices.arms_named(_names(arms) or default)
-    where = choices.regimes_named(_names(regimes) or (choices.MAIN_REGIMES[:1] if quick else choices.MAIN_REGIMES))
-    numbers = _seeds("0-1" if quick and seeds == "0-4" else seeds)
-    study = Study(out, quick=quick)
-    chains = plan(where, chosen, numbers)
+    spec = StudySpec.read(study_file, quick=quick)
+    chosen = spec.with_sources(_names(arms) or spec.quick.arms or list(spec.arms))
+    where = spec.named("regime", _names(regimes) or spec.quick.regimes or spec.choice.default_regimes)
+    numbers = _seeds(seeds or f"0-{(spec.quick if quick else spec.choice).seeds - 1}")
+    from sr_cli.study.chains import Chain, Study  # numpy and the planner, only once the input is known to be good
+    from sr_cli.study.report import write_results
+
+    study = Study(spec, out)
+    chains = study.plan(where or list(spec.regimes), chosen, numbers)
     done = sum(study.done(chain) for chain in chains)
     click.echo(f"{len(chains)} chains, {done} of them done", err=True)
 
@@ -57,46 +51,11 @@ def command(
         nonlocal done
         done += 1
         click.echo(f"{chain}: done ({done} of {len(chains)})", err=True)
-        write(study)
+        write_results(study)
 
-    if pack:
-        click.echo(f"{study.records.pack()} records packed", err=True)
-    if not rebuild and not pack:
-        at_once = workers or os.cpu_count() or 1
-        study.run(chains, workers=at_once, on_done=report)
-        for regime in where:
-            run_forks(
-                study.records, regime, range(forks), workers=at_once, on_done=lambda name: click.echo(name, err=True)
-            )
-    results = write(study)
+    study.run(chains, workers=workers or os.cpu_count() or 1, on_done=report)
+    results = write_results(study)
     click.echo(json.dumps(results) if as_json else (out / "RESULTS.md").read_text())
-
-
-def write(study: Any) -> dict[str, Any]:
-    """Results, tables and figures of all the chains that the study has."""
-    from sr_cli.study import care_pages, fork_pages, pages
-    from sr_cli.study.arms import REGIMES
-    from sr_cli.study.forks import judge_forks, read_forks
-    from sr_cli.study.results import judge
-    from sr_core.runs.atomic_io import write_json
-
-    records = study.by_arm()
-    results = judge(records)
-    forks = {regime: found for regime in REGIMES if (found := read_forks(study.records, regime))}
-    results["forks"] = {regime: judge_forks(found) for regime, found in forks.items()}
-    write_json(study.folder / "results.json", results)
-    pictures = pages.figures(results, records, study.folder)
-    reading = study.folder / "READING.md"
-    words = [reading.read_text()] if reading.exists() else []
-    around = [fork_pages.tables(regime, results["forks"][regime], found) for regime, found in forks.items()]
-    tables = [
-        text
-        for regime, judged in results["regimes"].items()
-        for text in (pages.tables(regime, judged["arms"]), care_pages.tables(records[regime]))
-    ]
-    text = "\n".join([*words, *tables, *around, *(f"![{name[:-4]}]({name})" for name in pictures)])
-    (study.folder / "RESULTS.md").write_text(text + "\n")
-    return results
 
 
 def _names(text: str | None) -> list[str]:

@@ -1,2 +1,1 @@
-"""The study: arms x seeds x regimes. ``arms`` says what is compared, ``chains`` runs it, ``results`` judges it,
-``pages`` writes it down."""
+"""Comparisons of arms over seeds: ``spec`` reads what is compared, ``chains`` runs it."""

@@ -1,11 +1,11 @@
 """Forks: what to do just before a peak, from one identical checkpoint.
 
-A fork trains the shipped policy without a guard, ``FIRST_STEPS`` steps of the regime, looks at it every second step,
-and takes the checkpoint one look before the best of them, moments of the optimizer included. From there every way goes
-on for a campaign's length, on the same tasks with the same random numbers. What each hands on is audited.
+A fork trains the shipped policy without a guard for ``FIRST_STEPS`` steps of the regime, evaluates it every second
+step and takes the checkpoint one evaluation before the best, moments of the optimizer included. From there every way
+trains for a campaign, on the same tasks with the same random numbers. The policy that each keeps is audited.
 
-The first part also says what changes around a peak: how likely the tasks' reference solutions are to the policy, how
-sure and how various its samples are, and what a few of them look like.
+The first part also records what changes around a peak: the likelihood of the tasks' reference solutions, the entropy
+and diversity of the samples, and a few samples.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ import numpy as np
 import torch
 
 from sr_cli.assemble import make_grader, make_guard, make_tasks
-from sr_cli.config import load_config
-from sr_cli.study.arms import GUARD, REGIMES, SHAPE, Settings
+from sr_cli.config import RunConfig, from_mapping, layered, over_preset
 from sr_cli.study.chains import one_thread
-from sr_cli.study.records import Records
+from sr_cli.study.spec import Settings, StudySpec
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
 from sr_core.campaign import Link
 from sr_core.errors import RunError
+from sr_core.runs.records import Records
 from sr_core.runs.snapshot import Snapshot
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
 from sr_monitor.analysis.statistics import bootstrap
 
+PAPER = Path(__file__).parent / "paper.toml"
 FIRST_STEPS = 30
 EVERY = 2
 AROUND = ("step", "pass1", "reference_logprob", "entropy", "unique_share", "well_formed")
@@ -52,18 +53,17 @@ class Way:
     retired: bool = False  # the option it needs is gone
 
 
+GUARD: Settings = {"guard": {"name": "collapse"}, "evaluate": {"every": 4}}
+PATIENCE: Settings = {"guard": {"name": "early_stop", "mode": "patience", "patience": 3}}
 WAYS: Mapping[str, Way] = {
     "continue": Way(label="go on"),
-    "es": Way(
-        label="ES, stop 3 steps after the peak",
-        settings={"guard.name": "early_stop", "guard.mode": "patience", "guard.patience": 3},
-    ),
+    "es": Way(label="ES, stop 3 steps after the peak", settings=PATIENCE),
     "lr_half": Way(label="half the learning rate", lr_factor=0.5),
     "lr_tenth": Way(label="a tenth of the learning rate", lr_factor=0.1),
     "reset": Way(label="optimizer reset, warm-up again", reset_optimizer=True),
-    "average": Way(label="weight averaging", settings={"optim.average": "true"}),
+    "average": Way(label="weight averaging", settings={"optim": {"average": True}}),
     "guard": Way(label="guard", settings=GUARD),
-    "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim.average": "false"}),
+    "guard_last": Way(label="guard without averaging", settings=GUARD | {"optim": {"average": False}}),
     "guard_means": Way(label="guard, means only", settings=GUARD, retired=True),
 }
 
@@ -87,40 +87,43 @@ def run_forks(
 def _run(records: Records, regime: str, seed: int) -> str:
     name = f"forks/{regime}/{seed}"
     if set(_open_ways()) - set((records.get(name) or {"ways": ()})["ways"]):
-        command = [sys.executable, "-m", __name__, regime, str(seed), str(records.folder)]
+        command = [sys.executable, __file__, regime, str(seed), str(records.folder)]
         done = subprocess.run(command, env=one_thread(), capture_output=True, text=True)
         if done.returncode:
             last = [text for text in done.stderr.splitlines() if text.strip()][-1:]
-            raise RunError(f"the fork {regime}/{seed} failed ({' '.join(last)}); run the study again")
+            raise RunError(f"the fork {regime}/{seed} failed ({' '.join(last)}); run it again")
     return f"{name}: done"
 
 
 def fork(
     regime: str, seed: int, changed: Settings | None = None, *, known: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """One fork: the first curve, where it was cut, and the audit of the checkpoint and of what each way handed on.
+    """One fork: the first curve, where it was cut, and the audits of the checkpoint and of what each way kept.
 
     ``known``: this fork as it was run before; ways that it has are not run again where this machine comes to the same
     checkpoint. ``changed``: settings of a smaller one.
     """
 
-    def configured(settings: Settings) -> Any:
-        named = {**SHAPE, "optim.lr": where.lr, **settings, **(changed or {})}
-        return load_config(None, where.preset, [f"{key}={value}" for key, value in named.items()])
+    spec = StudySpec.read(PAPER)
+    base = layered(spec.settings_of(regime, "naive"), {"evaluate": {"every": 1}})
 
-    where = REGIMES[regime]
+    def configured(settings: Settings) -> RunConfig:
+        named = layered(layered(base, settings), changed or {})
+        return from_mapping(over_preset(spec.regimes[regime].preset, named))
+
     config = configured({})
     draw = make_tasks(config.tasks, seed)
     with make_grader(config) as grader:
         policy = Policy.load(config.train.policy)
         trainer = Trainer(policy, grader, config.training(seed))
-        looks, snapshots = _first(trainer, draw(FIRST))
-        best = max(range(len(looks)), key=lambda i: (looks[i]["pass1"], -i))
+        seen, snapshots = _first(trainer, draw(FIRST))
+        best = max(range(len(seen)), key=lambda i: (seen[i]["pass1"], -i))
         cut = max(best - 1, 0)
-        for place in set(range(len(looks))) - {0, best, len(looks) - 1}:
-            del looks[place]["samples"]
-        result: dict[str, Any] = {"regime": regime, "seed": seed, "step": EVERY * cut, "looks": looks, "ways": {}}
-        if known is not None and known["looks"] == looks:
+        for place in set(range(len(seen))) - {0, best, len(seen) - 1}:
+            del seen[place]["samples"]
+        # "looks" is what records call evaluations
+        result: dict[str, Any] = {"regime": regime, "seed": seed, "step": EVERY * cut, "looks": seen, "ways": {}}
+        if known is not None and known["looks"] == seen:
             result["start"] = known["start"]
             result["ways"] = {name: known["ways"][name] for name in WAYS if name in known["ways"]}
         tasks, audited = draw(AFTER), None
@@ -140,8 +143,8 @@ def fork(
 
 
 def _first(trainer: Trainer, tasks: CampaignTasks) -> tuple[list[dict[str, Any]], list[Snapshot]]:
-    """The training before the fork: what was seen every second step, and the checkpoints."""
-    looks, snapshots, entropy = [], [], None
+    """The training before the fork: the evaluations, every second step, and the checkpoints."""
+    seen, snapshots, entropy = [], [], None
     for step in range(FIRST_STEPS + 1):
         if step:
             batch = tasks.draw(trainer.config, FIRST, step)
@@ -149,28 +152,29 @@ def _first(trainer: Trainer, tasks: CampaignTasks) -> tuple[list[dict[str, Any]]
             trainer.update(graded)
             entropy = graded.rollout.entropy
         if step % EVERY == 0:
-            looks.append({"step": step, "entropy": entropy} | _look(trainer, tasks.heldout, step))
+            seen.append({"step": step, "entropy": entropy} | _evaluated(trainer, tasks.heldout, step))
             snapshots.append(trainer.snapshot(moments=True))
-    return looks, snapshots
+    return seen, snapshots
 
 
-def _look(trainer: Trainer, tasks: Sequence[Any], step: int) -> dict[str, Any]:
+def _evaluated(trainer: Trainer, tasks: Sequence[Any], step: int) -> dict[str, Any]:
     """The policy on held-out tasks; ``reference_logprob``: of their reference solutions, per token, in nats."""
     policy, config = trainer.policy, trainer.config
-    look = trainer.evaluate(tasks, config.evaluate.samples, campaign=FIRST, step=step, purpose="heldout-0")
+    evaluation = trainer.evaluate(tasks, config.evaluate.samples, campaign=FIRST, step=step, purpose="heldout-0")
     answers = [task.reference.removeprefix(task.prompt) for task in tasks]
     tokens = [policy.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
     with torch.no_grad():
         prompts = [policy.prompt_ids(task.prompt) for task in tasks]
         scores = trainer.engine.score(prompts, tokens, temperature=config.sampling.temperature)
-    drawn = len(tasks) * look.samples
+    drawn = len(tasks) * evaluation.samples
     return {
-        "pass1": look.pass1,
+        "pass1": evaluation.pass1,
         "reference_logprob": round(float((scores.logprobs_NT * scores.mask_NT).sum() / scores.mask_NT.sum()), 4),
-        "unique_share": sum(look.unique) / drawn,
-        "well_formed": sum(look.well_formed) / drawn,
+        "unique_share": sum(evaluation.unique) / drawn,
+        "well_formed": sum(evaluation.well_formed) / drawn,
         "samples": [
-            {key: example[key] for key in ("prompt", "completion", "outcome")} for example in look.examples[:SHOWN]
+            {key: example[key] for key in ("prompt", "completion", "outcome")}
+            for example in evaluation.examples[:SHOWN]
         ],
     }
 
@@ -181,39 +185,39 @@ def read_forks(records: Records, regime: str) -> list[dict[str, Any]]:
 
 
 def _best(fork: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The best look after step 0, of which no entropy is known."""
-    best: Mapping[str, Any] = max(fork["looks"][1:], key=lambda look: look["pass1"])
+    """The best evaluation after step 0, whose entropy is not known."""
+    best: Mapping[str, Any] = max(fork["looks"][1:], key=lambda one: one["pass1"])
     return best
 
 
 def judge_forks(forks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each way that all forks have gone (records may be older than a way) the audited pass@1 that it handed on, its
+    """Of each way that all forks have (records may be older than a way) the audited pass@1 of the kept policy, and its
     difference to the checkpoint and to going on."""
     start = [fork["start"] for fork in forks]
     on = [fork["ways"]["continue"]["audit"] for fork in forks]
     judged: dict[str, Any] = {"forks": len(forks), "start": float(np.mean(start)), "ways": {}}
     judged["around"] = {
-        name: {key: float(np.mean([look[key] for look in looks])) for key in AROUND}
-        for name, looks in (
+        name: {key: float(np.mean([one[key] for one in evaluations])) for key in AROUND}
+        for name, evaluations in (
             ("after two steps", [fork["looks"][1] for fork in forks]),
             ("best look", [_best(fork) for fork in forks]),
             ("last look", [fork["looks"][-1] for fork in forks]),
         )
     }
     for name in (name for name in WAYS if all(name in fork["ways"] for fork in forks)):
-        handed = [fork["ways"][name]["audit"] for fork in forks]
-        whole = bootstrap(handed)
+        kept = [fork["ways"][name]["audit"] for fork in forks]
+        whole = bootstrap(kept)
         judged["ways"][name] = {
             "audit": whole.estimate,
             "ci": [whole.low, whole.high],
             **{
                 key: [difference.estimate, difference.low, difference.high]
                 for key, difference in (
-                    ("over_start", paired_bootstrap(handed, start)),
-                    ("over_continue", paired_bootstrap(handed, on)),
+                    ("over_start", paired_bootstrap(kept, start)),
+                    ("over_continue", paired_bootstrap(kept, on)),
                 )
             },
-            "worst": min(a - b for a, b in zip(handed, start, strict=True)),
+            "worst": min(a - b for a, b in zip(kept, start, strict=True)),
             "steps": float(np.mean([fork["ways"][name]["steps"] for fork in forks])),
         }
     return judged

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sr_cli.study.forks import WAYS
-from sr_cli.study.pages import difference, percent
+from study.forks import WAYS
+
+from sr_monitor.report.study import difference, percent
 
 
 def tables(regime: str, judged: Mapping[str, Any], forks: Sequence[Mapping[str, Any]]) -> str:
@@ -16,10 +17,11 @@ def tables(regime: str, judged: Mapping[str, Any], forks: Sequence[Mapping[str, 
 
 
 def _ways(judged: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{judged['forks']} times the shipped policy was trained without a guard; from the checkpoint one look before"
-    yield f"its best one, at {percent(judged['start'])}% audited, every way went on for a campaign, on the same tasks"
-    yield "with the same random numbers. Audited pass@1 of what each handed on, with paired 95% intervals over forks\n"
-    yield "| way | handed on | over the checkpoint | over going on | worst fork | steps |"
+    yield f"{judged['forks']} times the shipped policy was trained without a guard. From the checkpoint one evaluation"
+    yield f"before its best one, at {percent(judged['start'])}% audited, every way trained for a campaign, on the same"
+    yield "tasks with the same random numbers. Audited pass@1 of the policy that each kept, with paired 95% intervals"
+    yield "over forks\n"
+    yield "| way | kept | over the checkpoint | over going on | worst fork | steps |"
     yield "|---|---|---|---|---|---|"
     for name, way in sorted(judged["ways"].items(), key=lambda item: -item[1]["audit"]):
         cells = [
@@ -37,23 +39,23 @@ def _around(judged: Mapping[str, Any]) -> Iterator[str]:
     yield "What changes around the peak, before the forks: means over them. Likelihood: log-probability of the held-out"
     yield "tasks' reference solutions, per token, in nats; entropy of the training samples, in nats per token; the rest"
     yield "is of held-out samples\n"
-    yield "| look | step | held-out pass@1 | likelihood | entropy | distinct | programs that parse |"
+    yield "| evaluation | step | held-out pass@1 | likelihood | entropy | distinct | programs that parse |"
     yield "|---|---|---|---|---|---|---|"
-    for name, look in judged["around"].items():
+    for name, one in judged["around"].items():
         cells = [
-            name,
-            f"{look['step']:.0f}",
-            percent(look["pass1"]),
-            *(f"{look[key]:.3f}" for key in ("reference_logprob", "entropy")),
-            *(percent(look[key]) for key in ("unique_share", "well_formed")),
+            name.replace("look", "evaluation"),
+            f"{one['step']:.0f}",
+            percent(one["pass1"]),
+            *(f"{one[key]:.3f}" for key in ("reference_logprob", "entropy")),
+            *(percent(one[key]) for key in ("unique_share", "well_formed")),
         ]
         yield f"| {' | '.join(cells)} |"
 
 
 def _samples(fork: Mapping[str, Any]) -> Iterator[str]:
-    yield f"The first samples of some held-out tasks (fork {fork['seed']}) by the shipped policy, at its best look, and"
-    yield "at the last one\n"
-    for look in fork["looks"]:
-        for sample in look.get("samples", ()):
+    yield f"The first samples of some held-out tasks (fork {fork['seed']}) by the shipped policy, at its best"
+    yield "evaluation and at the last one\n"
+    for one in fork["looks"]:
+        for sample in one.get("samples", ()):
             text = (sample["prompt"] + sample["completion"]).strip("\n")
-            yield f"Step {look['step']}, {sample['outcome']}:\n\n```python\n{text}\n```\n"
+            yield f"Step {one['step']}, {sample['outcome']}:\n\n```python\n{text}\n```\n"

@@ -1,4 +1,8 @@
-"""What the chains of a study say, on the audit set, which no decision saw. Shares and differences lie in [-1, 1]."""
+"""What the chains of a study say, on the audit set. Shares and differences lie in [-1, 1].
+
+A record is what is kept of a finished chain: its summary, and its rows as columns (``campaign``, ``step``, ``heldout``
+passes, ``samples``, ``se``, ...). Records are grouped by regime, arm and seed.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from sr_cli.study.records import Record
-from sr_monitor import Trajectory, noise_null, paired_bootstrap
-from sr_monitor.analysis.statistics import bootstrap
-from sr_monitor.analysis.trajectory import COLLAPSE_GAP
+from sr_monitor.analysis.noise import noise_null
+from sr_monitor.analysis.statistics import bootstrap, paired_bootstrap
+from sr_monitor.analysis.trajectory import COLLAPSE_GAP, Trajectory
 
+Record = Mapping[str, Any]
 # regime -> arm -> seed -> record
 Records = Mapping[str, Mapping[str, Mapping[int, Record]]]
-COMPARED = ("naive", "es", "grpo")  # what every arm is set against, pair by pair
 DRAWS = 2000
 CHECKPOINTS = ("start", "peak", "end", "kept")
 
 
-def judge(records: Records) -> dict[str, Any]:
-    """``results.json``: of every regime and arm what its chains came to."""
+def judge_study(records: Records, compare: Sequence[str]) -> dict[str, Any]:
+    """``results.json``: results of every arm in every regime, with paired differences to the arms of ``compare``."""
     return {
         "regimes": {
-            regime: {"arms": {arm: _arm(chains, arms) for arm, chains in arms.items() if chains}}
+            regime: {"arms": {arm: _arm(chains, arms, compare) for arm, chains in arms.items() if chains}}
             for regime, arms in records.items()
             if any(arms.values())
         }
@@ -36,7 +39,7 @@ def audits(record: Record) -> list[dict[str, Any]]:
 
 
 def end(record: Record) -> float:
-    """Audited pass@1 of the policy that the chain hands on."""
+    """Audited pass@1 of the policy that the chain keeps."""
     kept: float = record["summary"]["audit"]["kept"]
     return kept
 
@@ -52,14 +55,14 @@ def trace_oracle(record: Record) -> float:
 
 
 def has_halves(record: Record) -> bool:
-    """Whether the record says what either half of the audit samples measured; records of older engines do not."""
+    """Whether the record has the results of either half of the audit samples; records of version 0.1 may not."""
     return all("halves" in audit for audit in audits(record))
 
 
 def _best(audited: Sequence[Mapping[str, Any]]) -> float:
     """The best checkpoint: chosen by one half of the samples, measured by the other, both ways.
 
-    The highest of many measurements is a lucky one. Without halves it has to do, and flatters the oracle.
+    The highest of many noisy measurements is biased upward. Without halves it is taken all the same.
     """
     if not all("halves" in audit for audit in audited):
         return max(float(audit[key]) for audit in audited for key in CHECKPOINTS)
@@ -84,7 +87,9 @@ def trajectories(record: Record) -> dict[int, Trajectory]:
     return curves
 
 
-def _arm(chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]]) -> dict[str, Any]:
+def _arm(
+    chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]], compare: Sequence[str]
+) -> dict[str, Any]:
     seeds = sorted(chains)
     of = [chains[seed] for seed in seeds]
     campaigns = [audit for record in of for audit in audits(record)]
@@ -115,7 +120,7 @@ def _arm(chains: Mapping[int, Record], arms: Mapping[str, Mapping[int, Record]])
     steps = result["steps"]
     result["per_100_steps"] = 100 * (result["end"] - result["start"]) / steps if steps else None
     result |= _curves(of)
-    for other in COMPARED:
+    for other in compare:
         shared = [seed for seed in seeds if seed in arms.get(other, {})]
         if shared:
             difference = paired_bootstrap([end(chains[s]) for s in shared], [end(arms[other][s]) for s in shared])

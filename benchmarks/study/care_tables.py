@@ -1,4 +1,4 @@
-"""What CARE's planners decided in a study, and what their modules brought: tables in Markdown."""
+"""What CARE's planners decided in the study, and what their modules brought: tables in Markdown."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from typing import Any
 
 import numpy as np
 
-from sr_cli.study.arms import ARMS
-from sr_cli.study.pages import difference, percent
-from sr_cli.study.records import Record
-from sr_cli.study.results import end
+from sr_cli.study.spec import StudySpec
+from sr_core.runs.records import Record
 from sr_monitor import paired_bootstrap
+from sr_monitor.analysis.study import end
+from sr_monitor.report.study import difference, percent
 
 Chains = Mapping[str, Mapping[int, Record]]
 REFERENCES = ("naive", "care_v1", "care_v2", "care_v3")
 ACTIONS = ("reuse", "adapt", "pilot", "reject")
 
 
-def tables(arms: Chains) -> str:
+def tables(spec: StudySpec, arms: Chains) -> str:
     """The planners among the ``arms`` of a regime, best first; nothing where there is none."""
-    planned = [name for name in arms if ARMS[name].kind == "care"]
+    regime = next(iter(spec.regimes))
+    planned = [name for name in arms if spec.config_of(regime, name).planner.name == "care"]
     planned.sort(key=lambda name: -np.mean([end(record) for record in arms[name].values()]))
     if not planned:
         return ""
-    return "\n".join("\n".join(part) + "\n" for part in (_modules(arms, planned), _decisions(arms, planned)))
+    return "\n".join(
+        "\n".join(part) + "\n" for part in (_modules(spec, arms, planned), _decisions(spec, arms, planned))
+    )
 
 
-def _modules(arms: Chains, planned: list[str]) -> Iterator[str]:
+def _modules(spec: StudySpec, arms: Chains, planned: list[str]) -> Iterator[str]:
     yield "### What the modules of CARE bring\n"
     yield "End of chain with paired differences over the seeds that both have; what a campaign was allowed, of all"
     yield "campaigns; mean gradient steps of a chain\n"
-    yield f"| arm | end | seeds | over {' | over '.join(ARMS[name].label for name in REFERENCES)} | steps | decisions |"
+    yield f"| arm | end | seeds | over {' | over '.join(spec.label(name) for name in REFERENCES)} | steps | decisions |"
     yield f"|---|---|---|{'---|' * len(REFERENCES)}---|---|"
     for name in planned:
         chains = arms[name]
         counted = Counter(plan["action"] for record in chains.values() for plan in _plans(record))
         cells = [
-            ARMS[name].label,
+            spec.label(name),
             percent(float(np.mean([end(record) for record in chains.values()]))),
             str(len(chains)),
             *("" if other == name else _over(chains, arms.get(other, {})) for other in REFERENCES),
@@ -56,16 +59,16 @@ def _over(chains: Mapping[int, Record], others: Mapping[int, Record]) -> str:
     return difference([found.estimate, found.low, found.high, len(shared)])
 
 
-def _decisions(arms: Chains, planned: list[str]) -> Iterator[str]:
+def _decisions(spec: StudySpec, arms: Chains, planned: list[str]) -> Iterator[str]:
     yield "Decisions, campaign by campaign: **r**euse, **a**dapt, **p**ilot, **x** reject, the gradient steps, the"
-    yield "learning rate where it is not the regime's (× of it), and @k where it went on from what campaign k handed"
-    yield "on, not from the last one. Then the audited pass@1 at the end\n"
+    yield "learning rate where it is not the regime's (× of it), and @k where it started from the policy that campaign"
+    yield "k kept, not from the last one. Then the audited pass@1 at the end\n"
     yield "| arm | seed | decisions | end |"
     yield "|---|---|---|---|"
     for name in planned:
         for seed, record in arms[name].items():
             text = " ".join(_short(plan, record["config"]["optim"]["lr"]) for plan in _plans(record))
-            yield f"| {ARMS[name].label} | {seed} | {text} | {percent(end(record))} |"
+            yield f"| {spec.label(name)} | {seed} | {text} | {percent(end(record))} |"
 
 
 def _plans(record: Record) -> list[dict[str, Any]]:

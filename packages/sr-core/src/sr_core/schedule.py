@@ -1,4 +1,4 @@
-"""Budgets fixed beforehand, whatever evaluations say."""
+"""A planner whose budgets are fixed beforehand."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class _Plan:
 
 
 class Schedule:
-    """A planner that gives campaign k ``budgets[k]`` steps, the last budget from then on; 0 holds the policy."""
+    """Gives campaign k ``budgets[k]`` steps, and the last budget to all that follow; 0 leaves the policy as it is."""
 
     def __init__(self, budgets: Sequence[int]) -> None:
         self.budgets = list(budgets)
 
     def plan(self, campaign: int, context: Mapping[str, Any]) -> _Plan:
+        """The campaign's budget, at the configured learning rate."""
         return _Plan(steps=self.budgets[min(campaign, len(self.budgets) - 1)], lr=context["strategy"]["lr"])
 
     def retained(self, campaign: int) -> frozenset[int]:
@@ -34,4 +35,4 @@ class Schedule:
         return frozenset()
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
-        """Nothing is learned."""
+        """It learns nothing."""
