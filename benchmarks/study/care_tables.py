@@ -12,7 +12,7 @@ from sr_cli.study.spec import StudySpec
 from sr_core.runs.records import Record
 from sr_monitor import paired_bootstrap
 from sr_monitor.analysis.study import end
-from sr_monitor.report.study import difference, percent
+from sr_monitor.report.study import difference, points
 
 Chains = Mapping[str, Mapping[int, Record]]
 REFERENCES = ("naive", "care_v1", "care_v2", "care_v3")
@@ -42,7 +42,7 @@ def _modules(spec: StudySpec, arms: Chains, planned: list[str]) -> Iterator[str]
         counted = Counter(plan["action"] for record in chains.values() for plan in _plans(record))
         cells = [
             spec.label(name),
-            percent(float(np.mean([end(record) for record in chains.values()]))),
+            points(float(np.mean([end(record) for record in chains.values()]))),
             str(len(chains)),
             *("" if other == name else _over(chains, arms.get(other, {})) for other in REFERENCES),
             f"{np.mean([sum(c['steps'] for c in r['summary']['campaigns']) for r in chains.values()]):.0f}",
@@ -68,7 +68,7 @@ def _decisions(spec: StudySpec, arms: Chains, planned: list[str]) -> Iterator[st
     for name in planned:
         for seed, record in arms[name].items():
             text = " ".join(_short(plan, record["config"]["optim"]["lr"]) for plan in _plans(record))
-            yield f"| {spec.label(name)} | {seed} | {text} | {percent(end(record))} |"
+            yield f"| {spec.label(name)} | {seed} | {text} | {points(end(record))} |"
 
 
 def _plans(record: Record) -> list[dict[str, Any]]:

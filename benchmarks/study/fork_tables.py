@@ -7,7 +7,7 @@ from typing import Any
 
 from study.forks import WAYS
 
-from sr_monitor.report.study import difference, percent
+from sr_monitor.report.study import difference, points
 
 
 def tables(regime: str, judged: Mapping[str, Any], forks: Sequence[Mapping[str, Any]]) -> str:
@@ -18,7 +18,7 @@ def tables(regime: str, judged: Mapping[str, Any], forks: Sequence[Mapping[str, 
 
 def _ways(judged: Mapping[str, Any]) -> Iterator[str]:
     yield f"{judged['forks']} times the shipped policy was trained without a guard. From the checkpoint one evaluation"
-    yield f"before its best one, at {percent(judged['start'])}% audited, every way trained for a campaign, on the same"
+    yield f"before its best one, at {points(judged['start'])}% audited, every way trained for a campaign, on the same"
     yield "tasks with the same random numbers. Audited pass@1 of the policy that each kept, with paired 95% intervals"
     yield "over forks\n"
     yield "| way | kept | over the checkpoint | over going on | worst fork | steps |"
@@ -26,7 +26,7 @@ def _ways(judged: Mapping[str, Any]) -> Iterator[str]:
     for name, way in sorted(judged["ways"].items(), key=lambda item: -item[1]["audit"]):
         cells = [
             WAYS[name].label,
-            f"{percent(way['audit'])} [{percent(way['ci'][0])}, {percent(way['ci'][1])}]",
+            f"{points(way['audit'])} [{points(way['ci'][0])}, {points(way['ci'][1])}]",
             difference([*way["over_start"], judged["forks"]]),
             "" if name == "continue" else difference([*way["over_continue"], judged["forks"]]),
             f"{100 * way['worst']:+.1f}",
@@ -45,9 +45,9 @@ def _around(judged: Mapping[str, Any]) -> Iterator[str]:
         cells = [
             name.replace("look", "evaluation"),
             f"{one['step']:.0f}",
-            percent(one["pass1"]),
+            points(one["pass1"]),
             *(f"{one[key]:.3f}" for key in ("reference_logprob", "entropy")),
-            *(percent(one[key]) for key in ("unique_share", "well_formed")),
+            *(points(one[key]) for key in ("unique_share", "well_formed")),
         ]
         yield f"| {' | '.join(cells)} |"
 

@@ -12,15 +12,15 @@ from sr_cli.launched import leads
 
 # name -> the line that `sr --help` shows, so that help need not import the command (and torch with it)
 COMMANDS = {
-    "demo": "See a policy rise, collapse, and be kept at its peak.",
+    "demo": "Train a policy that collapses, and the same with a guard that keeps its peak.",
     "run": "Run one campaign or a chain of them.",
     "resume": "Continue a killed or interrupted run, bit for bit.",
     "report": "Write report.html and figures from run directories.",
     "grade": "Grade completions and print pass@k.",
     "sandbox": "See which walls stand here, or attack them.",
     "watch": "Judge runs, ours or another trainer's, from their logs.",
-    "study": "Compare arms over seeds, resumable.",
-    "memory": "Look into CARE's memory.",
+    "study": "Compare the arms of a study file over seeds, resumable.",
+    "memory": "Show, export or forget what CARE remembers.",
 }
 
 BAD_INPUT = 2
@@ -67,16 +67,22 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = sr.main(standalone_mode=False)
-    except (CareError, CoreError, MonitorError, RewardError, click.UsageError) as error:
-        text = error.format_message() if isinstance(error, click.UsageError) else str(error)
-        if leads() or isinstance(error, RankError):
-            click.echo(f"sr: {' '.join(text.split())}", err=True)
-        sys.exit(BAD_INPUT)
+    except (CareError, CoreError, MonitorError, RewardError) as error:
+        code = _refuse(str(error), leads() or isinstance(error, RankError))
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        code = _refuse(error.format_message(), leads())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = _refuse(f"{str(error.filename)!r} cannot be used ({error.strerror}): check it, or give another", leads())
     except (KeyboardInterrupt, click.Abort):
         if leads():
             click.echo("sr: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(text: str, speaks: bool) -> int:
+    if speaks:
+        click.echo(f"sr: {' '.join(text.split())}", err=True)
+    return BAD_INPUT

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     """Train the shipped policy on the same tasks in three ways: at a fixed rate it rises and collapses; with a guard it
     keeps its peak; with steps of a measured size (and half the samples) it rises without a collapse.
 
-    Takes about three minutes on two cores. Nothing is simulated: every number is measured on this machine, now.
+    Takes about three minutes on two cores. Every number is measured on this machine, now.
     """
+    from sr_cli.console import print_json
     from sr_core.runs.atomic_io import write_json
     from sr_core.runs.run_dir import check_new
     from sr_monitor.report.figures import write_figure
@@ -51,15 +53,15 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     write_figure([out], out / "curves.png")
     write_report([out], out / "report.html")
     if as_json:
-        click.echo(json.dumps(summaries))
+        print_json(summaries)
         return
     _show(summaries, rows, out, time.monotonic() - began)
 
 
-def _run_all(out: Path, seed: int) -> dict[str, list[dict[str, Any]]]:
+def _run_all(out: Path, seed: int) -> dict[str, list[Mapping[str, Any]]]:
     """The `sr run`s side by side, on half the cores each: policies this small do not fill more. Returns their rows."""
     from sr_cli.config import load_config
-    from sr_cli.live import viewing
+    from sr_cli.console import viewing
 
     threads = str(max(1, (os.cpu_count() or 1) // 2))
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
@@ -107,23 +109,19 @@ def _free(wish: Path) -> Path:
     return path
 
 
-def _show(summaries: dict[str, Any], rows: dict[str, list[dict[str, Any]]], out: Path, seconds: float) -> None:
-    from rich.console import Console
+def _show(summaries: dict[str, Any], rows: Mapping[str, list[Mapping[str, Any]]], out: Path, seconds: float) -> None:
+    from sr_cli.console import print_table, summary_table
+    from sr_monitor.report.terminal import chart, percent
 
-    from sr_cli.live import curve, percent
-    from sr_cli.tables import summary_table
-
-    console = Console()
-    console.print("\nHeld-out pass@1 over training steps (u = unguarded, g = guarded, m = measured)", style="bold")
-    series = {name: [row["heldout_pass1"] for row in run] for name, run in rows.items()}
-    click.echo(curve(series))
-    console.print(summary_table(summaries))
+    click.echo("\nHeld-out pass@1 over training steps (u = unguarded, g = guarded, m = measured)")
+    points = {name: [(row["step"], row["heldout_pass1"]) for row in run] for name, run in rows.items()}
+    click.echo(chart({name[0]: [(s, v) for s, v in curve if v is not None] for name, curve in points.items()}))
+    print_table(summary_table(summaries))
     audits = {name: summary["audit"] for name, summary in summaries.items()}
     for name, audit in audits.items():
         ended = "kept" if name == "guarded" else "left with"
-        console.print(
+        click.echo(
             f"{name}: from {percent(audit['start'])} up to {percent(audit['peak'])}, {ended} {percent(audit['kept'])} "
-            f"(audit set: {audit['tasks']} tasks that no decision saw, {audit['samples']} samples each)",
-            highlight=False,
+            f"(audit set: {audit['tasks']} tasks never used for decisions, {audit['samples']} samples each)"
         )
     click.echo(f"\nTook {seconds:.0f} s. Open {out}/report.html (curves: {out}/curves.png).\n\n{NEXT.format(out=out)}")

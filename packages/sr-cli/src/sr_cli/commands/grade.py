@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,32 +9,13 @@ from typing import Any
 
 import click
 
+from sr_cli.console import Progress, print_json
 from sr_reward import CodeGrader, Grade, PassAtK, Sample, Task, TaskError, load_samples, load_tasks, mean_pass_at_k
 from sr_reward.formats import FORMATS
 from sr_reward.grading.grade import OUTCOMES, SEPARATIONS
 from sr_reward.grading.results import ResultFile
 from sr_reward.integrations.ray import RayGrader
 from sr_reward.sandbox import LEVELS
-
-
-class Progress:
-    """One line on a terminal: done, programs per second, time left. Silent elsewhere."""
-
-    def __init__(self, total: int, what: str = "graded") -> None:
-        self.total, self.what, self.done = total, what, 0
-        self.began = self.shown = time.monotonic()
-        self.visible = sys.stderr.isatty()
-
-    def step(self) -> None:
-        self.done += 1
-        now = time.monotonic()
-        if self.visible and (now - self.shown > 0.2 or self.done == self.total):
-            self.shown = now
-            speed = self.done / max(now - self.began, 1e-9)
-            left = (self.total - self.done) / speed
-            end = "\n" if self.done == self.total else ""
-            text = f"\r{self.done}/{self.total} {self.what} · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
-            click.echo(text, nl=False, err=True)
 
 
 def read_ks(text: str | None, counts: Sequence[tuple[int, int]]) -> list[int]:
@@ -180,7 +159,7 @@ def command(
     if unfit:
         click.echo(f"sr grade: {unfit_note(unfit, separation)}", err=True)
     if as_json:
-        click.echo(json.dumps(result))
+        print_json(result)
     else:
         show(result, scores)
     return 0

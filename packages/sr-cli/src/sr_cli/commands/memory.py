@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from sr_care import CapabilityMemory, Context, Entry, Strategy, ask
 from sr_care.entry import CAPABILITIES
 from sr_care.errors import EntryError
 from sr_care.gate import Decision
+from sr_cli.console import print_json, print_table
 
 _db = click.option(
     "--db",
@@ -49,7 +49,7 @@ def list_entries(
         found = memory.entries(run=run, family=family, algorithm=algorithm, limit=limit, newest_first=True)
         entries = list(found)[::-1]
     if as_json:
-        _print_json({"total": total, "entries": [entry.to_dict() for entry in entries]})
+        print_json({"total": total, "entries": [entry.to_dict() for entry in entries]})
         return
     table = Table("id", "run", "campaign", "algorithm", "lr", "steps", "family", "pass@1", "change", "conf.", box=None)
     for entry in entries:
@@ -60,7 +60,7 @@ def list_entries(
             *(entry.context.family or "–", "–" if level is None else f"{level:.1%}"),
             *(_change(entry), f"{entry.confidence:.2f}"),
         )
-    _print_table(table)
+    print_table(table)
     click.echo(f"{len(entries)} of {total} entries")
 
 
@@ -96,7 +96,7 @@ def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **a
             draw_posterior(memory.recall(), strategy, context, figure, entries=near)
         total = len(memory)
     if as_json:
-        _print_json({"total": total, "context": asdict(context), **asdict(decision)})
+        print_json({"total": total, "context": asdict(context), **asdict(decision)})
     else:
         _show_decision(strategy, context, decision, grounds, total)
 
@@ -114,7 +114,7 @@ def forget(db: Path, ids: tuple[int, ...], run: str | None, campaign: int | None
         count = memory.forget(ids=ids or None, run=run, campaign=campaign, reason=reason)
         total = len(memory)
     if as_json:
-        _print_json({"forgotten": count, "total": total})
+        print_json({"forgotten": count, "total": total})
     else:
         click.echo(f"{count} entries set aside, {total} remembered")
 
@@ -129,11 +129,11 @@ def export(db: Path, out: Path | None, as_json: bool) -> None:
         if out is not None:
             count = _write_new(out, memory.entries())
             if as_json:
-                _print_json({"out": str(out), "entries": count})
+                print_json({"out": str(out), "entries": count})
             else:
                 click.echo(f"{count} entries written to {out}")
         elif as_json:
-            _print_json({"entries": [entry.to_dict() for entry in memory.entries()]})
+            print_json({"entries": [entry.to_dict() for entry in memory.entries()]})
         else:
             for entry in memory.entries():
                 click.echo(json.dumps(entry.to_dict()))
@@ -170,7 +170,7 @@ def _question(memory: CapabilityMemory, asked: dict[str, Any]) -> tuple[Strategy
 def _show_entry(entry: Entry, as_json: bool) -> None:
     plain = entry.to_dict()
     if as_json:
-        _print_json(plain)
+        print_json(plain)
         return
     click.echo(f"entry {entry.id}: run {entry.run}, campaign {entry.campaign}, recorded {entry.recorded_at}")
     for part in ("strategy", "context", "boundary"):
@@ -200,7 +200,7 @@ def _show_decision(strategy: Strategy, context: Context, decision: Decision, gro
     for name, (mean, spread, below) in decision.proposal.effects.items():
         low, high = mean - 1.645 * spread, mean + 1.645 * spread
         table.add_row(name, f"{100 * mean:+.1f}", f"{100 * low:+.1f} … {100 * high:+.1f}", f"{below:.0%}")
-    _print_table(table)
+    print_table(table)
     click.echo(f"{decision.action.upper()}: {_name(decision.strategy)}. {decision.reason}.")
     for entry in grounds:
         click.echo(f"  rests on entry {entry.id}: {_name(entry.strategy)} changed pass@1 by {_change(entry)}")
@@ -215,13 +215,3 @@ def _change(entry: Entry) -> str:
     if "pass1" not in entry.delta.values:
         return "–"
     return f"{100 * entry.delta.values['pass1']:+.1f} ± {100 * math.sqrt(entry.delta.matrix()[0, 0]):.1f}"
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, allow_nan=False))
-
-
-def _print_table(table: Table) -> None:
-    console = Console()
-    console = Console(width=max(console.width, 120)) if not console.is_terminal else console
-    console.print(table)

@@ -24,7 +24,7 @@ def command(folder: Path, as_json: bool) -> None:
         show_summary(summary, folder, as_json)
         return
     from sr_cli.config import describe_run
-    from sr_cli.live import viewing
+    from sr_cli.console import viewing
 
     described = describe_run(folder)
     campaign = described.config.train.campaign

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -24,7 +23,7 @@ def command(
 ) -> None:
     """Run one campaign or a chain of them, as a preset, a file and --set say (later ones win)."""
     from sr_cli.config import load_config
-    from sr_cli.live import viewing
+    from sr_cli.console import viewing
     from sr_core.runs.run_dir import check_new
 
     config = load_config(config_file, preset, settings)
@@ -41,12 +40,10 @@ def show_summary(summary: dict[str, object], out: Path, as_json: bool) -> None:
     """Print a run's summary: a table, or one JSON object."""
     if not leads():
         return
+    from sr_cli.console import print_json, print_table, summary_table
+
     if as_json:
-        click.echo(json.dumps(summary))
+        print_json(summary)
         return
-    from rich.console import Console
-
-    from sr_cli.tables import summary_table
-
-    Console().print(summary_table({"run": summary}))
+    print_table(summary_table({"run": summary}))
     click.echo(f"Written to {out}. Next: sr report {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from sr_cli.commands.grade import Progress
+from sr_cli.console import Progress, print_json
 from sr_reward.sandbox.check import Feature, check_isolation, strongest_level
 
 
@@ -30,7 +29,7 @@ def check(as_json: bool) -> int:
     level = strongest_level()
     if as_json:
         rows = [{"name": f.name, "available": f.available, "found": f.found, "advice": f.advice} for f in features]
-        click.echo(json.dumps({"isolation": level, "verdicts_safe": level != "limits", "features": rows}))
+        print_json({"isolation": level, "verdicts_safe": level != "limits", "features": rows})
         return 0
     for feature in features:
         click.echo(_line(feature))
@@ -74,7 +73,7 @@ def attack(as_json: bool, group: str | None) -> int:
                 for f in findings
             ],
         }
-        click.echo(json.dumps(result))
+        print_json(result)
     else:
         _show(findings, levels)
     for finding in breaches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -33,6 +32,7 @@ def command(
     Chains that have a record in the folder are not run again. Writes results.json, RESULTS.md and a figure for each
     regime after every chain.
     """
+    from sr_cli.console import print_json
     from sr_cli.study.spec import StudySpec
 
     spec = StudySpec.read(study_file, quick=quick)
@@ -55,7 +55,10 @@ def command(
 
     study.run(chains, workers=workers or os.cpu_count() or 1, on_done=report)
     results = write_results(study)
-    click.echo(json.dumps(results) if as_json else (out / "RESULTS.md").read_text())
+    if as_json:
+        print_json(results)
+    else:
+        click.echo((out / "RESULTS.md").read_text())
 
 
 def _names(text: str | None) -> list[str]:

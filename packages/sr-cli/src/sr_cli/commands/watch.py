@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from sr_cli.console import print_json
 from sr_cli.logs import LogOptions, log_options
 from sr_monitor import MonitorError, Run, Verdict, judge
 from sr_monitor.analysis.verdict import VERDICTS
@@ -40,7 +40,7 @@ def command(logs: LogOptions, fail_on: str, follow: bool, as_json: bool) -> None
 
     judged, bad = _follow(read, show=not as_json) if follow else read()
     if as_json:
-        click.echo(json.dumps({"runs": [verdict.to_json() for _, verdict in judged]}, allow_nan=False))
+        print_json({"runs": [verdict.to_json() for _, verdict in judged]})
     elif not follow:
         click.echo("\n\n".join(_view(run, verdict) for run, verdict in judged))
     for one in bad:

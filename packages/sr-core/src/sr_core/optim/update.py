@@ -38,11 +38,13 @@ class Optimizer(Protocol):
 class UpdateStats:
     """Numbers of an update, None where one was not measured.
 
-    ``grad_norm``: before clipping. ``kl``: to the penalty's reference, in nats per trained token. ``step_kl``: how far
-    the update moved the policy, in nats per token; ``step_kl_total``: summed since the campaign's start; ``step_limit``:
-    the most it might, with measured steps; ``step_scale``: share of the optimizer's step that was taken; ``step_shortened``: how often it was cut back. ``clip_share``: share of trained tokens at which the algorithm's
-    clip decided (0 without a clip). ``mismatch_kl``: KL(sampler || trainer) in nats per trained token, by k3 from the
-    sampler's log-probabilities and those that the first epoch computes; not measured for samples of an earlier policy.
+    ``grad_norm``: before clipping. ``kl``: to the penalty's reference, in nats per trained token. ``step_kl``: how
+    far the update moved the policy, in nats per token; ``step_kl_total``: summed since the campaign's start;
+    ``step_limit``: the most it might, with measured steps; ``step_scale``: share of the optimizer's step that was
+    taken; ``step_shortened``: how often it was cut back. ``clip_share``: share of trained tokens at which the
+    algorithm's clip decided (0 without a clip). ``mismatch_kl``: KL(sampler || trainer) in nats per trained token, by
+    k3 from the sampler's log-probabilities and those that the first epoch computes; not measured for samples of an
+    earlier policy.
     """
 
     loss: float | None = None

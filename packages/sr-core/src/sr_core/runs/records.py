@@ -16,7 +16,10 @@ from sr_core.errors import RunError
 
 Record = dict[str, Any]
 PACKED = "records.jsonl.xz"
-SIGNALS = ("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr")
+SIGNALS = (
+    *("train_reward", "entropy", "length", "truncated", "unique_share", "zero_std_groups", "grad_norm", "lr"),
+    *("step_kl", "step_scale", "step_shortened"),
+)
 COUNTS = {"heldout": "heldout_passes", "unique": "heldout_unique", "well_formed": "heldout_well_formed"}
 
 

@@ -22,6 +22,7 @@ from sr_monitor.analysis.verdict import Verdict, judge
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.readers import runs_of
 from sr_monitor.report.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
+from sr_monitor.report.terminal import percent
 
 MOST_TASKS_SHOWN = 4
 MOST_CHARACTERS = 1600
@@ -47,7 +48,7 @@ def render(runs: Sequence[Run]) -> str:
     environment = Environment(
         loader=PackageLoader("sr_monitor.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": _percent, "number": _number}
+    environment.filters |= {"percent": percent, "number": _number}
     verdicts = [judge(run) for run in runs]
     figures = {name: plot_indicator(runs, name) for name in INDICATORS}
     return environment.get_template("report.html.j2").render(
@@ -89,8 +90,8 @@ def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
         "runs ended collapsed.",
         "No run says which policy it kept."
         if spread is None
-        else f"The kept policies pass {_percent(spread.estimate)} on average, "
-        f"95% interval {_percent(spread.low)} to {_percent(spread.high)} over runs.",
+        else f"The kept policies pass {percent(spread.estimate)} on average, "
+        f"95% interval {percent(spread.low)} to {percent(spread.high)} over runs.",
         _bottom_line(runs),
     ]
 
@@ -283,10 +284,6 @@ def _inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match[1]}{prefix}-", svg)
     head, rest = svg.split(">", 1)
     return re.sub(r' (width|height)="[^"]*"', "", head) + ' width="100%">' + rest
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
 
 
 def _number(value: float | None) -> str:

@@ -48,13 +48,13 @@ def _ends(
     columns = ["arm", "end", *over, "seeds", "of its hindsight oracle", "worst campaign", *([heading] if more else [])]
     yield from _head(columns)
     for name, arm in best_first(arms):
-        interval = f" [{percent(arm['ci'][0])}, {percent(arm['ci'][1])}]" if len(arm["per_seed"]) > 1 else ""
+        interval = f" [{points(arm['ci'][0])}, {points(arm['ci'][1])}]" if len(arm["per_seed"]) > 1 else ""
         cells = [
             shown[name].label,
-            percent(arm["end"]) + interval,
+            points(arm["end"]) + interval,
             *(difference(arm.get(f"over_{other}")) if other != name else "" for other in compare),
             str(len(arm["per_seed"])),
-            f"{percent(arm['share_of_hindsight'])} of {percent(arm['hindsight'])}{'*' * arm['flattered_oracle']}",
+            f"{points(arm['share_of_hindsight'])} of {points(arm['hindsight'])}{'*' * arm['flattered_oracle']}",
             f"{100 * arm['worst_campaign']:+.1f}",
             *([notes.get(name, "")] if more else []),
         ]
@@ -70,9 +70,9 @@ def _campaigns(arms: Results, shown: Mapping[str, Shown]) -> Iterator[str]:
         onset = "–" if arm["onset"] is None else f"{arm['onset']:.0f}"
         cells = [
             shown[name].label,
-            *(percent(arm[key]) for key in ("peak", "campaign_end", "gap", "collapse_rate", "trace_oracle")),
+            *(points(arm[key]) for key in ("peak", "campaign_end", "gap", "collapse_rate", "trace_oracle")),
             onset,
-            *(percent(arm[key]) for key in ("one_step_share", "null_gap", "real_falls")),
+            *(points(arm[key]) for key in ("one_step_share", "null_gap", "real_falls")),
         ]
         yield f"| {' | '.join(cells)} |"
 
@@ -103,8 +103,8 @@ def _head(columns: Sequence[str]) -> Iterator[str]:
     yield f"|{'---|' * len(columns)}"
 
 
-def percent(value: float | None) -> str:
-    """A share in percent with one digit, a dash where there is none."""
+def points(value: float | None) -> str:
+    """A share in points (percent, without the sign) with one digit, a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sr_monitor.analysis.runs import Run
 from sr_monitor.analysis.verdict import Verdict
@@ -42,15 +42,28 @@ def plot(
     scale: tuple[float, float] | None = None,
 ) -> str:
     """A chart over steps: dots on a grid with its axes labelled. scale: (low, high); None for pass rates, 0 to 1."""
-    first, last = min(steps), max(steps)
+    return chart({"●": list(zip(steps, values, strict=True))}, width=width, height=height, scale=scale)
+
+
+def chart(
+    series: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    width: int = 60,
+    height: int = 10,
+    scale: tuple[float, float] | None = None,
+) -> str:
+    """Several series of (step, value) on one grid, each drawn with its own character; later ones over earlier ones."""
+    steps = [step for points in series.values() for step, _ in points]
+    first, last = min(steps, default=0), max(steps, default=0)
     span = max(1, last - first)
     low, high = scale or (0.0, 1.0)
     grid = [[" "] * width for _ in range(height)]
-    for step, value in zip(steps, values, strict=True):
-        column = round((step - first) / span * (width - 1))
-        share = (value - low) / (high - low) if high > low else 0.5
-        row = round((1 - min(1.0, max(0.0, share))) * (height - 1))
-        grid[row][column] = "●"
+    for mark, points in series.items():
+        for step, value in points:
+            column = round((step - first) / span * (width - 1))
+            share = (value - low) / (high - low) if high > low else 0.5
+            row = round((1 - min(1.0, max(0.0, share))) * (height - 1))
+            grid[row][column] = mark
     lines = []
     for row, cells in enumerate(grid):
         level = low + (high - low) * (1 - row / (height - 1))
@@ -59,6 +72,11 @@ def plot(
     margin = " " * (6 if scale is None else 8)
     ticks = f"{first}".ljust(width - len(str(last))) + f"{last}" if last > first else f"{first}"
     return "\n".join([*lines, f"{margin}└{'─' * width}", f"{margin} {ticks}"])
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one digit; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}%"
 
 
 def view(run: Run, verdict: Verdict, width: int = 80) -> str:

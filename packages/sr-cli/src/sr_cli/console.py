@@ -1,14 +1,18 @@
-"""What a person sees while a run goes on: a live table on a terminal, plain lines where the output is piped.
+"""What commands show: rows of a run while it goes on, its summary, progress, and JSON for programs.
 
-All of it goes to stderr, so that stdout stays free for results.
+Progress goes to stderr, so that stdout stays free for results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
@@ -17,15 +21,23 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_cli.launched import leads
+from sr_monitor.report.terminal import percent, sparkline
 
-Row = dict[str, Any]
-BARS = "▁▂▃▄▅▆▇█"
+Row = Mapping[str, Any]
 SHOWN = 8  # rows of the live table
+MEASURED = ("start", "peak", "end", "kept")
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.1f}%"
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(value, allow_nan=False))
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, at least 120 columns wide where that is no terminal."""
+    console = Console()
+    console = Console(width=max(console.width, 120)) if not console.is_terminal else console
+    console.print(table)
 
 
 def movement(row: Row) -> str:
@@ -36,27 +48,20 @@ def movement(row: Row) -> str:
     return f"{moved:.2g}" + (f" ↓{shortened}" if shortened else "")
 
 
-def sparkline(values: list[float | None]) -> str:
-    """One character per value in [0, 1], a space where there is none."""
-    return "".join(" " if v is None else BARS[min(int(v * len(BARS)), len(BARS) - 1)] for v in values)
+def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Start, peak, end and kept of each summary, on held-out tasks and, where measured, on the audit set."""
+    table = Table("run", "measured on", *MEASURED, "peak at step")
+    for name, summary in summaries.items():
+        at = str(summary["peak_step"])
+        if len(summary["campaigns"]) > 1:
+            at += f" of campaign {summary['peak_campaign']}"
+        table.add_row(name, "held-out", *(percent(summary[key]) for key in MEASURED), at)
+        if "audit" in summary:
+            table.add_row("", "audit", *(percent(summary["audit"][key]) for key in MEASURED), "")
+    return table
 
 
-def curve(values: dict[str, list[float | None]], *, height: int = 8, width: int = 64) -> str:
-    """A plot of one or more series in [0, 1] over steps, one letter each (the series' first), made of text."""
-    longest = max(map(len, values.values()))
-    columns = min(longest, width)
-    grid = [[" "] * columns for _ in range(height)]
-    for name, series in values.items():
-        for step, value in enumerate(series):
-            if value is not None:
-                column = step * (columns - 1) // max(longest - 1, 1)
-                grid[height - 1 - min(int(value * height), height - 1)][column] = name[0]
-    lines = [f"{100 * (height - i) // height:>4}% │{''.join(line)}" for i, line in enumerate(grid)]
-    axis = f"   0% └{'─' * columns}"
-    return "\n".join([*lines, axis, f"       step 0{'':{max(columns - 9 - len(str(longest - 1)), 1)}}{longest - 1}"])
-
-
-def line(row: Row, label: str = "") -> str:
+def row_text(row: Row, label: str = "") -> str:
     """A row in one line of plain text."""
     decision = row["decision"]
     text = (
@@ -66,20 +71,39 @@ def line(row: Row, label: str = "") -> str:
     return text if decision["action"] == "continue" else f"{text}: {decision['reason']}"
 
 
+class Progress:
+    """One line on a terminal: done, per second, time left. Silent elsewhere."""
+
+    def __init__(self, total: int, what: str = "graded") -> None:
+        self.total, self.what, self.done = total, what, 0
+        self.began = self.shown = time.monotonic()
+        self.visible = sys.stderr.isatty()
+
+    def step(self) -> None:
+        """One more is done."""
+        self.done += 1
+        now = time.monotonic()
+        if self.visible and (now - self.shown > 0.2 or self.done == self.total):
+            self.shown = now
+            speed = self.done / max(now - self.began, 1e-9)
+            left = (self.total - self.done) / speed
+            end = "\n" if self.done == self.total else ""
+            text = f"\r{self.done}/{self.total} {self.what} · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
+            click.echo(text, nl=False, err=True)
+
+
 class View:
     """Shows the rows of one run or of several at once; ``show`` takes each row as it is written."""
 
     def __init__(self, console: Console, live: Live | None, steps: int) -> None:
-        self.console = console
-        self.live = live
-        self.steps = steps
+        self.console, self.live, self.steps = console, live, steps
         self.runs: dict[str, list[Row]] = {}
 
     def show(self, row: Row, label: str = "") -> None:
         """The run ``label`` has written a row."""
         self.runs.setdefault(label, []).append(row)
         if self.live is None:
-            self.console.print(line(row, label and f"{label:>9}: "), highlight=False, soft_wrap=True)
+            self.console.print(row_text(row, label and f"{label:>9}: "), highlight=False, soft_wrap=True)
         else:
             self.live.update(Group(*(self._panel(name, rows) for name, rows in self.runs.items())), refresh=True)
 
@@ -104,7 +128,7 @@ class View:
         return Group(
             Text(f"{label or 'run'}: {done} of at most {self.steps} steps", style="bold"),
             Padding(ProgressBar(total=max(self.steps, 1), completed=done, width=60), 0),  # the bar alone ends no line
-            Text(f"held-out pass@1  {sparkline(heldout)}"),
+            Text(f"held-out pass@1  {sparkline(heldout, width=100, top=1.0)}"),
             table,
             *(Text(f"→ {reason}", style="yellow") for reason in acted),
         )
