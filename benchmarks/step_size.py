@@ -102,7 +102,7 @@ def precision(moved: Mapping[str, np.ndarray], owner_n: np.ndarray, count: int, 
 def examine(trainer: Trainer, tasks: Any, step: int, seed: int) -> dict[str, Any]:
     """One step of training, and what it does at other lengths; the training goes on from the step as it is."""
     temperature = trainer.config.sampling.temperature
-    batch = tasks.batch(trainer.config, 0, step)
+    batch = tasks.draw(trainer.config, 0, step)
     graded = trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step))
     heldout = trainer.rollout(tasks.heldout[:16], campaign=0, step=step, purpose="heldout prompts")
     on_batch = Tokens(trainer.engine, graded.rollout, temperature)
@@ -173,7 +173,7 @@ def cost(trainer: Trainer, tasks: Any) -> dict[str, float]:
     """Seconds of a whole step without the measurement, and of the measurement (one that needs no shortening)."""
     seconds: dict[str, list[float]] = {"step": [], "measurement": []}
     for step in range(100, 106):
-        batch = tasks.batch(trainer.config, 0, step)
+        batch = tasks.draw(trainer.config, 0, step)
         began = time.process_time()
         graded = trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step))
         trainer.update(graded)
@@ -196,7 +196,7 @@ def run(name: str, seed: int) -> dict[str, Any]:
             if step in STATES:
                 states.append({"policy": name, "seed": seed, **examine(trainer, tasks, step, seed)})
             else:
-                batch = tasks.batch(trainer.config, 0, step)
+                batch = tasks.draw(trainer.config, 0, step)
                 trainer.update(trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step)))
         return {"states": states, "cost": cost(trainer, tasks)}
 
