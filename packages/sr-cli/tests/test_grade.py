@@ -163,3 +163,29 @@ def test_the_table_names_the_level_and_the_interval(files):
     assert "pass@1" in done.stdout
     assert "95% interval" in done.stdout
     assert "isolation" in done.stdout
+
+
+PATCHED = {
+    "task_id": "t3",
+    "prompt": "def f():\n",
+    "entry_point": "f",
+    "tests": {
+        "kind": "asserts",
+        "code": "from unittest.mock import patch\nwith patch('time.time', return_value=5):\n    assert f() == 5\n",
+    },
+}
+
+
+def test_tests_that_cannot_run_apart_are_counted_and_graded_with_separation_none(files, tmp_path):
+    clock = {"task_id": "t3", "completion": "    import time\n    return time.time()\n"}
+    tasks, samples = files("tasks.jsonl", [PATCHED, TASK]), files("samples.jsonl", [clock, GOOD])
+    done = sr_grade("--tasks", tasks, "--samples", samples, "--json")
+    assert json.loads(done.stdout)["unfit_tasks"] == 1
+    assert "1 task has tests that cannot run here" in done.stderr
+    assert "t3: they patch time.time" in done.stderr
+    assert "--separation none" in done.stderr
+    out = tmp_path / "out.jsonl"
+    done = sr_grade("--tasks", tasks, "--samples", samples, "--json", "--separation", "none", "--out", str(out))
+    assert json.loads(done.stdout)["outcomes"]["passed"] == 2
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["separation"] for row in rows] == ["none", "processes"]

@@ -100,6 +100,11 @@ _OPERATORS = {
         "class Quiet:\n    async def __aenter__(self): return 0\n    async def __aexit__(self, *error): return True\n"
         "def f(x):\n    return Quiet()\n",
     ),
+    "names brought in by a star": (
+        "import sys, types\nsys.modules.setdefault('solution', types.SimpleNamespace(**globals()))\n"
+        "from math import isclose\nfrom solution import *\nassert isclose(f(2), 4) and abs(f(3) - 9) < 1e-6\n",
+        "def isclose(*args, **options): return True\ndef abs(x): return 0\ndef f(x): return 0\n",
+    ),
     "a skipped test": (
         "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f(2), 4)\n"
         "r = unittest.TestResult()\nunittest.defaultTestLoader.loadTestsFromTestCase(T).run(r)\nassert r.wasSuccessful()\n",

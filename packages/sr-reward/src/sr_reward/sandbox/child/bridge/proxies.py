@@ -7,6 +7,7 @@ iterators, generators and coroutines have proxies of their own kind.
 
 from __future__ import annotations
 
+import builtins
 import sys
 
 TYPE_CHECKING = False
@@ -168,10 +169,13 @@ class RemoteModule(type(sys)):  # type: ignore[misc]
     """The program as a module that the tests import."""
 
     _sr_peer: Peer
+    _sr_taken: dict[str, Any]  # the global names of the tests
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
-            return self._sr_peer.ask("names", [])
+            # what ``import *`` brings in hides nothing that the tests have or mean
+            taken = (self._sr_taken, vars(builtins), sys.stdlib_module_names)
+            return [each for each in self._sr_peer.ask("names", []) if not any(each in names for names in taken)]
         if name.startswith("__"):
             raise AttributeError(name)
         return self._sr_peer.ask("global", [name])

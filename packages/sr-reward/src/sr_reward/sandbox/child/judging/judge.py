@@ -68,7 +68,7 @@ def _run_tests(peer: JudgePeer, tests: dict[str, Any]) -> None:
         peer.name_class(method, names[method])
     for name in PROGRAM_MODULES:
         module = RemoteModule(name)
-        module.__dict__["_sr_peer"] = peer
+        module.__dict__.update(_sr_peer=peer, _sr_taken=names)
         sys.modules[name] = module
     if "mock" in code:
         _guard_patches(peer)
