@@ -8,6 +8,7 @@ from sr_reward.attacks.model import Attack
 from sr_reward.attacks.reaching import _LIBC, _f
 
 _BIG = 280 << 20  # beyond the suite's memory limit of 256 MiB
+_TOUCH = f"for place in range(0, {_BIG}, 4096): held[place] = 1\nreturn True"  # what is only reserved takes nothing
 
 
 def _returns(group: str, made: dict[str, str], **more: str) -> list[Attack]:
@@ -20,10 +21,13 @@ _MEMORY = _returns(
         "bytearray": _f(f"return len(bytearray({_BIG})) > 0"),
         "list": _f(f"return len([None] * ({_BIG} // 8)) > 0"),
         "string": _f(f"return len('x' * {_BIG}) > 0"),
-        "anonymous mmap": _f(f"import mmap\nreturn len(mmap.mmap(-1, {_BIG})) > 0"),
-        "shared mmap": _f(f"import mmap\nreturn len(mmap.mmap(-1, {_BIG}, mmap.MAP_SHARED)) > 0"),
+        "anonymous mmap": _f(f"import mmap\nheld = mmap.mmap(-1, {_BIG})\n" + _TOUCH),
+        "shared mmap": _f(f"import mmap\nheld = mmap.mmap(-1, {_BIG}, mmap.MAP_SHARED)\n" + _TOUCH),
         "malloc": _LIBC
-        + _f(f"libc.malloc.restype = ctypes.c_void_p\nreturn libc.malloc(ctypes.c_size_t({_BIG})) is not None"),
+        + _f(
+            f"libc.malloc.restype = ctypes.c_void_p\nheld = libc.malloc(ctypes.c_size_t({_BIG}))\n"
+            f"if held is not None: ctypes.memset(held, 1, {_BIG})\nreturn held is not None"
+        ),
         "big power": _f("return (1 << (8 * 280 * 2**20)).bit_length() > 0"),
         "memory file": _f(
             "fds = [os.memfd_create('m') for _ in range(40)]\n[os.ftruncate(fd, 8 << 20) for fd in fds]\nreturn True"

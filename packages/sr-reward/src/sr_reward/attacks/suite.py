@@ -17,6 +17,7 @@ from sr_reward.task import AssertTests, CallCase, CallTests, StdioCase, StdioTes
 
 TIMEOUT_S = 0.3
 MEMORY_MB = 256
+OUTPUT_MB = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,19 @@ def run_suite(
     graders: dict[str, CodeGrader] = {}
     try:
         for level in levels:
-            grader = CodeGrader(workers=1, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB, isolation=level, deduplicate=False)
+            grader = CodeGrader(
+                workers=1,
+                timeout_s=TIMEOUT_S,
+                memory_mb=MEMORY_MB,
+                output_mb=OUTPUT_MB,
+                isolation=level,
+                deduplicate=False,
+            )
             try:
                 graders[grader.isolation] = grader
             except IsolationError:
                 continue
-        bare = CodeGrader(workers=1, deduplicate=False)
+        bare = CodeGrader(workers=1, timeout_s=10.0, deduplicate=False)
         bare.sandbox = Sandbox.without_isolation(timeout_s=10.0)
         findings = []
         for number, attack in enumerate(attacks):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sr_reward.errors import TaskError
-from sr_reward.grading.grade import NO_CODE, SEPARATIONS, Grade
+from sr_reward.grading.grade import NO_CODE, Grade
 from sr_reward.grading.requests import READER
-from sr_reward.grading.trials import grade_sample
+from sr_reward.grading.trials import TrialSettings, grade_sample
 from sr_reward.sandbox import Sandbox
 from sr_reward.task import Task
 
@@ -19,36 +19,42 @@ from sr_reward.task import Task
 class CodeGrader:
     """Grades model-written Python.
 
-    ``workers`` lanes (default: one per usable core) run programs at an ``isolation`` level (see
-    ``Sandbox``; ``require_isolation`` names the weakest level that is accepted). ``timeout_s`` is CPU time per
-    program, so a loaded machine changes no verdict; a program that merely sleeps is stopped after the same time.
-    ``memory_mb`` bounds its address space. With ``deduplicate``, equal programs for one deterministic task are
-    run once per batch. Test code runs in a process of its own; with ``separation="none"`` tests that cannot (they
-    would be ``infra_error``) run in the program's, where it can decide its own verdict, and their grades say so.
-    ``packages`` is a virtual environment's directory whose packages programs and tests may import, read-only.
-    Nothing is started before the first call of ``grade``; one call at a time is served, others wait. Errors:
-    ``TaskError`` for input that does not fit, ``IsolationError`` where a level is not available.
+    ``workers`` lanes (default: one per usable core) run programs at an ``isolation`` level (see ``Sandbox``;
+    ``require_isolation`` names the weakest level that is accepted). ``timeout_s`` is CPU time, so a loaded machine
+    changes no verdict; a program that merely sleeps is stopped after the same time. It holds for each run of a script,
+    for each call (all calls of a program together may take ten times that), and for all asserts together; None takes
+    the time of each task's format (``sr_reward.rules``). ``memory_mb`` bounds what a program holds at once,
+    ``output_mb`` what it returns and what it prints. With ``deduplicate``, equal programs for one deterministic task
+    are run once per batch. ``trim`` lets an answer that was cut off count up to its last whole statement.
+
+    Test code runs in a process of its own; with ``separation="none"`` tests that cannot (they would be
+    ``infra_error``) run in the program's, where it can decide its own verdict, and their grades say so. ``packages`` is
+    a virtual environment's directory whose packages programs and tests may import, read-only. Nothing is started before
+    the first call of ``grade``; one call at a time is served, others wait. Errors: ``TaskError`` for input that does not
+    fit, ``IsolationError`` where a level is not available.
     """
 
     def __init__(
         self,
         *,
         workers: int | None = None,
-        timeout_s: float = 3.0,
+        timeout_s: float | None = None,
         memory_mb: int = 512,
+        output_mb: int = 16,
         isolation: str = "auto",
         require_isolation: str | None = None,
         deduplicate: bool = True,
         separation: str = "processes",
         packages: str | None = None,
+        trim: bool = False,
     ) -> None:
-        if separation not in SEPARATIONS:
-            raise TaskError(f"separation must be one of {', '.join(SEPARATIONS)}, got {separation!r}")
-        self.deduplicate, self.separation = deduplicate, separation
+        self.deduplicate = deduplicate
+        self.settings = TrialSettings(timeout_s=timeout_s, trim=trim, separation=separation)
         self.sandbox = Sandbox(
             workers=workers,
-            timeout_s=timeout_s,
+            timeout_s=3.0 if timeout_s is None else timeout_s,
             memory_mb=memory_mb,
+            output_mb=output_mb,
             isolation=isolation,
             require_isolation=require_isolation,
             packages=packages,
@@ -89,14 +95,7 @@ class CodeGrader:
             shared = first_with if self.deduplicate and task.deterministic else None
             numbers.append(number)
             trials.append(
-                grade_sample(
-                    task,
-                    completion,
-                    solution=solution,
-                    separation=self.separation,
-                    number=number,
-                    first_with=shared,
-                )
+                grade_sample(task, completion, self.settings, solution=solution, number=number, first_with=shared)
             )
         known: dict[int, Grade] = {}
         equal: dict[int, list[int]] = {}  # samples that wait for the grade of an equal one

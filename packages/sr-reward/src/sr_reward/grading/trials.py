@@ -4,63 +4,87 @@ from __future__ import annotations
 
 import marshal
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sr_reward.errors import TaskError
 from sr_reward.grading.compare import BROKEN, RAISED, RIGHT
 from sr_reward.grading.extract import question_of
-from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, UNFIT_TESTS, Grade
+from sr_reward.grading.grade import INFRA_ERROR, NO_CODE, SEPARATIONS, UNFIT_TESTS, Grade
 from sr_reward.grading.requests import ReaderFailed, compare_calls, compare_text, program_of, read_report
+from sr_reward.rules import RULES
 from sr_reward.sandbox import worker as protocol
 from sr_reward.sandbox.child.judging import ENDED, UNFIT
 from sr_reward.sandbox.pool import Job, Trial
 from sr_reward.sandbox.worker import Answer
 from sr_reward.task import AssertTests, CallTests, StdioCase, StdioTests, Task
 
+CALLS_FACTOR = 10  # all calls of a program together may take so many times what one may
 TOO_COSTLY = "its output cannot be compared within the reader's limits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """Seconds of CPU time per test (None: those of the task's format), whether a cut-off answer is trimmed, and where
+    tests run that cannot run apart from the program: nowhere, or with ``separation="none"`` in its process."""
+
+    timeout_s: float | None = None
+    trim: bool = False
+    separation: str = "processes"
+
+    def __post_init__(self) -> None:
+        if self.separation not in SEPARATIONS:
+            raise TaskError(f"separation must be one of {', '.join(SEPARATIONS)}, got {self.separation!r}")
+
+    def seconds_for(self, task: Task) -> float:
+        """The CPU time of one run, of one call, or of all asserts."""
+        return RULES[task.format].time_s if self.timeout_s is None else self.timeout_s
 
 
 def grade_sample(
     task: Task,
     completion: str,
+    settings: TrialSettings,
     *,
     solution: bool,
-    separation: str = "processes",
     number: int = 0,
     first_with: dict[object, int] | None = None,
 ) -> Trial[Grade | int]:
     """The trial of one sample. With ``first_with``, which it keeps up to date, the sample ``number`` may end with the
-    number of an earlier one of the same program, whose grade is its own too. With ``separation="none"`` tests that
-    cannot run apart from the program run in its process."""
+    number of an earlier one of the same program, whose grade is its own too."""
     try:
-        source = yield from program_of(question_of(task), completion, solution=solution)
+        source = yield from program_of(question_of(task, trim=settings.trim), completion, solution=solution)
         if source is None:
             return NO_CODE
         if first_with is not None:
             first = first_with.setdefault((id(task), source), number)
             if first != number:
                 return first
-        grade = yield from _trial(task, source)
-        if grade.is_unfit and separation == "none" and isinstance(task.tests, AssertTests):
-            together = yield from _try_together(task, task.tests, source)
+        grade = yield from _trial(task, source, settings.seconds_for(task))
+        if grade.is_unfit and settings.separation == "none" and isinstance(task.tests, AssertTests):
+            together = yield from _try_together(task, task.tests, source, settings.seconds_for(task))
             return replace(together, separation="none")
         return grade
     except ReaderFailed as error:
         return Grade(outcome="infra_error", detail=str(error))
 
 
-def _trial(task: Task, source: str) -> Trial[Grade]:
-    warm = "import" in source
+def _trial(task: Task, source: str, time_s: float) -> Trial[Grade]:
     if isinstance(task.tests, CallTests):
-        return (yield from _try_calls(task, task.tests, source, warm))
+        return (yield from _try_calls(task, task.tests, source, time_s))
     if isinstance(task.tests, AssertTests):
-        return (yield from _try_asserts(task, task.tests, source, warm))
-    return (yield from _try_stdio(task.tests, source, warm))
+        return (yield from _try_asserts(task, task.tests, source, time_s))
+    return (yield from _try_stdio(task.tests, source, time_s))
 
 
-def _try_calls(task: Task, tests: CallTests, source: str, warm: bool) -> Trial[Grade]:
-    body = marshal.dumps((source, task.entry_point, tests.encoded_inputs()))
-    answer = (yield Job(kind=protocol.CALLS, body=body, warm=warm)).program
+def _warm(source: str) -> bool:
+    return "import" in source
+
+
+def _try_calls(task: Task, tests: CallTests, source: str, time_s: float) -> Trial[Grade]:
+    body = marshal.dumps((source, task.entry_point, tests.encoded_inputs(), time_s))
+    all_s = time_s * min(len(tests.cases), CALLS_FACTOR)
+    answer = (yield Job(kind=protocol.CALLS, body=body, warm=_warm(source), timeout_s=all_s)).program
     if answer is None:
         return INFRA_ERROR
     stopped = _stopped(answer)
@@ -81,11 +105,11 @@ def _try_calls(task: Task, tests: CallTests, source: str, warm: bool) -> Trial[G
     return Grade(outcome="failed", seconds=answer.seconds, detail=text if kind else TOO_COSTLY)
 
 
-def _try_stdio(tests: StdioTests, source: str, warm: bool) -> Trial[Grade]:
+def _try_stdio(tests: StdioTests, source: str, time_s: float) -> Trial[Grade]:
     seconds = 0.0
     for number, case in enumerate(tests.cases):
         body = marshal.dumps((source, case.stdin.encode("utf-8", "surrogatepass")))
-        answer = (yield Job(kind=protocol.STDIO, body=body, warm=warm)).program
+        answer = (yield Job(kind=protocol.STDIO, body=body, warm=_warm(source), timeout_s=time_s)).program
         if answer is None:
             return INFRA_ERROR
         seconds += answer.seconds
@@ -119,12 +143,13 @@ def _prints_right(tests: StdioTests, case: StdioCase, printed: bytes) -> Trial[t
     return kind == RIGHT, "other output" if kind else TOO_COSTLY
 
 
-def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Trial[Grade]:
+def _try_asserts(task: Task, tests: AssertTests, source: str, time_s: float) -> Trial[Grade]:
     outcome = yield Job(
         kind=protocol.SERVE,
         body=marshal.dumps((source, task.entry_point)),
         judge_body=marshal.dumps((judge_request(task, tests),)),
-        warm=warm,
+        warm=_warm(source),
+        timeout_s=time_s,
     )
     answer, judge = outcome.program, outcome.judge
     if answer is None or judge is None:
@@ -147,10 +172,10 @@ def _try_asserts(task: Task, tests: AssertTests, source: str, warm: bool) -> Tri
     return _raised(answer, kind, message)
 
 
-def _try_together(task: Task, tests: AssertTests, source: str) -> Trial[Grade]:
+def _try_together(task: Task, tests: AssertTests, source: str, time_s: float) -> Trial[Grade]:
     """Tests that cannot run apart from the program, in its process."""
     body = marshal.dumps((source, judge_request(task, tests)))
-    answer = (yield Job(kind=protocol.TOGETHER, body=body)).program
+    answer = (yield Job(kind=protocol.TOGETHER, body=body, timeout_s=time_s)).program
     if answer is None:
         return INFRA_ERROR
     stopped = _stopped(answer)
@@ -198,10 +223,14 @@ def _check(checker: str, cases: Any, given: Any, seconds: float) -> Trial[Grade]
 
 def _stopped(answer: Answer) -> Grade | None:
     """The grade of a program that broke a limit."""
-    if answer.ended in ("cpu", "idle", "wall") or (answer.ended == "signalled" and answer.code == _SIGXCPU):
+    if answer.ended in ("cpu", "idle", "wall"):
         return Grade(outcome="timeout", seconds=answer.seconds, detail=f"out of {answer.ended} time")
+    if answer.ended == "signalled" and answer.code in _OUT_OF_TIME:
+        return Grade(outcome="timeout", seconds=answer.seconds, detail="out of cpu time")
+    if answer.ended == "memory":
+        return Grade(outcome="memory", seconds=answer.seconds, detail="it held more than its memory (memory_mb)")
     if answer.ended == "output":
-        detail = f"it wrote more than {protocol.OUTPUT_BYTES >> 20} MiB"
+        detail = "it wrote more than it may (output_mb)"
         return Grade(outcome="failed", seconds=answer.seconds, detail=detail)
     return None
 
@@ -222,4 +251,4 @@ def _died(answer: Answer, reason: str) -> Grade:
     return Grade(outcome="crashed", seconds=answer.seconds, detail=detail)
 
 
-_SIGXCPU = 24  # the same on every Linux and macOS
+_OUT_OF_TIME = (24, 27)  # SIGXCPU and SIGPROF, the same on every Linux and macOS

@@ -69,15 +69,23 @@ class Lane:
 
     Jobs of a lane are sent and answered in order in each worker, so a program and its judge meet."""
 
-    def __init__(self, level: str, memory: int, reader: str = "", packages: str = "") -> None:
-        self.level, self.memory, self.reader, self.packages = level, memory, reader, packages
+    def __init__(
+        self, level: str, memory: int, *, output: int = protocol.OUTPUT_BYTES, reader: str = "", packages: str = ""
+    ) -> None:
+        self.level, self.memory, self.output = level, memory, output
+        self.reader, self.packages = reader, packages
         self.workers: dict[str, Worker] = {}
 
     def worker(self, kind: str) -> Worker:
         if kind not in self.workers:
             script = {"script": self.reader} if self.reader else {}
             self.workers[kind] = Worker(
-                level=self.level, kind=kind, memory=self.memory, packages=self.packages, **script
+                level=self.level,
+                kind=kind,
+                memory=self.memory,
+                output=self.output,
+                packages=self.packages,
+                **script,
             )
         return self.workers[kind]
 

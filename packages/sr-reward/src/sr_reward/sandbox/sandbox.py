@@ -12,7 +12,7 @@ from typing import TypeVar
 from sr_reward.errors import IsolationError, TaskError
 from sr_reward.sandbox.packages import packages_folder
 from sr_reward.sandbox.pool import Lane, Run, Trial
-from sr_reward.sandbox.worker import Worker
+from sr_reward.sandbox.worker import OUTPUT_BYTES, Worker
 
 _log = logging.getLogger("sr_reward")
 
@@ -27,10 +27,11 @@ class Sandbox:
     ``isolation`` is ``auto`` (the strongest level available on this Linux), ``full``, ``landlock`` or
     ``limits``; a level that is named must be available or ``IsolationError`` is raised, and so with
     ``require_isolation``, the weakest level that ``auto`` may settle for. Nothing is started before the first
-    trial. ``timeout_s`` bounds the CPU time of a program, and the time in which it neither computes nor ends;
-    after 5 × ``timeout_s`` + 2 s it is stopped in any case. ``packages`` is a virtual environment's directory whose
-    packages programs and tests may import, read-only. ``reader`` is the path of the script that serves jobs of
-    kind ``READ`` (see ``grading.reader``).
+    trial. ``memory_mb`` bounds what a program holds at once (its address space, of which stacks of threads reserve
+    much, is 1 GiB larger), ``output_mb`` what it returns and what it prints; ``timeout_s`` bounds its CPU time, and
+    the time in which it neither computes nor ends; after 5 × ``timeout_s`` + 2 s it is stopped in any case.
+    ``packages`` is a virtual environment's directory whose packages programs and tests may import, read-only.
+    ``reader`` is the path of the script that serves jobs of kind ``READ`` (see ``grading.reader``).
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Sandbox:
         workers: int | None = None,
         timeout_s: float = 3.0,
         memory_mb: int = 512,
+        output_mb: int = OUTPUT_BYTES >> 20,
         isolation: str = "auto",
         require_isolation: str | None = None,
         patience_s: float = 120.0,
@@ -51,11 +53,14 @@ class Sandbox:
             raise TaskError(f"timeout_s must be in (0, 3600], got {timeout_s}")
         if memory_mb < 64:
             raise TaskError(f"memory_mb must be at least 64 (the interpreter itself), got {memory_mb}")
+        if not 1 <= output_mb <= 1024:
+            raise TaskError(f"output_mb must be in [1, 1024], got {output_mb}")
         for name, value, more in (("isolation", isolation, ("auto",)), ("require_isolation", require_isolation, ())):
             if value is not None and value not in LEVELS + more:
                 raise TaskError(f"{name} must be one of {', '.join(LEVELS + more)}, got {value!r}")
         self.workers = workers or _usable_cores()
         self.timeout_s, self.memory_mb, self.patience_s = timeout_s, memory_mb, patience_s
+        self.output_mb = output_mb
         self._wanted, self._required = isolation, require_isolation
         self._level: str | None = None
         self._first: Worker | None = None  # the worker that proved the level
@@ -145,7 +150,8 @@ class Sandbox:
             self._level = self._strongest_level()
         if not self._lanes:
             self._lanes = [
-                Lane(self._level, self.memory_mb << 20, packages=self._packages) for _ in range(self.workers)
+                Lane(self._level, self.memory_mb << 20, output=self.output_mb << 20, packages=self._packages)
+                for _ in range(self.workers)
             ]
             self._reader = Lane(self._level, READER_BYTES, reader=self._reader_script)
         if self._first is not None:
@@ -167,7 +173,13 @@ class Sandbox:
             if LEVELS.index(level) > LEVELS.index(floor):
                 break
             try:
-                self._first = Worker(level=level, kind="slim", memory=self.memory_mb << 20, packages=self._packages)
+                self._first = Worker(
+                    level=level,
+                    kind="slim",
+                    memory=self.memory_mb << 20,
+                    output=self.output_mb << 20,
+                    packages=self._packages,
+                )
             except IsolationError as error:
                 reasons.append(str(error))
                 continue

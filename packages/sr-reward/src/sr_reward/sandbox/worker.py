@@ -22,8 +22,8 @@ _MAGIC = b"srj2"
 _START_S, _END_S = 60.0, 5.0
 
 CALLS, STDIO, SERVE, JUDGE, CHECK, READ, TOGETHER = range(7)
-ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost", "wall")
-OUTPUT_BYTES = 4 << 20
+ENDINGS = ("exited", "signalled", "cpu", "idle", "output", "lost", "wall", "memory")
+OUTPUT_BYTES = 16 << 20  # what a program may return, and print, where nothing else is said
 
 # modules that programs of the field import: loaded before the fork in the zygotes that serve such programs
 WARM_MODULES = (
@@ -57,19 +57,28 @@ class Answer:
 
 
 class Worker:
-    """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level; ``memory`` bounds the address
-    space of each program, in bytes; ``packages`` is a folder of packages that they may import. ``script`` names
-    another program that keeps to the same protocol: a reader.
+    """A zygote of one kind (``slim``, ``warm`` or ``judge``) at one isolation level.
+
+    ``memory`` bounds what each program holds at once, in bytes, and ``output`` what it returns and what it prints;
+    ``packages`` is a folder of packages that they may import. ``script`` names another program that keeps to the same
+    protocol: a reader.
 
     Raises IsolationError when that level is not available here.
     """
 
     def __init__(
-        self, *, level: str, kind: str, memory: int = 512 << 20, packages: str = "", script: str = _ZYGOTE
+        self,
+        *,
+        level: str,
+        kind: str,
+        memory: int = 512 << 20,
+        output: int = OUTPUT_BYTES,
+        packages: str = "",
+        script: str = _ZYGOTE,
     ) -> None:
         ours, theirs = socket.socketpair()
         isolated = level != "open"
-        self.output_bytes = OUTPUT_BYTES if isolated and script == _ZYGOTE else 16 * OUTPUT_BYTES
+        self.output_bytes = output if isolated and script == _ZYGOTE else max(output, 64 << 20)
         settings = {
             "level": level,
             "memory": memory,

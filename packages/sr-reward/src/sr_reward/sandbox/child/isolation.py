@@ -19,12 +19,14 @@ if sys.platform == "linux":
 LEVELS = ("full", "landlock", "limits")
 NOBODY = 65534
 TMP_BYTES, TMP_MODE = 32 << 20, 0o1777
-FILE_BYTES = 16 << 20
+FILE_BYTES = 64 << 20
+SPARE_BYTES = 1 << 30  # address space beside the memory: stacks of threads are reserved, not used
 OPEN_FILES = 64
 PENDING_SIGNALS = 16  # queued ones are counted per user of the host
 PROCESSES = 128
 PACKAGES = "/packages"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")  # of LANG, for ``setlocale(LC_ALL, "")``
 _SIGKILL = 9
 
 
@@ -106,14 +108,15 @@ def _remove_folder(name: str) -> bool:
     return True
 
 
-def isolate(level: str, memory: int, packages: str = "") -> Isolation:
-    """Isolate this process at a level; from then on it is the zygote. ``memory`` bounds the address
-    space of each process, in bytes; ``packages`` is one more folder to read, which lies at ``PACKAGES`` in a root of
-    our own. Raises OSError or NotIsolated where that is not possible."""
+def isolate(level: str, memory: int, *, output: int = 0, packages: str = "") -> Isolation:
+    """Isolate this process at a level; from then on it is the zygote. ``memory`` bounds the address space of each
+    process, in bytes; ``output`` is what a program may write, for which its files have room; ``packages`` is one more
+    folder to read, which lies at ``PACKAGES`` in a root of our own. Raises OSError or NotIsolated where that is not
+    possible."""
     if level == "open":
         return Isolation(level, [])
     if level == "limits":
-        _limit(memory)
+        _limit(memory, output)
         return Isolation(level, ["limits"])
     if sys.platform != "linux":
         raise NotIsolated(f"this level does not exist on {sys.platform}; ask for isolation='limits'")
@@ -137,7 +140,7 @@ def isolate(level: str, memory: int, packages: str = "") -> Isolation:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     if level == "full":
         kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)  # cleared by every change of credentials: so it comes last
-    _limit(memory)
+    _limit(memory, output)
     if version:
         landlock.restrict(readable, writable)
         parts.append(f"landlock-{version}")
@@ -145,8 +148,9 @@ def isolate(level: str, memory: int, packages: str = "") -> Isolation:
     return Isolation(level, [*parts, "seccomp", "no-new-privileges", "limits"])
 
 
-def _limit(memory: int) -> None:
-    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: OPEN_FILES, resource.RLIMIT_FSIZE: FILE_BYTES}
+def _limit(memory: int, output: int) -> None:
+    largest = max(FILE_BYTES, output + (1 << 20))
+    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: OPEN_FILES, resource.RLIMIT_FSIZE: largest}
     if sys.platform == "linux":  # elsewhere the limit exists but is not kept
         bounds |= {resource.RLIMIT_AS: memory, resource.RLIMIT_SIGPENDING: PENDING_SIGNALS}
         bounds |= {resource.RLIMIT_MSGQUEUE: 0, resource.RLIMIT_MEMLOCK: 0}  # both are counted per user of the host
@@ -167,7 +171,7 @@ def interpreter_files(packages: str = "") -> list[str]:
     prefix = os.path.realpath(sys.base_prefix)
     system = {os.path.dirname(path) for path in mapped if not path.startswith(prefix) or prefix == "/usr"}
     found += sorted(folder for folder in system if folder.startswith(("/lib", "/usr/lib")))
-    found += [path for path in ("/etc/ld.so.cache", "/usr/share/zoneinfo") if os.path.exists(path)]
+    found += [path for path in ("/etc/ld.so.cache", "/usr/share/zoneinfo", *_LOCALES) if os.path.exists(path)]
     kept: list[str] = []
     for path in dict.fromkeys(found):
         if not any(path == other or path.startswith(other + "/") for other in kept):

@@ -6,6 +6,7 @@ nothing, because no expected value is here and the reader takes the data for wha
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import marshal
 import os
 import sys
@@ -39,6 +40,7 @@ def load(source: str, name: str) -> ModuleType:
     """Run the program's text as a module called ``name`` and return it."""
     module = type(sys)(name)
     sys.modules[name] = module
+    module.__file__ = f"{name}.py"
     code = compile(source, "<program>", "exec", dont_inherit=True)
     exec(code, module.__dict__)
     return module
@@ -60,15 +62,19 @@ def answer_of(outputs: list[Any]) -> bytes:
     return ("[" + ",".join(["[1," + encode(output) + "]" for output in outputs]) + "]").encode()
 
 
-def run_calls(out: int, source: str, entry_point: str, inputs: bytes) -> None:
+def run_calls(out: int, source: str, entry_point: str, inputs: bytes, call_s: float = 0.0) -> None:
     """Call the entry point on every input; write ``[[1, output], ..., [0, error, message]]``.
 
-    It stops at the first error: no answer after it could make the program pass.
+    It stops at the first error: no answer after it could make the program pass. A call (or loading) that takes more
+    than ``call_s`` seconds of CPU time, where that is not 0, ends the process by SIGPROF; a program that undoes this
+    gains no more than the time of all calls.
     """
     parts = []
     try:
+        _signal.setitimer(_signal.ITIMER_PROF, call_s)
         module = load(source, "program")
         for args, kwargs in marshal.loads(inputs):
+            _signal.setitimer(_signal.ITIMER_PROF, call_s)
             output = resolve(module, entry_point)(*args, **kwargs)
             parts.append("[1," + encode(output) + "]")
     except MemoryError:
@@ -86,6 +92,8 @@ def run_stdio(out: int, source: str) -> None:
     """
     report = "[1]"
     try:
+        if "/dev/" in source or "/proc/" in source:
+            _name_streams()
         try:
             load(source, "__main__")
         except SystemExit as error:
@@ -102,6 +110,45 @@ def run_stdio(out: int, source: str) -> None:
         except BaseException:  # noqa: BLE001
             report = f"[0,{encode(kind)},{encode(message)}]"
     write_all(out, report.encode())
+
+
+_STREAMS = {
+    f"{folder}{name}": number
+    for number, known in enumerate(("stdin", "stdout", "stderr"))
+    for folder, name in (("/dev/", known), ("/dev/fd/", number), ("/proc/self/fd/", number))
+}
+
+
+def _name_streams() -> None:
+    """Let the usual paths of the standard streams, which do not exist here, be opened."""
+    import builtins
+    import io
+
+    opened, opened_low = io.open, os.open
+
+    def open_low(path: Any, *args: Any, **kwargs: Any) -> int:
+        found = _stream(path)
+        return opened_low(path, *args, **kwargs) if found is path else found
+
+    named = _Opener(lambda file, *args, **kwargs: opened(_stream(file), *args, **kwargs))
+    vars(builtins)["open"] = vars(io)["open"] = named
+    vars(os)["open"] = _Opener(open_low)
+
+
+def _stream(file: Any) -> Any:
+    """A new descriptor of the stream that the path names; any other file as it is."""
+    path = os.fspath(file) if hasattr(file, "__fspath__") else file
+    return os.dup(_STREAMS[path]) if type(path) is str and path in _STREAMS else file
+
+
+class _Opener:
+    """A function that, like a built-in one, does not become a method where it is an attribute of a class."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
 
 
 def _finish() -> None:

@@ -49,13 +49,14 @@ REPORT = struct.Struct("<IidQQ")
 MAGIC = b"srj2"
 CALLS, STDIO, SERVE, JUDGE, CHECK = range(5)
 PAIRED = (SERVE, JUDGE)  # their requests come with one end of a line
-EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN, WALL = range(7)
+EXITED, SIGNALLED, CPU, IDLE, OUTPUT, NOT_RUN, WALL, MEMORY = range(8)
 
 WINDOW_S = 0.25  # how often a running program is looked at
 FAIR_SHARE = 1 / 50  # of the CPU: a program that gets less was waiting for something else than its turn
 WALL_FACTOR, WALL_S = 5, 2.0  # no program lives longer than this many times its CPU seconds, and so many more
 STALL_S = 1.0  # most that one window counts for: a stopped machine is no program's fault
 CHUNK = 1 << 16
+LARGE_CHUNK = 1 << 20
 SIGKILL, SIGUSR1, SIGCHLD, SIG_SETMASK = 9, _signal.SIGUSR1, _signal.SIGCHLD, _signal.SIG_SETMASK
 GO, HELD, NONE = {SIGUSR1}, {SIGUSR1, SIGCHLD, forked.SIGTERM}, ()
 pthread_sigmask, sigwait = _signal.pthread_sigmask, _signal.sigwait
@@ -71,17 +72,18 @@ class Stopped(Exception):
 
 class Zygote:
     """Serves one grader over ``sock``, isolated already. ``output`` bounds what a program may return
-    and print, in bytes each.
+    and print, in bytes each; ``memory`` what it may hold at once, in bytes.
 
     A child waits for its turn (a signal), takes its request from the socket, says in a pipe that it has, lets go
     of everything but the file that it returns data in, and runs. Nothing that it can reach is of use afterwards:
     the files are its own and are read when it has ended, the pipe and the socket are closed before it runs.
     """
 
-    def __init__(self, sock: socket, standing: isolation.Isolation, output: int) -> None:
+    def __init__(self, sock: socket, standing: isolation.Isolation, output: int, memory: int) -> None:
         self.sock = sock
         self.isolation = standing
         self.output = output
+        self.memory_units = memory // (1 if sys.platform == "darwin" else 1024)  # as ``ru_maxrss`` counts
         self.core = Core()
         self.pid = os.getpid()
         self.first_closed = LINE if standing.level in isolation.LEVELS else 256
@@ -132,13 +134,14 @@ class Zygote:
 
     def read(self, count: int) -> bytes:
         """So many bytes from the grader. Raises Stopped when it has gone."""
-        data = b""
-        while len(data) < count:
-            more = os.read(SOCKET, count - len(data))
+        parts = []
+        while count > 0:
+            more = os.read(SOCKET, min(count, LARGE_CHUNK))
             if not more:
                 raise Stopped
-            data += more
-        return data
+            parts.append(more)
+            count -= len(more)
+        return b"".join(parts)
 
     def fork(self, kind: int, sizes: Sequence[int], cpu_s: float) -> list[tuple[int, list[int]]]:
         """A child per size of a body, none of which has begun: their numbers and the files they return data in."""
@@ -225,6 +228,8 @@ class Zygote:
             verdict = OUTPUT
         if verdict == EXITED and seconds >= cpu_s:
             verdict = CPU
+        if verdict == EXITED and usage.ru_maxrss > self.memory_units:
+            verdict = MEMORY
         if os.WIFSIGNALED(status):
             return (SIGNALLED if verdict == EXITED else verdict), os.WTERMSIG(status), seconds
         return verdict, os.WEXITSTATUS(status), seconds
@@ -270,7 +275,7 @@ def _rehearse(output: int) -> None:
     ours, theirs = socketpair()
     kept = os.dup(SOCKET)
     os.dup2(theirs.fileno(), SOCKET)
-    stage = Zygote(theirs, isolation.Isolation("rehearsal", []), output)
+    stage = Zygote(theirs, isolation.Isolation("rehearsal", []), output, 1 << 40)
     for _ in range(20):
         pthread_sigmask(_signal.SIG_BLOCK, HELD)
         os.kill(os.getpid(), SIGUSR1)
@@ -320,7 +325,10 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     try:
         output = int(settings.pop("output"))
-        standing = isolation.isolate(settings["level"], int(settings["memory"]), packages)
+        memory = int(settings["memory"])
+        standing = isolation.isolate(
+            settings["level"], memory + isolation.SPARE_BYTES, output=output, packages=packages
+        )
         if packages and standing.level == "full":
             _move_packages(packages, isolation.PACKAGES)
     except (OSError, isolation.NotIsolated) as error:
@@ -334,7 +342,7 @@ def main() -> None:
     gc.disable()
     sock.sendall(f"ok {standing.describe()}\n".encode())
     try:
-        Zygote(sock, standing, output).serve()
+        Zygote(sock, standing, output, memory).serve()
     except (Stopped, OSError):  # the grader has gone, or a program left what cannot be cleared away
         return
 
