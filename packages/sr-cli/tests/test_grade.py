@@ -3,8 +3,15 @@
 import json
 import subprocess
 import sys
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
+
+from sr_cli.commands.grade import command
+from sr_reward import RewardError
 
 TASK = {
     "task_id": "t1",
@@ -189,3 +196,78 @@ def test_tests_that_cannot_run_apart_are_counted_and_graded_with_separation_none
     assert json.loads(done.stdout)["outcomes"]["passed"] == 2
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["separation"] for row in rows] == ["none", "processes"]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stderr: str
+    result: dict[str, Any]
+
+
+def grade_here(*args: str) -> Done:
+    """The command in this process, with ``--json``: a process of its own costs seconds."""
+    runner = CliRunner(mix_stderr=False) if "mix_stderr" in signature(CliRunner).parameters else CliRunner()
+    done = runner.invoke(command, [*args, "--json"], standalone_mode=False)
+    if isinstance(done.exception, RewardError):
+        return Done(2, str(done.exception), {})
+    return Done(done.return_value, done.stderr, json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("content", ['{"task_id": "t1", "completion": "x"}', "notes"])
+def test_a_file_that_is_no_result_stays_as_it_is(files, tmp_path, content):
+    out = tmp_path / "out.jsonl"
+    out.write_text(content)  # without a final newline
+    done = grade_here("--tasks", files("t.jsonl", [TASK]), "--samples", files("s.jsonl", [GOOD]), "--out", str(out))
+    assert done.returncode == 2
+    assert "name a new file" in done.stderr
+    assert out.read_text() == content
+
+
+def test_the_samples_are_not_taken_for_the_output(files):
+    samples = files("s.jsonl", [GOOD])
+    before = Path(samples).read_text().rstrip("\n")
+    Path(samples).write_text(before)
+    assert grade_here("--tasks", files("t.jsonl", [TASK]), "--samples", samples, "--out", samples).returncode == 2
+    assert Path(samples).read_text() == before
+
+
+def test_rows_that_cannot_be_graded_are_skipped_and_counted(files):
+    rows = [
+        {"problem_id": 1, "question": "q", "input_output": json.dumps({"inputs": ["1"], "outputs": ["1"]})},
+        {"problem_id": 2, "question": "q", "input_output": ""},
+        {"problem_id": 3, "question": "q", "input_output": json.dumps({"inputs": ["1"], "outputs": ["1"]})},
+    ]
+    samples = [{"task_id": 1, "solution": "print(input())"}, {"task_id": 2, "solution": "print(1)"}]
+    done = grade_here("--tasks", files("t.jsonl", rows), "--samples", files("s.jsonl", samples), "--k", "1,1")
+    assert done.returncode == 0, done.stderr
+    assert "1 row skipped: 1 without tests" in done.stderr
+    counts = [done.result[key] for key in ("tasks", "samples", "skipped", "without_samples", "pass@1")]
+    assert counts == [1, 1, 1, 1, 1.0]
+
+
+def test_where_nothing_can_be_graded_the_reason_is_printed_and_the_exit_code_is_1(files):
+    unfit = {**ASSERTS, "tests": {"kind": "asserts", "code": "import no_such_module\nassert f(1) == 2\n"}}
+    done = grade_here("--tasks", files("t.jsonl", [unfit]), "--samples", files("s.jsonl", [WHOLE]))
+    assert done.returncode == 1
+    assert "1 sample of 1 task not graded" in done.stderr
+    assert "no_such_module" in done.stderr
+    assert done.result["outcomes"]["infra_error"] == 1
+
+
+def test_results_in_the_files_of_other_tools(files, tmp_path):
+    args = ["--tasks", files("t.jsonl", [TASK, ASSERTS]), "--samples", files("s.jsonl", [GOOD, BAD, WHOLE])]
+    assert grade_here(*args, "--results", str(tmp_path / "eval_results.json")).returncode == 0
+    found = json.loads((tmp_path / "eval_results.json").read_text())["eval"]
+    assert [row["base_status"] for row in found["t1"]] == ["pass", "fail"]
+    assert found["t1"][0]["solution"] == TASK["prompt"] + GOOD["completion"]
+    lists = str(tmp_path / "list.json")
+    assert grade_here(*args, "--results", lists, "--results-format", "livecodebench").returncode == 0
+    first = json.loads(Path(lists).read_text())[0]
+    assert (first["question_id"], first["graded_list"], first["pass@1"]) == ("t1", [True, False], 0.5)
+
+
+def test_an_answer_that_was_cut_off_is_trimmed_on_request(files):
+    cut = {"task_id": "t2", "solution": "def f(x):\n    return x + 1\n\ndef g(x):\n    return (x"}
+    args = ["--tasks", files("t.jsonl", [ASSERTS]), "--samples", files("s.jsonl", [cut])]
+    assert grade_here(*args).result["pass@1"] == 0
+    assert grade_here(*args, "--trim").result["pass@1"] == 1

@@ -30,8 +30,8 @@ class CodeGrader:
     Test code runs in a process of its own; with ``separation="none"`` tests that cannot (they would be
     ``infra_error``) run in the program's, where it can decide its own verdict, and their grades say so. ``packages`` is
     a virtual environment's directory whose packages programs and tests may import, read-only. Nothing is started before
-    the first call of ``grade``; one call at a time is served, others wait. Errors: ``TaskError`` for input that does not
-    fit, ``IsolationError`` where a level is not available.
+    the first call of ``grade``; one call at a time is served, others wait. Errors: ``TaskError`` for input that does
+    not fit, ``IsolationError`` where a level is not available.
     """
 
     def __init__(

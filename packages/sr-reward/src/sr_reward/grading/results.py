@@ -19,8 +19,9 @@ class ResultFile:
     """Appends a row per sample, in input order, as grades arrive in any order.
 
     A file that already holds rows is continued: ``rows`` are those of its complete lines, which must belong to the
-    first samples (else FormatError: it holds another run); a line cut short by a kill is written anew. A row's
-    ``digest`` is of its task and of the sample's text.
+    first samples; a last line that was cut short by a kill, and begins as the next row does, is written anew. Anything
+    else in the file is an error (FormatError), and the file stays as it is. A row's ``digest`` is of its task and of
+    the sample's text.
     """
 
     def __init__(self, path: str | Path, samples: Sequence[Sample], tasks: Mapping[str, Task]) -> None:
@@ -39,7 +40,7 @@ class ResultFile:
     def _read_rows(self) -> int:
         size = 0
         for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and self._begins_a_row(number, line):
                 break
             try:
                 row = json.loads(line)
@@ -49,11 +50,19 @@ class ResultFile:
                 fits = False
             if not fits:
                 raise FormatError(
-                    f"{self.path}, line {number}: the output file holds another run; name a new file or remove it"
+                    f"{self.path}, line {number}: the output file holds another run, or something else; name a new file"
                 )
             self.rows.append(row)
             size += len(line)
         return size
+
+    def _begins_a_row(self, number: int, line: bytes) -> bool:
+        """Whether a line without an end is the beginning of the row of this number."""
+        if number > len(self._identities):
+            return False
+        task_id, sample, _ = self._identities[number - 1]
+        row = json.dumps({"task_id": task_id, "sample": sample, "outcome": ""}).encode().removesuffix(b'"}')
+        return line.startswith(row) or row.startswith(line)
 
     def add(self, index: int, grade: Grade) -> None:
         """Take the grade of sample ``index``; write every row whose turn has come. Raises FormatError if the disk
