@@ -96,13 +96,13 @@ def campaign(config: RunConfig, seed: int, guard: Any) -> dict[str, float]:
     }
 
 
-def measure(seed: int, hear_reward: bool) -> dict[str, Any]:
+def measure(seed: int, watch_reward: bool) -> dict[str, Any]:
     """The same campaign free and guarded."""
     config = load_config(None, "testbed", list(SETTINGS))
     averaging = load_config(None, "testbed", [*SETTINGS, "optim.average=true"])  # as sr run does under a guard
     samples = config.train.sampling.prompts * config.train.sampling.group_size
     free = campaign(config, seed, Unguarded(samples=0))
-    guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples, hear_reward=hear_reward))
+    guard = Timed(CollapseGuard(evaluation="budget", train_samples=samples, watch_reward=watch_reward))
     guarded = campaign(averaging, seed, guard)
     return {
         "seed": seed,
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
-    runs = [measure(seed, options.hear_reward) for seed in range(int(first), int(last or first) + 1)]
+    runs = [measure(seed, options.watch_reward) for seed in range(int(first), int(last or first) + 1)]
     middle = {name: statistics.median(run[name] for run in runs) for name in ("share", "ratio", "deciding")}
     if options.json:
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -51,7 +51,7 @@ def fixed_rules() -> dict[str, Rule]:
             lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples)
         ),
         "CollapseGuard, budget, reward": rules.guarded(
-            lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples, hear_reward=True)
+            lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples, watch_reward=True)
         ),
         "ES, next budget": rules.guarded(lambda trace: EarlyStop(mode="next_budget")),
         "ES, 3 steps after peak": rules.guarded(lambda trace: EarlyStop(mode="patience")),

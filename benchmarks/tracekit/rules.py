@@ -1,7 +1,7 @@
-"""Rules that watch a run, each played on a recorded one: when it raises its first alarm, and what it hands on.
+"""Rules that watch a run, each played on a recorded one: when it raises its first alarm, and what it keeps.
 
-A trace has no roll-backs, so a rule ends at its first alarm, be it to stop or to go back. A rule with a notion of a
-peak hands on the policy that it names; any other hands on the policy in hand when it ends.
+A trace has no rollbacks, so a rule ends at its first alarm, be it to stop or to go back. A rule with a notion of a
+peak keeps the policy that it names; any other keeps the last one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VITAL = ("loss", "grad_norm", "entropy", "kl", "train_reward")
 
 @dataclass(frozen=True)
 class Outcome:
-    """alarm: the step of the first alarm, or None. kept: the step handed on. drawn: evaluation samples.
+    """alarm: the step of the first alarm, or None. kept: the step it ends with. drawn: evaluation samples.
 
     trained: samples of the training steps that were executed. short: evaluations the recorded samples did not suffice
     for.

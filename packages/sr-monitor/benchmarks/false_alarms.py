@@ -43,7 +43,7 @@ def campaign(mode: str, shape: str, tasks: int, samples: int, steps: int, seed: 
     options = {"margin": 0.0} if shape in ("flat", "rising") else {"max_rollbacks": 0}
     evaluation = "budget" if mode in ("budget", "rewards") else "full"
     guard = CollapseGuard(
-        false_alarm=STATED, samples=samples, evaluation=evaluation, hear_reward=mode == "rewards", **options
+        false_alarm=STATED, samples=samples, evaluation=evaluation, watch_reward=mode == "rewards", **options
     )
     evolve = curve(means, start_M)
     if mode != "step only":

@@ -43,7 +43,7 @@ def evaluate(logits: NDArray[np.float64], tasks: range | tuple[int, ...], sample
 
 
 def train(guard: CollapseGuard | None, *, steps: int = 60, lr: float = 8.0) -> NDArray[np.float64]:
-    """The logits kept."""
+    """The kept logits."""
     rng = np.random.default_rng(0)
     logits = np.zeros((PLACES, LETTERS))
     held = {0: logits}

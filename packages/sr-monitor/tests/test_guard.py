@@ -122,7 +122,7 @@ def test_the_next_campaign_starts_at_the_rate_that_alarms_have_left() -> None:
     guard = CollapseGuard(max_rollbacks=1, lr_factor=0.5)
     assert guard.lr_scale == 1.0
     play(guard, collapsing, start_M, 30, rng)
-    assert guard.lr_scale == 0.25  # the roll-back's, and that of the alarm which ended the campaign
+    assert guard.lr_scale == 0.25  # the rollback's, and that of the alarm which ended the campaign
     guard.begin(1, 30)
     assert guard.lr_scale == 0.25
 
@@ -157,7 +157,9 @@ def test_a_campaign_that_gains_leaves_the_rate_as_it_is() -> None:
 
 def test_a_campaign_that_gains_nothing_lowers_the_next_ones_rate() -> None:
     assert lowered([0.5] + [0.46] * 20) >= 80  # too small a fall for an alarm
-    assert lowered([0.5] * 21) <= 40  # one of 21 equal policies seldom looks like the best, and that one is the start
+    assert (
+        lowered([0.5] * 21) <= 40
+    )  # one of 21 equal policies is seldom measured as the best, and that one is the start
 
 
 @pytest.mark.parametrize(("more", "scale"), [(1, 1.0), (-1, 0.5)])
@@ -177,7 +179,7 @@ def test_the_rate_falls_after_a_campaign_only_where_its_end_seems_no_better_than
 
 
 @pytest.mark.parametrize("every", [1, 5])
-def test_a_last_look_that_stands_clear_of_all_before_is_kept(every: int) -> None:
+def test_a_last_evaluation_that_stands_clear_of_all_before_is_kept(every: int) -> None:
     rising = list(np.linspace(0.1, 0.95, 21))
     kept = []
     for seed in range(20):
@@ -187,7 +189,7 @@ def test_a_last_look_that_stands_clear_of_all_before_is_kept(every: int) -> None
     assert kept.count(20) >= 18
 
 
-def test_the_last_look_may_be_the_peak_where_nothing_can_be_looked_at_again() -> None:
+def test_the_last_evaluation_may_be_the_peak_where_none_can_be_repeated() -> None:
     guard = CollapseGuard()
     guard.begin(0, 4)
     for step, passes in enumerate([4, 6, 8, 10, 12]):
@@ -280,7 +282,7 @@ def budgeted(
     """A campaign under a guard on a budget, and what its training steps draw."""
     rng = np.random.default_rng(seed)
     start_M = tasks_of(tasks, rng, means[0])
-    guard = CollapseGuard(evaluation="budget", train_samples=128, hear_reward=heard, **options)  # type: ignore[arg-type]
+    guard = CollapseGuard(evaluation="budget", train_samples=128, watch_reward=heard, **options)  # type: ignore[arg-type]
     played = play(guard, curve(means, start_M), start_M, len(means) - 1, rng, campaign=seed, heard=heard)
     return played, 128 * (len(played.decisions) - 1)
 
@@ -302,7 +304,7 @@ def test_on_a_budget_a_collapse_is_found_and_the_peak_kept() -> None:
         delays.append(len(played.decisions) - 1 - 12)  # the fall is 30 points deep at step 12
     assert np.mean(kept) >= 0.86
     assert np.mean(np.array(kept) >= 0.8) >= 0.9
-    assert np.median(delays) <= BUDGET_EVERY  # one look
+    assert np.median(delays) <= BUDGET_EVERY  # one evaluation
 
 
 def test_on_a_budget_a_policy_that_slips_slowly_seldom_takes_the_starts_place() -> None:
@@ -321,7 +323,7 @@ def test_on_a_budget_false_alarms_stay_below_the_stated_rate(heard: bool) -> Non
     assert alarmed <= 15
 
 
-def test_a_slump_of_the_training_reward_brings_the_next_look_forward() -> None:
+def test_a_slump_of_the_training_reward_brings_the_next_evaluation_forward() -> None:
     fall = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.6, 0.6, 0.4, 0.25, *[0.15] * 10]
     delays = {
         heard: [len(budgeted(s, fall, 30, heard, max_rollbacks=0)[0].decisions) for s in range(40)]
@@ -332,19 +334,19 @@ def test_a_slump_of_the_training_reward_brings_the_next_look_forward() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=20, max_size=20), st.sampled_from((2, 4, 5)))
 @settings(max_examples=60, deadline=None)
-def test_looks_are_between_half_and_all_of_the_usual_gap_apart(rewards: list[float], every: int) -> None:
-    guard = CollapseGuard(evaluation="budget", every=every, hear_reward=True)
+def test_evaluations_are_between_half_and_all_of_the_usual_gap_apart(rewards: list[float], every: int) -> None:
+    guard = CollapseGuard(evaluation="budget", every=every, watch_reward=True)
     guard.begin(0, 20)
-    looks = []
+    evaluated = []
     for step, reward in enumerate([0.0, *rewards]):
         request = guard.ask(step)
         if request is not None:
             tasks = range(30) if request.tasks is None else request.tasks
             guard.tell(step, [request.samples // 2] * len(tasks), request.samples, request.tasks)
-            looks.append(step)
+            evaluated.append(step)
         guard.decide(step, {"train_reward": reward})
-    gaps = np.diff(looks)
-    assert (looks[0], looks[-1]) == (0, 20)
+    gaps = np.diff(evaluated)
+    assert (evaluated[0], evaluated[-1]) == (0, 20)
     assert gaps.max() <= every
     assert gaps[:-1].min() >= every // 2
 
@@ -353,7 +355,7 @@ def test_looks_are_between_half_and_all_of_the_usual_gap_apart(rewards: list[flo
 @settings(max_examples=60, deadline=None)
 def test_the_scale_of_the_training_reward_does_not_matter(rewards: list[float], scale: float, shift: float) -> None:
     rounded = [round(reward, 2) for reward in rewards]
-    guards = [CollapseGuard(evaluation="budget", hear_reward=True) for _ in range(2)]
+    guards = [CollapseGuard(evaluation="budget", watch_reward=True) for _ in range(2)]
     for guard, heard in zip(guards, (rounded, [scale * reward + shift for reward in rounded]), strict=True):
         guard.begin(0, 20)
         for step, reward in enumerate(heard):
@@ -362,6 +364,40 @@ def test_the_scale_of_the_training_reward_does_not_matter(rewards: list[float], 
     drop = one["reward_peak"] - sum(one["rewards"][-2:]) / 2
     close = abs(drop - (one["reward_moves"][0] / one["reward_moves"][1] / 2) ** 0.5) < 1e-6  # rounding may decide
     assert close or one["slump"] == other["slump"]
+
+
+@pytest.mark.parametrize(("tasks", "train_samples"), [(8, 512), (30, 512), (100, 128), (100, 2048)])
+@pytest.mark.parametrize("known", [True, False])
+def test_on_a_budget_the_start_gets_as_many_samples_as_the_evaluations_after_it(
+    tasks: int, train_samples: int, known: bool
+) -> None:
+    guard = CollapseGuard(evaluation="budget", train_samples=train_samples)
+    guard.begin(0, 20, tasks if known else None)
+    drawn: dict[int, np.ndarray] = {}
+    for step in (0, BUDGET_EVERY):
+        while (request := guard.ask(step)) is not None:
+            asked = list(range(tasks) if request.tasks is None else request.tasks)
+            drawn.setdefault(step, np.zeros(tasks, dtype=int))[asked] += request.samples
+            guard.tell(request.step, [0] * len(asked), request.samples, request.tasks)
+        guard.decide(step, FINITE)
+    later = drawn[BUDGET_EVERY]
+    assert (drawn[0][later > 0] == later[later > 0]).all()
+    if known:
+        assert (drawn[0] == later).all()
+
+
+def test_at_the_end_the_start_is_measured_again_beside_every_candidate() -> None:
+    guard = CollapseGuard()
+    guard.begin(0, 3, 30)
+    last = []
+    for step in range(4):
+        while (request := guard.ask(step)) is not None:
+            last.append((step, request.step))
+            guard.tell(request.step, [2 + 4 * request.step] * 30, 16)
+        guard.decide(step, FINITE)
+    assert (3, 0) in last  # although it lies far below
+    with pytest.raises(MonitorError, match="tasks must be at least 1"):
+        guard.begin(1, 3, 0)
 
 
 def test_probed_tasks_depend_on_the_campaign_alone() -> None:
@@ -382,12 +418,14 @@ def test_probed_tasks_depend_on_the_campaign_alone() -> None:
     assert probes(1)[1] == probes(1)[2] != probes(2)[1]
 
 
-def test_a_state_saved_before_guards_could_hear_goes_on_and_a_stranger_does_not() -> None:
+def test_a_state_saved_by_an_earlier_version_goes_on_and_a_strange_one_does_not() -> None:
     guard = CollapseGuard()
     guard.step(0, [3] * 30, 16)
     state = guard.state_dict()
-    old = {name: value for name, value in state.items() if name != "slump" and not name.startswith("reward")}
-    assert len(old) == len(state) - 4
+    added = ("slump", "rewards", "reward_peak", "reward_moves", "completing")
+    names = {"evaluated": "looked", "evaluations": "looks"}
+    old = {names.get(name, name): value for name, value in state.items() if name not in added}
+    assert len(old) == len(state) - len(added)
     again = CollapseGuard()
     again.load_state_dict(old)
     assert again.state_dict() == state
@@ -413,7 +451,7 @@ counts = st.lists(st.lists(st.integers(0, 8), min_size=6, max_size=6), min_size=
 def test_same_history_same_answer_and_a_restored_guard_goes_on_identically(
     evaluation: str, rows: list[list[int]]
 ) -> None:
-    options: dict[str, Any] = {"samples": 8, "evaluation": evaluation, "hear_reward": True}
+    options: dict[str, Any] = {"samples": 8, "evaluation": evaluation, "watch_reward": True}
     whole, restored = CollapseGuard(**options), CollapseGuard(**options)
     whole.begin(2, len(rows) - 1)
     restored.begin(2, len(rows) - 1)

@@ -97,7 +97,7 @@ def _judge_campaign(run: Run, campaign: Campaign) -> Verdict:
 def _what_does_not_count(campaign: Campaign) -> str:
     """Sentences on the steps that are not part of the current policy, each after a space."""
     said = ""
-    rolled = sum(r.decision.get("action") == "roll_back" for r in campaign.records)
+    rolled = sum(r.decision.get("action") == "roll_back" and r.decision.get("rule") != "kept" for r in campaign.records)
     if rolled:
         said += f" The guard rolled back {rolled} time(s); what was undone does not count."
     if campaign.kept_step is not None and campaign.kept_step < campaign.records[-1].step:

@@ -1,13 +1,13 @@
 """CollapseGuard: a sequential test for a fall of held-out pass@1, with a stated false-alarm rate.
 
 Evidence comes in two stages. Every evaluation is compared with the best step so far. The maximum of noisy evaluations
-is biased upward and the one that triggers suspicion downward, so this comparison only flags. Fresh samples confirm: of
-the best step, of the suspicious one, and, while the suspicion lasts, the evaluations of the steps after it. Under a
-policy that has not fallen, the k-th such test of a campaign errs with probability of about 0.9 false_alarm / (k (k+1)),
-and these sum to 0.9 false_alarm, whatever the number of evaluations, the design, or the shape of the curve before. The
-rest pays for falls too large to need fresh samples, or where none are available; a loop that never asks spends the
-whole rate there. "About": the tests are normal approximations with conservative variances; the tests of this package
-measure the actual rate.
+is biased upward and the one that triggers suspicion downward, so this comparison only flags; fresh samples confirm: of
+the best step, of the suspicious one, and, as long as the suspicion lasts, the evaluations of the steps after it. The
+k-th such test of a campaign errs, under a policy that has not fallen, with probability of about
+0.9 false_alarm / (k (k+1)). These sum to 0.9 false_alarm for any number of evaluations, any design and any shape of the
+curve before. The rest is spent on falls too large to need fresh samples, or where none can be had; a loop that never
+asks spends the whole rate there. "About": the tests are normal approximations with generous variances; the tests of
+this package measure the actual rates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sr_monitor.analysis.counts import Counts, fall
 from sr_monitor.analysis.margin import MARGIN, margin_at
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Request, first_non_finite
-from sr_monitor.guard.evidence import Aim, complete_first, hear_reward, lately, run_off, score_last, take_look
+from sr_monitor.guard.evidence import Aim, complete_first, lately, run_off, score_last, take_evaluation, watch_reward
 from sr_monitor.guard.plan import Plan
 from sr_monitor.guard.state import CampaignState
 
@@ -34,26 +34,26 @@ class CollapseGuard:
     """Keeps a campaign at its peak: rolls back on a fall that sampling noise does not explain.
 
     false_alarm: probability, per campaign, of acting on a policy that never fell (it stayed, or improved).
-    margin: drops of pass@1 below this, or below half of the peak if that is less, never trigger a rollback, even if
-    significant: healthy policies move by some points from step to step, and acting costs training. What is kept does
-    not depend on it. floor: never keep a policy below the campaign's start (by its score); False does not retain the
-    start. max_rollbacks: after that many, a further alarm stops the campaign. lr_factor: what a rollback multiplies
-    the learning rate by. reset_optimizer: whether it resets the optimizer's moments.
-    samples: per held-out task in one evaluation; at least 16 for 30 tasks, or noise hides falls of less than 20 points.
-    every: steps between evaluations; left out, 1, or 4 on a budget, where few precise evaluations tell more than many
-    coarse ones, and a pass of generation costs its time however few its samples are.
+    margin: falls of pass@1 up to this, or to half of the peak where that is less, never trigger a rollback, even if
+    significant: healthy policies vary by some points from step to step, and acting costs training.
+    floor: never keep a policy below the campaign's start (by its score); False releases the start's checkpoint.
+    max_rollbacks: after that many, a further alarm stops the campaign. lr_factor: what a rollback multiplies the
+    learning rate by. reset_optimizer: whether it forgets the optimizer's moments.
+    samples: per held-out task in one evaluation; with 30 tasks take at least 16, or noise hides falls of less than 20
+    points. every: steps between evaluations; left out, 1, or 4 on a budget, where few precise evaluations tell more
+    than many coarse ones.
     evaluation: ``full`` evaluates all tasks with all samples every time. ``budget`` probes with a few samples every
-    time and draws more only where something is suspicious, and of the candidates at the end, so that evaluations take
-    at most ``share`` of all the samples of a campaign; ``train_samples`` is what one training step draws.
-    hear_reward: on a budget, where the training reward falls (``train_reward`` among the signals, on any scale), the
-    next evaluation comes after half of ``every``. Falls are noticed sooner, for a few more passes of generation.
-    last_iterate: for a trainer whose steps are means of its iterates. A mean is safer and lags behind a rise, so at a
+    time, and draws more only of what is suspicious and of the candidates at the end, so that evaluations take at most
+    ``share`` of all the samples of a campaign; ``train_samples`` is what one training step draws. The start is
+    evaluated in any case.
+    watch_reward: on a budget, where the training reward falls (``train_reward`` among the signals, on any scale), the
+    next evaluation comes after half of ``every``. The reward never decides.
+    last_iterate: for a trainer whose steps stand for averages of its iterates. An average lags behind a rise, so at the
     campaign's end the last iterate itself is a candidate, too, asked for and kept as step ``LAST_ITERATE``.
 
-    Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A
-    loop that cannot evaluate an older policy uses ``step`` alone: the alarm rate stays, but without fresh
-    samples a fall must be larger to count. Pure: no clock, no randomness; ``state_dict`` is complete.
-    Training reward never raises an alarm; only held-out results and numbers that are not finite do.
+    Drive it as ``begin``, then for each step, 0 included, ``ask`` and ``tell`` until None, then ``decide``. A loop that
+    cannot evaluate an older policy uses ``step`` alone: the alarm rate stays, but a fall must be larger to count. Pure:
+    no clock, no randomness; ``state_dict`` is complete.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CollapseGuard:
         evaluation: Literal["full", "budget"] = "full",
         share: float = 0.25,
         train_samples: int = 128,
-        hear_reward: bool = False,
+        watch_reward: bool = False,
         last_iterate: bool = False,
     ) -> None:
         if not 0 < false_alarm < 0.5:
@@ -95,7 +95,7 @@ class CollapseGuard:
         self.max_rollbacks, self.lr_factor, self.reset_optimizer = max_rollbacks, lr_factor, reset_optimizer
         self.samples, self.every = samples, every or (1 if evaluation == "full" else BUDGET_EVERY)
         self.evaluation, self.share, self.train_samples = evaluation, share, train_samples
-        self.hear_reward, self.last_iterate = hear_reward, last_iterate
+        self.watch_reward, self.last_iterate = watch_reward, last_iterate
         self._c = CampaignState()
 
     # -- the campaign ----------------------------------------------------------------------------------
@@ -116,22 +116,21 @@ class CollapseGuard:
     def prolong(self, steps: int) -> int:
         """The campaign in progress has ``steps`` steps in all instead, as when a training is resumed for longer."""
         c = self._c
-        if steps < max(c.looked, 0):
-            raise MonitorError(f"guard: steps must not be below those taken ({c.looked}), got {steps}")
+        if steps < max(c.evaluated, 0):
+            raise MonitorError(f"guard: steps must not be below those taken ({c.evaluated}), got {steps}")
         c.steps, c.wanted = steps, ()
         if LAST_ITERATE in c.counts:  # it was the last one of then; the mean beside it is still held
             del c.counts[LAST_ITERATE], c.fresh[LAST_ITERATE]
             if c.scores.pop(LAST_ITERATE, None) is not None:
-                c.scores[c.looked] = c.counts[c.looked].pass1
+                c.scores[c.evaluated] = c.counts[c.evaluated].pass1
         return steps
 
     @property
     def lr_scale(self) -> float:
         """What the learning rate of the next campaign is to be multiplied by.
 
-        It takes the factor of every alarm, and of every campaign that ended below its best policy, or kept the one
-        it began with and seemed to end no better: a rate that made one campaign fall, or gain nothing, would do the
-        same to the next one.
+        It takes the factor of every alarm, and of every campaign that ended below its best policy, or kept its start
+        and seemed to end no better: a rate that made one campaign fall, or gain nothing, would do the same to the next.
         """
         return self._c.lr_scale
 
@@ -139,16 +138,18 @@ class CollapseGuard:
         """The evaluation wanted now, or None. Call again after each ``tell``."""
         c, plan = self._c, self._plan()
         c.asked = True
-        if step > c.looked:
-            since, ahead = step - c.looked, 0
-            due = c.looked < 0 or since >= self.every or step == c.steps
+        if step > c.evaluated:
+            since, ahead = step - c.evaluated, 0
+            due = c.evaluated < 0 or since >= self.every or step == c.steps
             if not due and c.slump and c.steps is not None:
-                # ahead of time: the evaluations after it move, and what is left pays for them
+                # early: the evaluations after it move, and the rest of the budget pays for them
                 due, ahead = since >= self.every // 2, -(-(c.steps - step) // self.every)
-            paid = c.looked < 0 or c.spent + plan.probe_cost * (1 + ahead) <= plan.bank  # the start is always measured
+            paid = (
+                c.evaluated < 0 or c.spent + plan.probe_cost * (1 + ahead) <= plan.bank
+            )  # the start is always measured
             wanted = due and paid
             return Request(step=step, samples=plan.probe_samples, tasks=plan.probe) if wanted else None
-        if step != c.looked or not c.wanted:
+        if step != c.evaluated or not c.wanted:
             return None
         return Request(
             step=c.wanted[0], samples=c.wanted_samples, tasks=plan.probe if c.completing else None, fresh=True
@@ -160,8 +161,8 @@ class CollapseGuard:
         counts = Counts.of(passes, samples, tasks, c.tasks)
         c.tasks = len(counts.samples_M)
         c.spent += int(counts.samples_M.sum())
-        if step > c.looked:
-            take_look(c, step, counts, self._aim())
+        if step > c.evaluated:
+            take_evaluation(c, step, counts, self._aim())
             return
         if step not in c.counts and step not in c.wanted:
             raise MonitorError(
@@ -173,7 +174,7 @@ class CollapseGuard:
             return
         c.fresh[step] = c.fresh[step] + counts if step in c.fresh else counts
         c.counts[step] = c.counts[step] + counts if step in c.counts else counts
-        if c.suspected is not None and step == c.looked:
+        if c.suspected is not None and step == c.evaluated:
             c.since.append(counts)
         if step in c.scores:
             c.scores[step] = c.counts[step].pass1_on(self._plan().probe)
@@ -185,9 +186,9 @@ class CollapseGuard:
         if broken is not None:
             return self._act(step, "non_finite", f"{broken} is not finite at step {step}", None, None)
         reward = signals.get("train_reward")
-        if reward is not None and self.hear_reward and self.evaluation == "budget":
-            hear_reward(c, reward)
-        if c.looked < step:
+        if reward is not None and self.watch_reward and self.evaluation == "budget":
+            watch_reward(c, reward)
+        if c.evaluated < step:
             return Decision(action="continue", rule="not_evaluated", reason=f"Step {step} was not evaluated.")
         decision = self._judge(step)
         if decision.action == "continue":
@@ -204,11 +205,11 @@ class CollapseGuard:
         return self.decide(step, signals)
 
     def retained(self) -> frozenset[int]:
-        """Steps whose checkpoints must stay available: the start, the peak, and the last one evaluated."""
+        """Steps whose checkpoints must stay available: the start, the peak, and the last evaluation."""
         return frozenset(self._c.counts) | {self.kept()}
 
     def kept(self) -> int:
-        """The step whose policy is kept if the campaign ends now, or ``LAST_ITERATE``."""
+        """The step whose policy is kept if the campaign ended now, or ``LAST_ITERATE``."""
         return self._c.best()
 
     # -- evidence --------------------------------------------------------------------------------------
@@ -220,25 +221,25 @@ class CollapseGuard:
         c = self._c
         if self.evaluation == "full" or c.steps is None:
             return Plan.full(self.samples)
-        looks = c.steps // self.every + 1
+        evaluations = c.steps // self.every + 1
         bank = self.share / (1 - self.share) * self.train_samples * c.steps
-        return Plan.within(bank, looks=looks, samples=self.samples, tasks=c.tasks, campaign=c.number)
+        return Plan.within(bank, evaluations=evaluations, samples=self.samples, tasks=c.tasks, campaign=c.number)
 
     def _judge(self, step: int) -> Decision:
         """Compare on fresh samples where there are any, else on what there is, more strictly."""
         c = self._c
         reference = c.suspected if c.suspected is not None else c.best()
         confirmed = c.suspected is not None and reference in c.fresh and bool(c.since)
-        if c.looks == 0 or reference == step:
+        if c.evaluations == 0 or reference == step:
             return Decision(action="continue", rule="fall", reason=f"Step {step} is the first evaluation.")
         if confirmed:
             c.tests += 1
             level = (1 - UNCONFIRMED_SHARE) * self.false_alarm / (c.tests * (c.tests + 1))
             seen, source = fall(c.fresh[reference], lately(c, self._plan())), "on fresh samples"
         else:
-            # Any of the evaluations so far may have become the reference, hence the division by their number.
+            # any of the evaluations so far may have become the reference, hence the division by their number
             share = UNCONFIRMED_SHARE if c.asked else 1.0
-            level = share * self.false_alarm / (c.looks**2 * (c.looks + 1))
+            level = share * self.false_alarm / (c.evaluations**2 * (c.evaluations + 1))
             seen, source = fall(c.counts[reference], c.counts[step]), "without fresh samples"
         lower = seen.lower(NormalDist().inv_cdf(1 - level))
         limit = margin_at(seen.reference, self.margin)
@@ -257,7 +258,7 @@ class CollapseGuard:
         c.lr_scale *= self.lr_factor
         last = c.steps is not None and step >= c.steps
         if last or c.rollbacks >= self.max_rollbacks:
-            spent = "the campaign ends here" if last else f"{c.rollbacks} roll-backs are spent"
+            spent = "the campaign ends here" if last else f"{c.rollbacks} rollbacks are used up"
             self._return_to(to)
             return Decision(
                 action="stop",
@@ -276,7 +277,7 @@ class CollapseGuard:
             to_step=to,
             lr_factor=self.lr_factor,
             reset_optimizer=self.reset_optimizer,
-            reason=f"{why}; back to step {to} with {self.lr_factor:g} times the learning rate.",
+            reason=f"{why}; rolled back to step {to}, learning rate × {self.lr_factor:g}.",
         )
 
     def _return_to(self, step: int) -> None:

@@ -66,7 +66,7 @@ class Decision:
 class Guard(Protocol):
     """The shape of a guard. A trainer calls begin, then per step: ask and tell until None, then decide.
 
-    ``tasks`` of ``begin`` is the number of held-out tasks, None where unknown. ``reset_optimizer``: whether a roll-back
+    ``tasks`` of ``begin`` is the number of held-out tasks, None where unknown. ``reset_optimizer``: whether a rollback
     forgets the optimizer's moments. ``lr_scale``: what the next campaign's learning rate is multiplied by.
     """
 

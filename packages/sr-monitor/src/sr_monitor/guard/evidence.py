@@ -14,7 +14,7 @@ from sr_monitor.guard.decision import LAST_ITERATE
 from sr_monitor.guard.plan import Plan
 from sr_monitor.guard.state import CampaignState
 
-# One-sided 5%: an evaluation below this is unsuspicious. It costs evaluations, not false alarms.
+# One-sided 5%: an evaluation within this is not suspicious. It costs evaluations, not false alarms.
 SUSPICION_Z = 1.645
 # Weight of the past in the estimate of how much pass@1 moves between evaluations.
 DRIFT_MEMORY = 0.8
@@ -41,7 +41,7 @@ class Aim:
     last_iterate: bool
 
 
-def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
+def take_evaluation(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
     """The first samples of a new step: score the step before it, and say what is wanted afresh."""
     c.counts[step] = counts
     rate, variance = counts.pass1_on(aim.plan.probe), counts.variance_on(aim.plan.probe)
@@ -49,12 +49,12 @@ def take_look(c: CampaignState, step: int, counts: Counts, aim: Aim) -> None:
         c.start = step
         c.scores[step] = rate
     else:
-        c.looks += 1
+        c.evaluations += 1
         _score_previous(c, rate, variance, aim)
         _suspect(c, rate, counts, aim)
     c.rates[step] = (rate, variance)
     c.rates = dict(list(c.rates.items())[-2:])
-    c.looked = step
+    c.evaluated = step
     missing = aim.plan.probe_samples - int(counts.samples_M.max())
     if step == c.start and missing > 0 and c.asked:
         c.wanted, c.wanted_samples, c.completing = (step,), missing, True
@@ -70,11 +70,11 @@ def complete_first(c: CampaignState, step: int, counts: Counts, aim: Aim) -> Non
     c.rates[step] = (c.scores[step], c.counts[step].variance_on(aim.plan.probe))
 
 
-def hear_reward(c: CampaignState, reward: float) -> None:
-    """The training reward of one more step: free evidence, which only brings the next evaluation forward.
+def watch_reward(c: CampaignState, reward: float) -> None:
+    """Take in the training reward of one more step, which can only bring the next evaluation forward.
 
-    It is of other tasks every time, so its noise is known from its own changes from step to step alone, whatever its
-    scale; a trend adds to them, which only makes this slower to answer.
+    It is of other tasks every time, so its noise is estimated from its own changes between steps, on any scale. A trend
+    adds to them, which makes the answer slower.
     """
     if c.rewards:
         squares, moves = c.reward_moves
@@ -96,7 +96,7 @@ def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
     What is seen while a suspicion lasts had no part in raising it, so it is evidence.
     """
     best = c.best()
-    # fresh samples of the reference stay fresh for later tests against it, whatever they said before
+    # fresh samples of the reference stay fresh for later tests against it
     c.fresh = {best: c.fresh[best]} if best in c.fresh else {}
     if c.suspected == best and c.fresh:
         c.since.append(counts)
@@ -109,8 +109,8 @@ def _suspect(c: CampaignState, rate: float, counts: Counts, aim: Aim) -> None:
 
 
 def lately(c: CampaignState, plan: Plan) -> Counts:
-    """The evidence since the suspicion: the last evaluations that together have the samples of a larger one."""
-    enough = plan.look_samples * (c.tasks or 1)
+    """The evidence since the suspicion: the last evaluations that together have the samples of a closer one."""
+    enough = plan.closer_samples * (c.tasks or 1)
     pooled = c.since[-1]
     for counts in c.since[-2::-1]:
         if pooled.samples_M.sum() >= enough:
@@ -122,30 +122,30 @@ def lately(c: CampaignState, plan: Plan) -> Counts:
 def _score_previous(c: CampaignState, rate: float, variance: float, aim: Aim) -> None:
     """Smooth the evaluation before this one (pass@1 ``rate``, sampling ``variance``) by both its neighbours.
 
-    A local-level model: pass@1 wanders by ``drift`` (variance per evaluation, estimated from them),
-    so a neighbour tells of it with variance drift + noise. Precise evaluations of a policy that moves are left as
-    they are, noisy ones of one that hardly moves are averaged: one lucky evaluation makes no peak.
+    A local-level model: pass@1 moves by ``drift`` (variance per evaluation, estimated from the evaluations), so a
+    neighbour measures it with variance drift + noise. Precise evaluations of a policy that moves stay as they are,
+    noisy ones of a policy that hardly moves are averaged: one lucky evaluation makes no peak.
     """
     *before, (previous, (value, noise)) = c.rates.items()
     moved = max(0.0, (rate - value) ** 2 - noise - variance)
     c.drift = moved if c.drift is None else DRIFT_MEMORY * c.drift + (1 - DRIFT_MEMORY) * moved
     if previous not in c.scores:
-        _score(c, previous, (value, noise), [(rate, variance), *(look for _, look in before)], aim)
+        _score(c, previous, (value, noise), [(rate, variance), *(seen for _, seen in before)], aim)
 
 
 def score_last(c: CampaignState, aim: Aim) -> None:
-    """At the end, where no fresh samples can be had: score the last evaluation, too, by its one neighbour."""
-    if len(c.rates) > 1 and c.looked not in c.scores:
-        (_, before), (step, look) = c.rates.items()
-        _score(c, step, look, [before], aim)
+    """At the end, where no fresh samples can be had: smooth the last evaluation by its one neighbour."""
+    if len(c.rates) > 1 and c.evaluated not in c.scores:
+        (_, before), (step, last) = c.rates.items()
+        _score(c, step, last, [before], aim)
 
 
 def _score(
-    c: CampaignState, step: int, look: tuple[float, float], neighbours: list[tuple[float, float]], aim: Aim
+    c: CampaignState, step: int, own: tuple[float, float], neighbours: list[tuple[float, float]], aim: Aim
 ) -> None:
-    """Score an evaluation (pass@1 and its sampling variance) by those beside it; the best so far is kept."""
-    (value, _), drift = look, c.drift or 0.0
-    seen = [look, *((rate, variance + drift) for rate, variance in neighbours)]
+    """Score an evaluation (pass@1, sampling variance) by those beside it; the best so far is kept."""
+    (value, _), drift = own, c.drift or 0.0
+    seen = [own, *((rate, variance + drift) for rate, variance in neighbours)]
     # as a change of its own value, so that equal evaluations score exactly equally
     score = value + sum((r - value) / v for r, v in seen) / sum(1 / v for _, v in seen)
     if score >= c.scores[c.best()]:

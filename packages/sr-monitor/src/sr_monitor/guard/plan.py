@@ -9,8 +9,8 @@ import numpy as np
 
 # Of the samples a campaign may spend on evaluations: this part for the probes ...
 PROBE_PART = 0.4
-# ... and this part for one larger evaluation of one policy; a suspicion takes two of them, the end what is left.
-LOOK_PART = 0.17
+# ... and this part for one closer evaluation of one policy; a suspicion takes two of them, the end what is left.
+CLOSER_PART = 0.17
 FEWEST_PROBED = 8
 
 
@@ -19,12 +19,12 @@ class Plan:
     """Sizes of the evaluations of one campaign.
 
     probe: indices of the tasks probed, None for all; the same every time, so that steps compare
-    task by task. probe_samples, look_samples, most_samples (ever): per task. probe_cost, bank: samples in all.
+    task by task. probe_samples, closer_samples, most_samples (ever): per task. probe_cost, bank: samples in all.
     """
 
     probe: tuple[int, ...] | None
     probe_samples: int
-    look_samples: int
+    closer_samples: int
     most_samples: int
     probe_cost: int
     bank: float
@@ -36,29 +36,31 @@ class Plan:
         return cls(None, samples, samples, samples, 0, math.inf, 1)
 
     @classmethod
-    def within(cls, bank: float, *, looks: int, samples: int, tasks: int | None, campaign: int) -> Plan:
-        """At most ``bank`` samples for ``looks`` probes and some larger evaluations, at most ``samples`` per task each.
+    def within(cls, bank: float, *, evaluations: int, samples: int, tasks: int | None, campaign: int) -> Plan:
+        """At most ``bank`` samples for ``evaluations`` probes and a few closer ones; at most ``samples`` per task each.
 
         The probed tasks are drawn from ``campaign`` alone. Until the number of tasks is known (the first evaluation),
         the probe is one sample of each.
         """
         if tasks is None:
             return cls(None, 1, 1, 1, 0, bank, 1)
-        each = PROBE_PART * bank / looks
+        each = PROBE_PART * bank / evaluations
         probed = min(tasks, max(FEWEST_PROBED, int(each)))
         probe_samples = min(samples, max(1, int(each / probed)))
         probe = None
         if probed < tasks:
             order = np.random.default_rng([campaign, tasks]).permutation(tasks)
             probe = tuple(sorted(order[:probed].tolist()))
-        look_samples = min(samples, max(1, round(LOOK_PART * bank / tasks)))
-        return cls(probe, probe_samples, look_samples, samples, probed * probe_samples, bank, tasks)
+        closer_samples = min(samples, max(1, round(CLOSER_PART * bank / tasks)))
+        return cls(probe, probe_samples, closer_samples, samples, probed * probe_samples, bank, tasks)
 
     def affordable(self, spent: int, probes_ahead: int, policies: int) -> int:
-        """Samples per task for a larger evaluation of so many policies that leaves room for the probes ahead; where
-        there are none, all that is left."""
+        """Samples per task for a closer evaluation of so many policies that leaves room for the probes ahead.
+
+        Where none are ahead, all that is left.
+        """
         if math.isinf(self.bank):
-            return self.look_samples
+            return self.closer_samples
         left = self.bank - spent - probes_ahead * self.probe_cost
-        most = self.look_samples if probes_ahead else self.most_samples
+        most = self.closer_samples if probes_ahead else self.most_samples
         return max(0, min(most, int(left / (policies * self.tasks))))

@@ -20,14 +20,16 @@ class CampaignState:
     spent: int = 0  # samples told, tasks times samples per task
     tasks: int | None = None  # held-out tasks
     counts: dict[int, Counts] = field(default_factory=dict)  # all samples of the steps still of interest
-    fresh: dict[int, Counts] = field(default_factory=dict)  # drawn after the step's last evaluation or suspicion
+    fresh: dict[int, Counts] = field(
+        default_factory=dict
+    )  # those drawn after the last evaluation, or suspicion, of the step
     since: list[Counts] = field(default_factory=list)  # of the policies since the suspicion, oldest first
     scores: dict[int, float] = field(default_factory=dict)  # robust pass@1 of the start and of the peak
     rates: dict[int, tuple[float, float]] = field(default_factory=dict)  # the last two evaluations on this branch
     drift: float | None = None  # variance by which pass@1 moves between evaluations
     start: int = 0
-    looked: int = -1  # the last evaluated step
-    looks: int = 0  # after the first
+    evaluated: int = -1  # the last evaluated step
+    evaluations: int = 0  # after the first
     suspected: int | None = None  # the step that the last evaluations seem to have fallen from
     rewards: list[float] = field(default_factory=list)  # the last training rewards on this branch, oldest first
     reward_peak: float | None = None  # the best of their means of two, but for those that overlap the last
@@ -38,7 +40,7 @@ class CampaignState:
     completing: bool = False  # what is wanted is the rest of the first evaluation
     tests: int = 0  # comparisons on fresh samples so far
     rollbacks: int = 0
-    lr_scale: float = 1.0  # what all roll-backs so far, of earlier campaigns too, have left of the learning rate
+    lr_scale: float = 1.0  # what all rollbacks so far, of earlier campaigns too, have left of the learning rate
 
     def best(self) -> int:
         """The scored step with the highest score; the later of equals, which kept more of the training."""
@@ -62,6 +64,7 @@ class CampaignState:
     def from_json(cls, state: Mapping[str, Any]) -> CampaignState:
         names = {f.name for f in fields(cls)}
         nothing = cls().to_json()
+        state = {_RENAMED.get(name, name): value for name, value in state.items()}
         state = {**{name: nothing[name] for name in _ADDED}, **state}
         if set(state) != names:
             odd = ", ".join(sorted(set(state) ^ names))
@@ -76,6 +79,7 @@ class CampaignState:
 
 
 _BY_STEP = ("counts", "fresh", "scores", "rates")
+_RENAMED = {"looked": "evaluated", "looks": "evaluations"}  # in states saved earlier
 _ADDED = ("rewards", "reward_peak", "reward_moves", "slump", "completing")  # states saved earlier lack them
 
 

@@ -37,7 +37,7 @@ class RunLog:
         )
 
     def action(self, step: int, decision: Decision) -> None:
-        """A roll-back or the end."""
+        """A rollback or the end."""
         self.say(f"step {step}: {decision.action.replace('_', ' ')}. {decision.reason}")
         self._decision({"action": decision.action, "rule": decision.rule, "to_step": decision.to_step})
         if decision.to_step is not None:

@@ -56,7 +56,7 @@ class CollapseGuardCallback(TrainerCallback):
     guard: left out, a ``CollapseGuard`` on a budget, which draws at most a quarter of all samples for evaluations and
     evaluates at the trainer's ``eval_steps``, or about 40 times.
     hold: where the few policies the guard may return to live, ``memory`` (of the host) or ``disk``. average: measure,
-    hold and end with the mean of the weights since the start or the last roll-back, while training goes on from the
+    hold and end with the mean of the weights since the start or the last rollback, while training goes on from the
     last ones; it costs a copy of them to host memory per step, and the last weights are a candidate at the end, too.
     seed: of the evaluations. save_kept: write the kept policy at the end to ``output_dir/collapse_guard/kept``.
 
@@ -150,7 +150,7 @@ class CollapseGuardCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if state.global_step == self._undone:  # what led to a roll-back is no news of the policy after it
+        if state.global_step == self._undone:  # what led to a rollback is no news of the policy after it
             return
         found = {signal: (logs or {}).get(name) for name, signal in _LOGGED_SIGNALS.items()}
         self._logged |= {name: float(value) for name, value in found.items() if isinstance(value, int | float)}

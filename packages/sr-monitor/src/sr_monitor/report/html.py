@@ -98,7 +98,7 @@ def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
 
 def _one(run: Run, verdict: Verdict) -> list[str]:
     value, source = _kept(run)
-    rolled = sum(r.decision.get("action") == "roll_back" for r in run.records)
+    rolled = sum(r.decision.get("action") == "roll_back" and r.decision.get("rule") != "kept" for r in run.records)
     acted = f"The guard rolled back {rolled} time(s)" if rolled else "Nothing was rolled back"
     shown = "" if value is None or run.metric is None else run.metric.show(value)
     verb = "passes" if run.metric is not None and run.metric.kind == "pass_rate" else "has"
