@@ -40,7 +40,7 @@ def trainer_of(optim: OptimConfig, kind: str = "float32", **sections: Any) -> Tr
 
 
 def samples(trainer: Trainer, step: int) -> Batch:
-    batch = TASKS.batch(trainer.config, 0, step)
+    batch = TASKS.draw(trainer.config, 0, step)
     return trainer.grade(batch, trainer.rollout(batch, campaign=0, step=step))
 
 
@@ -153,6 +153,7 @@ class Untouched:
 
     def __init__(self, trainer: Trainer) -> None:
         self.step, self.zero_grad = trainer.optimizer.step, trainer.optimizer.zero_grad
+        self.param_groups = trainer.optimizer.param_groups
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [8, 50])
