@@ -15,9 +15,9 @@ from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig
 from sr_cli.launched import neighbours
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
-from sr_core.schedule import Schedule
 from sr_core.seeds import rng_for
 from sr_core.tasks import CampaignTasks
+from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_reward import CodeGrader, Grade, Task, load_tasks
 from sr_reward.testbed import load_testbed
