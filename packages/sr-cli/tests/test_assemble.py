@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sr_care import CarePlanner
-from sr_cli.assemble import make_guard, make_planner, make_tasks
+from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import CollapseConfig, RunConfig, TasksConfig, from_mapping
 from sr_core.errors import ConfigError
+from sr_core.evaluation.grading import find_ungradable
 from sr_monitor import CollapseGuard, EarlyStop
 
 
@@ -82,6 +83,27 @@ def test_a_task_file_is_split_into_pools_that_never_cross(tmp_path: Path) -> Non
     assert not (train | heldout) & names(draw(0).audit)
     with pytest.raises(ConfigError, match=r"must be at most 20 .* got 12 \+ 5 \+ 5"):
         make_tasks(TasksConfig(path=str(path), train=12, heldout=5, audit=5), 0)
+
+
+def test_tasks_whose_tests_cannot_run_are_named_when_they_are_loaded_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "HumanEval.jsonl.gz.jsonl"
+    right = {"kind": "asserts", "code": "assert f(1) == 1\n"}
+    broken = {"kind": "asserts", "code": "import a_package_that_nobody_has\nassert f(1) == 1\n"}
+    rows = [
+        {"task_id": f"t{i}", "prompt": "def f(x):\n", "entry_point": "f", "tests": broken if i == 3 else right}
+        for i in range(8)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = configured(tasks={"path": str(path), "train": 4, "heldout": 3, "audit": 0})
+    with make_grader(config) as grader:
+        left_out = find_ungradable(grader, given_tasks(config.tasks))
+    assert list(left_out) == ["t3"]
+    assert "a_package_that_nobody_has" in left_out["t3"]
+    draw = make_tasks(config.tasks, 0, left_out)
+    assert "t3" not in set().union(*(names(draw(k).train) | names(draw(k).heldout) for k in range(6)))
+    assert draw(0).family == "HumanEval"
+    with pytest.raises(ConfigError, match="must be at most 7"):
+        make_tasks(TasksConfig(path=str(path), train=5, heldout=3, audit=0), 0, left_out)
 
 
 def test_more_tasks_than_the_testbed_has_are_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,15 @@ def make_grader(config: RunConfig) -> CodeGrader:
     )
 
 
-def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]:
-    """Campaign number -> its tasks. Raises ConfigError when more are asked for than exist."""
-    train, heldout, audit, ood = _pools(config, seed)
+def given_tasks(config: TasksConfig) -> list[Task]:
+    """The tasks of the file that ``tasks.path`` names; none for the testbed, whose tests are known to run."""
+    return [] if config.path == "testbed" else list(load_tasks(config.path))
+
+
+def make_tasks(config: TasksConfig, seed: int, left_out: Collection[str] = ()) -> Callable[[int], CampaignTasks]:
+    """Campaign number -> its tasks, without the ids ``left_out``. Raises ConfigError when more are asked for than there
+    are."""
+    train, heldout, audit, ood = _pools(config, seed, left_out)
     for name, pool, wanted in (("train", train, config.train), ("heldout", heldout, config.heldout)):
         if wanted > len(pool):
             raise ConfigError(f"tasks.{name} must be at most {len(pool)} (all that {config.path!r} has), got {wanted}")
@@ -58,13 +64,13 @@ def make_tasks(config: TasksConfig, seed: int) -> Callable[[int], CampaignTasks]
             heldout=_choose(heldout, config.heldout, rng_for(seed, campaign, 0, "heldout tasks")),
             audit=audit,
             ood=ood,
-            family=Path(config.path).stem,
+            family=Path(config.path).name.split(".")[0],
         )
 
     return draw
 
 
-def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], ...]:
+def _pools(config: TasksConfig, seed: int, left_out: Collection[str]) -> tuple[Sequence[Task], ...]:
     """Training, held-out and audit pool and out-of-distribution tasks, disjoint."""
     if config.path == "testbed":
         testbed = load_testbed()
@@ -75,7 +81,7 @@ def _pools(config: TasksConfig, seed: int) -> tuple[Sequence[Task], ...]:
             raise ConfigError(f"tasks.ood must be at most {len(testbed.ood)} (the testbed's), got {config.ood}")
         ood = _choose(testbed.ood, config.ood, rng_for(seed, 0, 0, "ood tasks"))
         return testbed.train, testbed.heldout, testbed.audit[:wanted], ood
-    tasks = list(load_tasks(config.path))
+    tasks = [task for task in given_tasks(config) if task.task_id not in left_out]
     audit = config.audit or 0
     if config.train + config.heldout + audit > len(tasks):
         raise ConfigError(

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 import transformers
 
-from sr_cli.assemble import ProgramGrader, make_grader, make_guard, make_planner, make_tasks
+from sr_cli.assemble import ProgramGrader, given_tasks, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import Described, RunConfig
 from sr_cli.launched import leads
 from sr_cli.tracking import tracker
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.distributed.process_group import Ranks, init_distributed
+from sr_core.evaluation.grading import find_ungradable
+from sr_core.runs.run_dir import read_run
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
 
@@ -45,14 +47,19 @@ def _execute(
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with init_distributed(config.train.policy.device) as ranks, ExitStack() as stack:
         with ranks.sync_errors():
-            draw = make_tasks(config.tasks, seed)
-            draw(0)
+            make_tasks(config.tasks, seed)(0)
             guard = make_guard(config)
             policy = Policy.load(config.train.policy)
             grader = stack.enter_context(make_grader(config))
             isolation = grader.isolation
         stack.enter_context(_terminating())
-        run = _describe(config, seed, policy, isolation, ranks)
+        judge = ProgramGrader(grader) if config.train.policy.prompt == "chat" else grader
+        if going_on:
+            left_out = read_run(folder).get("left_out_tasks", {})
+        else:
+            left_out = find_ungradable(grader, given_tasks(config.tasks), ranks)
+        draw = make_tasks(config.tasks, seed, left_out)
+        run = _describe(config, seed, policy, isolation, ranks) | {"left_out_tasks": left_out}
         store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
         stack.enter_context(store.lock())
         stack.enter_context(_interruptible(store))
@@ -62,7 +69,10 @@ def _execute(
                 "it is the same to rounding, no longer bit for bit"
             )
         planner = make_planner(config, seed, folder) if ranks.first else None
-        judge = ProgramGrader(grader) if config.train.policy.prompt == "chat" else grader
+        if left_out:
+            named = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
+            more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+            store.notices.append(f"{len(left_out)} tasks are left out, since they cannot be graded here: {named}{more}")
         trainer = Trainer(policy, judge, config.training(seed), ranks)
         with tracker(config, folder) as track:
 
