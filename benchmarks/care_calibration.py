@@ -33,7 +33,7 @@ from sr_care.belief.numerics import chi2_quantile
 from sr_care.belief.replay import believe
 from sr_care.belief.revision import mahalanobis
 from sr_care.entry import CAPABILITIES
-from sr_core.runs.records import Records
+from sr_core.studies.records import Records
 
 REGIMES = ("rich", "fragile")
 ARMS = "care_v1,care_v2,care_v3,care_memory_only,care_gate_only"

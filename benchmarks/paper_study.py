@@ -19,9 +19,7 @@ from study import care_tables, fork_tables
 from study.figures import figures
 from study.forks import PAPER, judge_forks, read_forks, run_forks
 
-from sr_cli.study.chains import Study
-from sr_cli.study.report import judged, shown_arms, title_of
-from sr_cli.study.spec import StudySpec
+from sr_cli.studies import judged, open_study, read_spec, shown_arms, title_of
 from sr_core.runs.atomic_io import write_json
 from sr_monitor.report.study import tables
 
@@ -48,8 +46,8 @@ PAPERS: dict[str, dict[str, str]] = {
 
 def rebuild(folder: Path) -> dict[str, Any]:
     """Results, tables and figures of all the records in ``folder``."""
-    spec = StudySpec.read(PAPER)
-    study = Study(spec, folder)
+    spec = read_spec(PAPER)
+    study = open_study(spec, folder)
     records, shown = study.by_arm(), shown_arms(spec)
     results = judged(study)
     forks = {regime: found for regime in spec.regimes if (found := read_forks(study.records, regime))}
@@ -75,8 +73,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PAPER.parent, help="the study's folder")
     parser.add_argument("--json", action="store_true", help="print results.json as one JSON object")
     options = parser.parse_args()
-    spec = StudySpec.read(PAPER)
-    study = Study(spec, options.out)
+    spec = read_spec(PAPER)
+    study = open_study(spec, options.out)
     for regime in spec.choice.default_regimes if options.forks else ():
         run_forks(study.records, regime, range(options.forks), workers=os.cpu_count() or 1, on_done=print)
     if options.pack:

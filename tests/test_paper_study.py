@@ -16,10 +16,10 @@ from study import care_tables, fork_tables  # noqa: E402
 from study.forks import PAPER, WAYS, fork, judge_forks, read_forks  # noqa: E402
 from study_records import made  # noqa: E402
 
-from sr_cli.study.spec import StudySpec  # noqa: E402
-from sr_core.runs.records import Record, Records  # noqa: E402
+from sr_cli.studies import config_of, read_spec  # noqa: E402
+from sr_core.studies.records import Record, Records  # noqa: E402
 
-SPEC = StudySpec.read(PAPER)
+SPEC = read_spec(PAPER)
 SMALL: dict[str, Any] = {
     "campaign": {"count": 2, "steps": 2},
     "sampling": {"prompts": 2, "group_size": 2},
@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
 def test_every_chain_has_two_hundred_steps_at_its_regimes_rate(regime: str) -> None:
     for arm in SPEC.arms:
         if not SPEC.arms[arm].retired:
-            train = SPEC.config_of(regime, arm).train
+            train = config_of(SPEC, regime, arm).train
             assert train.campaign.count * train.campaign.steps == 200
-            assert train.optim.lr == SPEC.config_of(regime, "naive").train.optim.lr
+            assert train.optim.lr == config_of(SPEC, regime, "naive").train.optim.lr
             assert train.evaluate.every == (4 if "guard" in arm else 1 if SPEC.decides(arm) else 2)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sr_cli.study.spec import StudySpec
+from sr_cli.studies import read_spec
 
 ROOT = Path(__file__).parent.parent
 Arm = dict[str, Any]
@@ -63,7 +63,7 @@ TABLES: dict[str, tuple[str, dict[str, str], Callable[[list[Arm]], list[str]]]] 
 
 def filled(text: str, heading: str, labels: dict[str, str], cells: Callable[[list[Arm]], list[str]]) -> str:
     regimes = json.loads((ROOT / "benchmarks/study/results.json").read_text())["regimes"]
-    spec = StudySpec.read(ROOT / "benchmarks/study/paper.toml")
+    spec = read_spec(ROOT / "benchmarks/study/paper.toml")
     before, found, after = text.partition(heading + "\n")
     if not found:
         raise SystemExit(f"no table {heading!r}")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sr_cli.study.spec import StudySpec
-from sr_core.runs.records import Record
+from sr_cli.studies import config_of
+from sr_core.studies.records import Record
+from sr_core.studies.spec import StudySpec
 from sr_monitor import paired_bootstrap
 from sr_monitor.analysis.study import end
 from sr_monitor.report.study import difference, points
@@ -22,7 +23,7 @@ ACTIONS = ("reuse", "adapt", "pilot", "reject")
 def tables(spec: StudySpec, arms: Chains) -> str:
     """The planners among the ``arms`` of a regime, best first; nothing where there is none."""
     regime = next(iter(spec.regimes))
-    planned = [name for name in arms if spec.config_of(regime, name).planner.name == "care"]
+    planned = [name for name in arms if config_of(spec, regime, name).planner.name == "care"]
     planned.sort(key=lambda name: -np.mean([end(record) for record in arms[name].values()]))
     if not planned:
         return ""

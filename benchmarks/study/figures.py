@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_cli.study.spec import StudySpec
-from sr_core.runs.records import Record
+from sr_core.studies.records import Record
+from sr_core.studies.spec import StudySpec
 from sr_monitor.analysis.study import trajectories
 from sr_monitor.report.figures import COLOURS, DASHES, INK, new_figure, new_panels, save_figure
 from sr_monitor.report.study import Shown, plot_ends

@@ -22,14 +22,16 @@ import numpy as np
 import torch
 
 from sr_cli.assemble import make_grader, make_guard, make_tasks
-from sr_cli.config import RunConfig, from_mapping, layered, over_preset
-from sr_cli.study.chains import one_thread
-from sr_cli.study.spec import Settings, StudySpec
+from sr_cli.config import SECTIONS, RunConfig, from_mapping, over_preset
+from sr_cli.studies import read_spec
 from sr_core import CampaignTasks, Policy, Trainer, run_campaign
 from sr_core.campaign import Link
 from sr_core.errors import RunError
-from sr_core.runs.records import Records
 from sr_core.runs.snapshot import Snapshot
+from sr_core.sections import layered
+from sr_core.studies.jobs import one_thread
+from sr_core.studies.records import Records
+from sr_core.studies.spec import Settings
 from sr_core.unguarded import Unguarded
 from sr_monitor import paired_bootstrap
 from sr_monitor.analysis.statistics import bootstrap
@@ -104,11 +106,11 @@ def fork(
     checkpoint. ``changed``: settings of a smaller one.
     """
 
-    spec = StudySpec.read(PAPER)
-    base = layered(spec.settings_of(regime, "naive"), {"evaluate": {"every": 1}})
+    spec = read_spec(PAPER)
+    base = layered(spec.settings_of(regime, "naive"), {"evaluate": {"every": 1}}, SECTIONS)
 
     def configured(settings: Settings) -> RunConfig:
-        named = layered(layered(base, settings), changed or {})
+        named = layered(layered(base, settings, SECTIONS), changed or {}, SECTIONS)
         return from_mapping(over_preset(spec.regimes[regime].preset, named))
 
     config = configured({})

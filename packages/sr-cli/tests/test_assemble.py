@@ -11,6 +11,7 @@ from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, 
 from sr_cli.config import CollapseConfig, RunConfig, TasksConfig, from_mapping
 from sr_core.errors import ConfigError
 from sr_core.evaluation.grading import find_ungradable
+from sr_core.tasks import family_of
 from sr_monitor import CollapseGuard, EarlyStop
 
 
@@ -110,3 +111,9 @@ def test_more_tasks_than_the_testbed_has_are_refused() -> None:
     for key in ("train", "heldout", "audit"):
         with pytest.raises(ConfigError, match=f"tasks.{key} must be at most .* got 99999"):
             make_tasks(TasksConfig(**{key: 99999}), 0)
+
+
+@pytest.mark.parametrize("path", ["HumanEval.jsonl.gz", "dir/HumanEval.jsonl", "HumanEval"])
+def test_a_family_is_named_as_its_file_without_endings(path: str) -> None:
+    assert family_of(path) == "HumanEval"
+    assert family_of("a/qwen2.5-tasks.json") == "qwen2.5-tasks"

@@ -7,9 +7,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from sr_cli.config import GUARD, SECTIONS, RunConfig, from_mapping, layered, load_config, presets
+from sr_cli.config import GUARD, SECTIONS, RunConfig, from_mapping, load_config, presets
 from sr_core.errors import ConfigError
-from sr_core.sections import keys_of
+from sr_core.sections import keys_of, layered
 
 
 def test_every_preset_loads_and_the_contract_names_them() -> None:
@@ -113,11 +113,11 @@ def test_a_key_of_another_variant_is_an_error_that_names_its_own(settings_: list
 
 def test_naming_another_variant_replaces_what_a_preset_said_of_its_own() -> None:
     preset = {"algorithm": {"name": "grpo", "clip": 0.1, "entropy_bonus": 0.2}, "optim": {"lr": 0.1}}
-    assert layered(preset, {"algorithm": {"name": "reinforce", "baseline": "ema"}}) == {
+    assert layered(preset, {"algorithm": {"name": "reinforce", "baseline": "ema"}}, SECTIONS) == {
         "algorithm": {"name": "reinforce", "baseline": "ema", "entropy_bonus": 0.2},
         "optim": {"lr": 0.1},
     }
-    assert layered(preset, {"algorithm": {"clip": 0.3}})["algorithm"] == preset["algorithm"] | {"clip": 0.3}
+    assert layered(preset, {"algorithm": {"clip": 0.3}}, SECTIONS)["algorithm"] == preset["algorithm"] | {"clip": 0.3}
     assert preset["algorithm"]["clip"] == 0.1
 
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 
 from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
-from sr_cli.study.chains import Chain, Study
-from sr_cli.study.spec import StudySpec, modern
+from sr_cli.studies import config_of, make_spec, open_study, read_spec
 from sr_core.errors import ConfigError, RunError
+from sr_core.studies.jobs import Chain
+from sr_core.studies.spec import StudySpec, modern
 from sr_reward.task import CallTests
 from sr_reward.testbed import load_testbed
 
@@ -45,11 +46,11 @@ ARMS: dict[str, Any] = {
 
 
 def spec(**changes: Any) -> StudySpec:
-    return StudySpec({"settings": TINY, "regimes": {"rich": {"optim": {"lr": 0.05}}}, "arms": ARMS, **changes})
+    return make_spec({"settings": TINY, "regimes": {"rich": {"optim": {"lr": 0.05}}}, "arms": ARMS, **changes})
 
 
 def test_later_settings_win_and_another_variant_replaces_what_it_does_not_have() -> None:
-    study = StudySpec(
+    study = make_spec(
         {
             "record_every": 7,
             "settings": {"algorithm": {"name": "grpo", "clip": 0.1, "entropy_bonus": 0.2}, "optim": {"lr": 1.0}},
@@ -59,7 +60,7 @@ def test_later_settings_win_and_another_variant_replaces_what_it_does_not_have()
         },
         quick=True,
     )
-    a, b = (study.config_of("slow", name) for name in ("a", "b"))
+    a, b = (config_of(study, "slow", name) for name in ("a", "b"))
     assert (a.train.algorithm.name, a.train.algorithm.entropy_bonus, b.train.algorithm.name) == ("topr", 0.2, "grpo")
     assert (a.train.optim.lr, a.train.campaign.steps, a.train.policy.path) == (0.1, 3, "pocket-fragile")
     assert (study.decides("a"), study.decides("b")) == (False, True)
@@ -81,7 +82,7 @@ def test_an_arm_that_copies_brings_the_one_it_copies_first() -> None:
 
 
 def test_a_study_cut_short_has_the_same_seeds_of_all_arms(tmp_path: Path) -> None:
-    study = Study(spec(regimes={"rich": {}, "fragile": {}}), tmp_path)
+    study = open_study(spec(regimes={"rich": {}, "fragile": {}}), tmp_path)
     chains = study.plan(["rich", "fragile"], ["naive", "shuffled", "gone"], [0, 1, 2])
     assert [str(chain) for chain in chains[:4]] == [
         "rich/naive-0",
@@ -151,12 +152,12 @@ def record(chain: Chain, config: dict[str, Any], **values: Any) -> dict[str, Any
 
 
 def test_a_record_of_other_settings_is_refused_and_its_budgets_are_copied(tmp_path: Path) -> None:
-    found = Study(spec(), tmp_path)
+    found = open_study(spec(), tmp_path)
     es, mean = (Chain(regime="rich", arm=name, seed=0) for name in ("es", "mean"))
     assert not found.done(es)
     with pytest.raises(RunError, match="needs what rich/es-0 did, which has not been run"):
         found._copied(mean)
-    config = found.spec.config_of("rich", "es").plain()
+    config = config_of(found.spec, "rich", "es").plain()
     campaigns = {"campaigns": [{"steps": 1}, {"steps": 2}]}
     found.records.put(es.record, record(es, config, summary=campaigns, evaluated=[1, 0, 1]))
     assert found.done(es)
@@ -167,7 +168,7 @@ def test_a_record_of_other_settings_is_refused_and_its_budgets_are_copied(tmp_pa
 
 
 def test_a_taught_chain_begins_with_what_its_teachers_remember(tmp_path: Path) -> None:
-    found = Study(spec(), tmp_path)
+    found = open_study(spec(), tmp_path)
     chains = found.plan(["rich"], found.spec.with_sources(["taught"]), [0, 1])
     assert [str(chain) for chain in chains] == ["rich/care-0", "rich/care-1", "rich/taught-1"]
     found.run([chains[0]], workers=1, on_done=lambda _: None)
@@ -225,7 +226,7 @@ def test_a_study_of_ones_own_tasks_runs_once_and_is_written_down(tmp_path: Path)
         assert set(arm) >= {"end", "ci", "per_seed", "gap", "hindsight", "steps", "evaluation_samples", "seconds"}
         assert arm["over_plain"][3] == 1
     assert arms["same_steps"]["steps"] == round(arms["guarded"]["steps"])
-    kept = Study(StudySpec.read(Path(example), quick=True), tmp_path / "own").by_arm()["fast"]
+    kept = open_study(read_spec(Path(example), quick=True), tmp_path / "own").by_arm()["fast"]
     assert arms["plain"]["end"] == kept["plain"][0]["summary"]["audit"]["kept"]
     assert "| GRPO, guard |" in (tmp_path / "own" / "RESULTS.md").read_text()
     assert (tmp_path / "own" / "arms-fast.png").stat().st_size > 1000

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sr_cli.config import from_mapping
-from sr_cli.tracking import tracker
 from sr_core.errors import RunError
+from sr_core.runs.tracking import tracker
 from sr_monitor.logs.readers import read_run
 from sr_monitor.logs.tfevents import scalars
 
@@ -22,7 +22,7 @@ def row(campaign: int, step: int, **values: Any) -> dict[str, Any]:
 def test_tensorboard_gets_every_number_and_the_monitor_reads_them(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     config = from_mapping({"tracking": {"name": "tensorboard"}, "campaign": {"steps": 2, "count": 2}})
-    with tracker(config, tmp_path) as track:
+    with tracker("tensorboard", "p", tmp_path, config.plain()) as track:
         for campaign in range(2):
             for step in range(3):
                 track(row(campaign, step, entropy=1.5))
@@ -37,13 +37,12 @@ def test_tensorboard_gets_every_number_and_the_monitor_reads_them(tmp_path: Path
 def test_a_tracker_that_is_not_installed_says_so(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(name) is not None:
         pytest.skip(f"{name} is installed")
-    config = from_mapping({"tracking": {"name": name}})
     with pytest.raises(RunError, match=f"needs the package {name}, it is not installed: pip install {name}"):
-        tracker(config, tmp_path).__enter__()
+        tracker(name, "p", tmp_path, {}).__enter__()
     assert not any(tmp_path.iterdir())
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path: Path) -> None:
-    with tracker(from_mapping({}), tmp_path) as track:
+    with tracker("none", "p", tmp_path, {}) as track:
         track(row(0, 0))
     assert not any(tmp_path.iterdir())

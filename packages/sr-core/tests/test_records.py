@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sr_core.errors import RunError
-from sr_core.runs.records import PACKED, Records, condense
+from sr_core.studies.records import PACKED, Records, condense
 
 
 def test_records_survive_packing_and_a_damaged_one_is_named(tmp_path: Path) -> None:

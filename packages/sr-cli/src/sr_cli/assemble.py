@@ -8,15 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sr_care import CarePlanner
 from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
 from sr_cli.launched import neighbours
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
-from sr_core.seeds import rng_for
-from sr_core.tasks import CampaignTasks
+from sr_core.tasks import CampaignTasks, Pools, choose, split
 from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_reward import CodeGrader, Grade, Task, load_tasks
@@ -51,53 +48,22 @@ def given_tasks(config: TasksConfig) -> list[Task]:
 
 
 def make_tasks(config: TasksConfig, seed: int, left_out: Collection[str] = ()) -> Callable[[int], CampaignTasks]:
-    """Campaign number -> its tasks, without the ids ``left_out``. Raises ConfigError when more are asked for than there
-    are."""
-    train, heldout, audit, ood = _pools(config, seed, left_out)
-    for name, pool, wanted in (("train", train, config.train), ("heldout", heldout, config.heldout)):
+    """Campaign number -> its tasks, without the ids ``left_out``. Raises ConfigError when too many are asked for."""
+    return _pools(config, seed, left_out).draws(train=config.train, heldout=config.heldout, seed=seed)
+
+
+def _pools(config: TasksConfig, seed: int, left_out: Collection[str]) -> Pools:
+    if config.path != "testbed":
+        tasks = [task for task in given_tasks(config) if task.task_id not in left_out]
+        counts = {"train": config.train, "heldout": config.heldout}
+        return split(tasks, config.path, **counts, audit=config.audit or 0, seed=seed)
+    testbed = load_testbed()
+    audit = len(testbed.audit) if config.audit is None else config.audit
+    for key, wanted, pool in (("audit", audit, testbed.audit), ("ood", config.ood, testbed.ood)):
         if wanted > len(pool):
-            raise ConfigError(f"tasks.{name} must be at most {len(pool)} (all that {config.path!r} has), got {wanted}")
-
-    def draw(campaign: int) -> CampaignTasks:
-        return CampaignTasks(
-            train=_choose(train, config.train, rng_for(seed, campaign, 0, "train tasks")),
-            heldout=_choose(heldout, config.heldout, rng_for(seed, campaign, 0, "heldout tasks")),
-            audit=audit,
-            ood=ood,
-            family=Path(config.path).name.split(".")[0],
-        )
-
-    return draw
-
-
-def _pools(config: TasksConfig, seed: int, left_out: Collection[str]) -> tuple[Sequence[Task], ...]:
-    """Training, held-out and audit pool and out-of-distribution tasks, disjoint."""
-    if config.path == "testbed":
-        testbed = load_testbed()
-        wanted = len(testbed.audit) if config.audit is None else config.audit
-        if wanted > len(testbed.audit):
-            raise ConfigError(f"tasks.audit must be at most {len(testbed.audit)} (the testbed's), got {wanted}")
-        if config.ood > len(testbed.ood):
-            raise ConfigError(f"tasks.ood must be at most {len(testbed.ood)} (the testbed's), got {config.ood}")
-        ood = _choose(testbed.ood, config.ood, rng_for(seed, 0, 0, "ood tasks"))
-        return testbed.train, testbed.heldout, testbed.audit[:wanted], ood
-    tasks = [task for task in given_tasks(config) if task.task_id not in left_out]
-    audit = config.audit or 0
-    if config.train + config.heldout + audit > len(tasks):
-        raise ConfigError(
-            f"tasks.train + tasks.heldout + tasks.audit must be at most {len(tasks)} (all that {config.path!r} has), "
-            f"got {config.train} + {config.heldout} + {audit}"
-        )
-    shuffled = _choose(tasks, len(tasks), rng_for(seed, 0, 0, "pools"))
-    rest = shuffled[audit:]
-    # a task may train in one campaign and be drawn again in the next, but never cross over to the held-out pool
-    border = round(len(rest) * config.train / (config.train + config.heldout))
-    border = min(max(border, config.train), len(rest) - config.heldout)
-    return rest[:border], rest[border:], shuffled[:audit], ()
-
-
-def _choose(pool: Sequence[Task], count: int, rng: np.random.Generator) -> list[Task]:
-    return [pool[i] for i in rng.permutation(len(pool))[:count]]
+            raise ConfigError(f"tasks.{key} must be at most {len(pool)} (the testbed's), got {wanted}")
+    ood = choose(testbed.ood, config.ood, seed, 0, "ood tasks")
+    return Pools(train=testbed.train, heldout=testbed.heldout, audit=testbed.audit[:audit], ood=ood, name=config.path)
 
 
 def make_guard(config: RunConfig) -> Guard | None:

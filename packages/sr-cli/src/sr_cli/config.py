@@ -6,7 +6,6 @@ Later ones win: defaults, preset, file and ``--set``. What training needs is ``s
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from sr_core.config import SECTIONS as TRAINING
 from sr_core.config import TrainConfig
 from sr_core.errors import ConfigError, RunError
 from sr_core.runs.run_dir import read_run
-from sr_core.sections import TAG, Variants, build, keys_of, nearest, plain, require
+from sr_core.sections import Variants, build, layered, merge, nearest, plain, require
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -245,7 +244,7 @@ def load_config(file: Path | None, preset: str, settings: Sequence[str]) -> RunC
     """
     given = {} if file is None else read_toml(file)
     for setting in settings:
-        _merge(given, parse_setting(setting))
+        merge(given, parse_setting(setting))
     return from_mapping(over_preset(preset, given))
 
 
@@ -253,19 +252,7 @@ def over_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of ``preset`` with those ``given`` over them. Raises ConfigError for an unknown preset."""
     if preset not in presets():
         raise ConfigError(f"unknown preset {preset!r}: {nearest(preset, presets())}")
-    return layered(_preset(preset), given)
-
-
-def layered(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """``upper`` over ``lower``; where ``upper`` names another variant, keys of ``lower`` that it does not have go."""
-    merged = {name: dict(section) if isinstance(section, Mapping) else section for name, section in lower.items()}
-    for name, section in upper.items():
-        variants = SECTIONS.get(name)
-        if isinstance(variants, Variants) and isinstance(section, Mapping) and section.get(TAG) in list(variants):
-            known = keys_of(variants[section[TAG]])
-            merged[name] = {key: value for key, value in merged.get(name, {}).items() if key in known}
-    _merge(merged, upper)
-    return merged
+    return layered(_preset(preset), given, SECTIONS)
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -290,18 +277,11 @@ def parse_setting(text: str) -> dict[str, Any]:
     return {section: {key: parsed}}
 
 
-def as_options(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Nested values as ``--set`` options."""
-    pairs = [(f"{name}.{key}", value) for name, section in settings.items() for key, value in section.items()]
-    # numbers, strings, true, false and lists of them are written alike in JSON and TOML
-    return [part for key, value in pairs for part in ("--set", f"{key}={json.dumps(value)}")]
-
-
 def _preset(name: str) -> dict[str, Any]:
     """A preset's values over those of the one it ``extends``; names with an underscore are only to be extended."""
     values = _parse((resources.files("sr_cli") / "presets" / f"{name}.toml").read_text(), f"preset {name}")
     base = values.pop("extends", None)
-    return values if base is None else layered(_preset(base), values)
+    return values if base is None else layered(_preset(base), values, SECTIONS)
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -309,11 +289,3 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} must be TOML, it is not: {error}") from error
-
-
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for name, section in other.items():
-        if isinstance(section, Mapping) and isinstance(into.get(name), dict):
-            into[name].update(section)
-        else:
-            into[name] = dict(section) if isinstance(section, Mapping) else section

@@ -18,12 +18,12 @@ import transformers
 from sr_cli.assemble import ProgramGrader, given_tasks, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import Described, RunConfig
 from sr_cli.launched import leads
-from sr_cli.tracking import tracker
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.evaluation.grading import find_ungradable
 from sr_core.runs.run_dir import read_run
+from sr_core.runs.tracking import tracker
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
 
@@ -74,7 +74,7 @@ def _execute(
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             store.notices.append(f"{len(left_out)} tasks are left out, since they cannot be graded here: {named}{more}")
         trainer = Trainer(policy, judge, config.training(seed), ranks)
-        with tracker(config, folder) as track:
+        with tracker(config.tracking.name, config.tracking.project, folder, config.plain()) as track:
 
             def observe(row: Row) -> None:
                 while store.notices:

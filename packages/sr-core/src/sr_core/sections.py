@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -96,6 +97,36 @@ def plain(section: Any) -> dict[str, Any]:
     """A section as plain values that ``build`` takes; what is not set is left out."""
     tag = {TAG: getattr(section, TAG)} if hasattr(section, TAG) else {}
     return tag | {key: value for key, value in dataclasses.asdict(section).items() if value is not None}
+
+
+def layered(
+    lower: Mapping[str, Any], upper: Mapping[str, Any], sections: Mapping[str, type[Any] | Variants[Any]]
+) -> dict[str, Any]:
+    """Values by section, ``upper`` over ``lower``; where ``upper`` names another variant, keys that it lacks go."""
+    merged = {name: dict(section) if isinstance(section, Mapping) else section for name, section in lower.items()}
+    for name, section in upper.items():
+        variants = sections.get(name)
+        if isinstance(variants, Variants) and isinstance(section, Mapping) and section.get(TAG) in list(variants):
+            known = keys_of(variants[section[TAG]])
+            merged[name] = {key: value for key, value in merged.get(name, {}).items() if key in known}
+    merge(merged, upper)
+    return merged
+
+
+def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Put the values of ``other`` into ``into``, section by section."""
+    for name, section in other.items():
+        if isinstance(section, Mapping) and isinstance(into.get(name), dict):
+            into[name].update(section)
+        else:
+            into[name] = dict(section) if isinstance(section, Mapping) else section
+
+
+def as_options(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Values by section as ``--set section.key=value``, the value as TOML."""
+    pairs = [(f"{name}.{key}", value) for name, section in settings.items() for key, value in section.items()]
+    # numbers, strings, true, false and lists of them are written alike in JSON and TOML
+    return [part for key, value in pairs for part in ("--set", f"{key}={json.dumps(value)}")]
 
 
 def nearest(key: str, *valid: Iterable[str]) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from sr_cli.console import Progress, print_json
-from sr_cli.scores import show_ungraded, summarize
 from sr_reward import CodeGrader, Grade, Sample, Task, load_samples, load_tasks
 from sr_reward.formats import EXPORTS, FORMATS, Skipped, write_results
 from sr_reward.grading.grade import NO_CODE, SEPARATIONS
 from sr_reward.grading.results import ResultFile
+from sr_reward.grading.summary import summarize, unfit_tasks, ungraded_lines
 from sr_reward.integrations.ray import RayGrader
 from sr_reward.sandbox import LEVELS
 
@@ -86,7 +86,8 @@ def command(
         write_results(results_path, kind, tasks, samples, outcomes)
     infra = "infra_error" in outcomes  # with these, some k may have lost its samples
     summary = summarize(samples, outcomes, None if infra else k)
-    unfit = show_ungraded(samples, graded.grades, limits["separation"])
+    for text in ungraded_lines(samples, graded.grades, limits["separation"]):
+        click.echo(f"sr grade: {text}", err=True)
     result = {
         "tasks": summary.tasks,
         "samples": len(samples),
@@ -95,14 +96,14 @@ def command(
         **summary.as_json(),
         "isolation": graded.isolation,
         "programs_per_s": graded.programs_per_s,
-        "unfit_tasks": unfit,
+        "unfit_tasks": len(unfit_tasks(samples, graded.grades)),
     }
     if as_json:
         print_json(result)
     else:
         without = f", {result['without_samples']} tasks without samples" if result["without_samples"] else ""
         click.echo(f"{len(samples)} samples of {summary.tasks} tasks{without}, isolation {graded.isolation}")
-        summary.show()
+        click.echo("\n".join(summary.lines()))
         if graded.programs_per_s:
             click.echo(f"  {graded.programs_per_s:,.0f} programs per second")
     return 1 if all(outcome == "infra_error" for outcome in outcomes) else 0

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.table import Table
 
-from sr_care import CapabilityMemory, Context, Entry, Strategy, ask
-from sr_care.entry import CAPABILITIES
+from sr_care import CapabilityMemory, Entry, ask, describe
 from sr_care.errors import EntryError
-from sr_care.gate import Decision
 from sr_cli.console import print_json, print_table
 
 _db = click.option(
@@ -51,15 +47,9 @@ def list_entries(
     if as_json:
         print_json({"total": total, "entries": [entry.to_dict() for entry in entries]})
         return
-    table = Table("id", "run", "campaign", "algorithm", "lr", "steps", "family", "pass@1", "change", "conf.", box=None)
+    table = Table(*describe.COLUMNS, box=None)
     for entry in entries:
-        s = entry.strategy
-        level = entry.context.pass1
-        table.add_row(
-            *(str(entry.id), entry.run, str(entry.campaign), s.algorithm, f"{s.lr:g}", str(s.steps)),
-            *(entry.context.family or "–", "–" if level is None else f"{level:.1%}"),
-            *(_change(entry), f"{entry.confidence:.2f}"),
-        )
+        table.add_row(*describe.entry_cells(entry))
     print_table(table)
     click.echo(f"{len(entries)} of {total} entries")
 
@@ -83,9 +73,14 @@ def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **a
     """One entry in full; or, without an id, what the memory says about a strategy in a context."""
     with CapabilityMemory(db, read_only=True) as memory:
         if entry_id is not None:
-            _show_entry(_find(memory, entry_id), as_json)
+            entry = _find(memory, entry_id)
+            if as_json:
+                print_json(entry.to_dict())
+            else:
+                click.echo("\n".join(describe.entry_lines(entry)))
             return
-        strategy, context = _question(memory, asked)
+        given = {name: value for name, value in asked.items() if value is not None}
+        strategy, context = describe.question(memory, given)
         decision = ask(memory, strategy, context)
         grounds = list(memory.entries(ids=decision.entries))
         if figure is not None:
@@ -97,8 +92,13 @@ def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **a
         total = len(memory)
     if as_json:
         print_json({"total": total, "context": asdict(context), **asdict(decision)})
-    else:
-        _show_decision(strategy, context, decision, grounds, total)
+        return
+    click.echo(describe.question_line(strategy, context, total))
+    table = Table(*describe.EFFECTS, box=None)
+    for cells in describe.effect_cells(decision):
+        table.add_row(*cells)
+    print_table(table)
+    click.echo("\n".join(describe.decision_lines(decision, grounds)))
 
 
 @command.command(epilog="Example: sr memory forget --db memory.db --run chain-3 --campaign 4 --reason 'wrong seed'")
@@ -154,64 +154,3 @@ def _find(memory: CapabilityMemory, entry_id: int) -> Entry:
     if entry is None:
         raise EntryError(f"an entry id must be remembered, got {entry_id}; `sr memory list` shows them")
     return entry
-
-
-def _question(memory: CapabilityMemory, asked: dict[str, Any]) -> tuple[Strategy, Context]:
-    """What is asked: the newest entry's strategy and context, changed by the options given."""
-    given = {name: value for name, value in asked.items() if value is not None}
-    newest = next(memory.entries(limit=1, newest_first=True), None)
-    about_strategy: dict[str, Any] = {n: given[n] for n in ("algorithm", "lr", "steps", "penalty") if n in given}
-    about_context: dict[str, Any] = {n: given[n] for n in ("family", "pass1", "model_parameters") if n in given}
-    if newest is None:
-        return Strategy.from_mapping(about_strategy), Context(**about_context)
-    return replace(newest.strategy, **about_strategy), replace(newest.context, **about_context)
-
-
-def _show_entry(entry: Entry, as_json: bool) -> None:
-    plain = entry.to_dict()
-    if as_json:
-        print_json(plain)
-        return
-    click.echo(f"entry {entry.id}: run {entry.run}, campaign {entry.campaign}, recorded {entry.recorded_at}")
-    for part in ("strategy", "context", "boundary"):
-        known = [f"{name} {_short(value)}" for name, value in plain[part].items() if value is not None]
-        click.echo(f"  {part:<13}{', '.join(known) or '–'}")
-    errors = entry.delta.matrix().diagonal()
-    for name, value in entry.delta.values.items():
-        error = math.sqrt(errors[CAPABILITIES.index(name)])
-        click.echo(f"  {name:<13}{100 * value:+.1f} ± {100 * error:.1f} points")
-    if entry.start_from is not None:
-        click.echo(f"  {'started from':<13}the policy that campaign {entry.start_from} handed on (-1: the first one)")
-    click.echo(f"  {'confidence':<13}{entry.confidence:.2f}")
-
-
-def _short(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4g}" if value < 10_000 else f"{value:,.0f}"
-
-
-def _show_decision(strategy: Strategy, context: Context, decision: Decision, grounds: list[Entry], total: int) -> None:
-    level = "unknown" if context.pass1 is None else f"{context.pass1:.1%}"
-    click.echo(
-        f"{total} entries remembered. Asked: {_name(strategy)} at pass@1 {level}, {context.family or 'any tasks'}"
-    )
-    table = Table("if done as asked", "expected", "90% interval", "risk of a fall", box=None)
-    for name, (mean, spread, below) in decision.proposal.effects.items():
-        low, high = mean - 1.645 * spread, mean + 1.645 * spread
-        table.add_row(name, f"{100 * mean:+.1f}", f"{100 * low:+.1f} … {100 * high:+.1f}", f"{below:.0%}")
-    print_table(table)
-    click.echo(f"{decision.action.upper()}: {_name(decision.strategy)}. {decision.reason}.")
-    for entry in grounds:
-        click.echo(f"  rests on entry {entry.id}: {_name(entry.strategy)} changed pass@1 by {_change(entry)}")
-
-
-def _name(strategy: Strategy) -> str:
-    penalty = f", penalty {strategy.penalty:g}" if strategy.penalty else ""
-    return f"{strategy.algorithm}, {strategy.steps} steps at {strategy.lr:g}{penalty}"
-
-
-def _change(entry: Entry) -> str:
-    if "pass1" not in entry.delta.values:
-        return "–"
-    return f"{100 * entry.delta.values['pass1']:+.1f} ± {100 * math.sqrt(entry.delta.matrix()[0, 0]):.1f}"

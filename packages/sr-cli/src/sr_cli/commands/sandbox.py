@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
-
 import click
 
 from sr_cli.console import Progress, print_json
@@ -51,6 +46,7 @@ def attack(as_json: bool, group: str | None) -> int:
     """Run the attack suite, each attack with its positive control. Exit code 1 if the strongest level available
     here does not contain one."""
     from sr_reward.attacks import ATTACKS, run_suite
+    from sr_reward.attacks.summary import as_json_object, breaches_at, strongest, table_lines
 
     chosen = [each for each in ATTACKS if group is None or group in each.group]
     if not chosen:
@@ -58,44 +54,12 @@ def attack(as_json: bool, group: str | None) -> int:
         raise click.UsageError(f"--group must be part of a group's name, got {group!r}; the groups are {names}")
     progress = Progress(len(chosen), what="attacks run")
     findings = run_suite(chosen, progress=lambda done: progress.step())
-    levels = list(findings[0].contained)
-    level = levels[0]  # the strongest available
-    breaches = [f for f in findings if not f.contained[level]]
+    level = strongest(findings)
+    breaches = breaches_at(findings, level)
     if as_json:
-        result: dict[str, Any] = {
-            "isolation": level,
-            "attacks": len(findings),
-            "contained": {each: sum(f.contained[each] for f in findings) for each in levels},
-            "controls": sum(f.control for f in findings),
-            "breaches": [f"{f.attack.group}: {f.attack.name}" for f in breaches],
-            "findings": [
-                {"group": f.attack.group, "name": f.attack.name, "control": f.control, "contained": f.contained}
-                for f in findings
-            ],
-        }
-        print_json(result)
+        print_json(as_json_object(findings))
     else:
-        _show(findings, levels)
-    for finding in breaches:
-        click.echo(f"sr: breach at level {level}: {finding.attack.group}: {finding.attack.name}", err=True)
+        click.echo("\n".join(table_lines(findings)))
+    for name in breaches:
+        click.echo(f"sr: breach at level {level}: {name}", err=True)
     return 1 if breaches else 0
-
-
-def _show(findings: Sequence[Any], levels: Sequence[str]) -> None:
-    groups = Counter(finding.attack.group for finding in findings)
-    click.echo(
-        f"{'contained at':<30}{'attacks':>8}" + "".join(f"{level:>10}" for level in levels) + f"{'controls':>10}"
-    )
-    for group, count in groups.items():
-        mine = [finding for finding in findings if finding.attack.group == group]
-        cells = "".join(f"{sum(f.contained[level] for f in mine):>10}" for level in levels)
-        click.echo(f"{group:<30}{count:>8}{cells}{sum(f.control for f in mine):>10}")
-    cells = "".join(f"{sum(f.contained[level] for f in findings):>10}" for level in levels)
-    click.echo(f"{'all':<30}{len(findings):>8}{cells}{sum(f.control for f in findings):>10}")
-    for level in levels:
-        through = [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.contained[level]]
-        if through:
-            click.echo(f"not contained at {level}: " + "; ".join(through))
-    unproven = [f"{f.attack.group}: {f.attack.name}" for f in findings if not f.control]
-    if unproven:
-        click.echo("control did not succeed here (so nothing is proven): " + "; ".join(unproven), file=sys.stdout)

@@ -33,21 +33,18 @@ def command(
     regime after every chain.
     """
     from sr_cli.console import print_json
-    from sr_cli.study.spec import StudySpec
+    from sr_cli.studies import open_study, read_spec, write_results
 
-    spec = StudySpec.read(study_file, quick=quick)
+    spec = read_spec(study_file, quick=quick)
     chosen = spec.with_sources(_names(arms) or spec.quick.arms or list(spec.arms))
     where = spec.named("regime", _names(regimes) or spec.quick.regimes or spec.choice.default_regimes)
     numbers = _seeds(seeds or f"0-{(spec.quick if quick else spec.choice).seeds - 1}")
-    from sr_cli.study.chains import Chain, Study  # numpy and the planner, only once the input is known to be good
-    from sr_cli.study.report import write_results
-
-    study = Study(spec, out)
+    study = open_study(spec, out)
     chains = study.plan(where or list(spec.regimes), chosen, numbers)
     done = sum(study.done(chain) for chain in chains)
     click.echo(f"{len(chains)} chains, {done} of them done", err=True)
 
-    def report(chain: Chain) -> None:
+    def report(chain: object) -> None:
         nonlocal done
         done += 1
         click.echo(f"{chain}: done ({done} of {len(chains)})", err=True)

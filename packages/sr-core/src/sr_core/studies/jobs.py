@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sr_care import CapabilityMemory, Entry
-from sr_cli.config import as_options
-from sr_cli.study.spec import Settings, StudySpec
 from sr_core.errors import RunError
-from sr_core.runs.records import Record, Records, condense
+from sr_core.sections import as_options
+from sr_core.studies.records import Record, Records, condense
+from sr_core.studies.spec import Settings, StudySpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +38,25 @@ class Chain:
         return f"chains/{self}"
 
 
-class Study:
-    """The folder of a study: which chains it has, and running those that it lacks."""
+class Memories(Protocol):
+    """Memories of planners, as entries of plain values."""
 
-    def __init__(self, spec: StudySpec, folder: Path) -> None:
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """The entries of the memory at ``path``; none where there is no file."""
+
+    def write(self, path: Path, entries: Sequence[dict[str, Any]]) -> None:
+        """A new memory at ``path`` with these entries."""
+
+
+class Study:
+    """The folder of a study: which chains it has, and running those that it lacks.
+
+    ``command`` starts the program that takes ``run`` and ``resume`` as ``sr`` does.
+    """
+
+    def __init__(self, spec: StudySpec, folder: Path, command: Sequence[str], memories: Memories) -> None:
         self.spec, self.folder, self.records = spec, folder, Records(folder)
+        self._command, self._memories = list(command), memories
         self._going: set[subprocess.Popen[str]] = set()
         self._stopped = False
         try:
@@ -133,7 +145,9 @@ class Study:
         if self._stopped:
             return
         who = {"regime": chain.regime, "arm": chain.arm, "seed": chain.seed}
-        self.records.put(chain.record, who | condense(folder) | {"memory": _memory(folder / "memory.sqlite")})
+        self.records.put(
+            chain.record, who | condense(folder) | {"memory": self._memories.read(folder / "memory.sqlite")}
+        )
         shutil.rmtree(folder)
         for part in folder.parent.glob(f"{folder.name}.memory*"):
             part.unlink()
@@ -157,9 +171,7 @@ class Study:
         for part in path.parent.glob(f"{path.name}*"):  # of a chain that was killed before it had begun
             part.unlink()
         teachers = [other for other in self._sources(chain) if other.arm == self.spec.arms[chain.arm].memory_from]
-        entries = [Entry.from_dict(entry) for other in teachers for entry in self._needed(chain, other)["memory"]]
-        with CapabilityMemory(path) as memory:
-            memory.append_many(entries)
+        self._memories.write(path, [entry for other in teachers for entry in self._needed(chain, other)["memory"]])
         return path
 
     def _needed(self, chain: Chain, other: Chain) -> Record:
@@ -170,7 +182,7 @@ class Study:
 
     def _call(self, chain: Chain, command: Sequence[str]) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sr_cli", *command],
+            [*self._command, *command],
             env=one_thread(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -187,11 +199,3 @@ class Study:
 def one_thread() -> dict[str, str]:
     """The environment of a process with one thread: chains run side by side, and sums must not depend on the cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def _memory(path: Path) -> list[dict[str, Any]]:
-    """What a chain with a memory of its own remembers."""
-    if not path.exists():
-        return []
-    with CapabilityMemory(path, read_only=True) as memory:
-        return [entry.to_dict() for entry in memory.entries()]

@@ -1,20 +1,19 @@
 """What a study compares, as its TOML file declares it: arms (ways to train) in regimes (where they are compared).
 
-In every table, keys that are sections of a configuration are settings; the others are fields of the dataclasses below.
+In every table, keys that are sections of a run's configuration are settings; the others are fields of the dataclasses
+below.
 Settings are read in this order and later ones win: ``[settings]``, the regime's, with ``--quick`` those of ``[quick]``,
 the arm's. Naming another variant drops the keys that it does not have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from sr_cli.config import SECTIONS, RunConfig, from_mapping, layered, over_preset, read_toml
 from sr_core.errors import ConfigError
-from sr_core.sections import build, keys_of, nearest
+from sr_core.sections import Variants, build, keys_of, layered, nearest
 from sr_core.seeds import rng_for
 
 Settings = dict[str, Any]  # section -> key -> value
@@ -69,9 +68,21 @@ class Choice:
 
 
 class StudySpec:
-    """A study file, read and checked: every arm in every regime is a valid configuration."""
+    """A study's values, checked. ``sections``: those of a run's configuration.
 
-    def __init__(self, values: Mapping[str, Any], *, quick: bool = False) -> None:
+    ``check`` is called with the preset and the settings of every arm in every regime that can run; it raises
+    ConfigError where they are no valid configuration.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        sections: Mapping[str, type[Any] | Variants[Any]],
+        check: Callable[[str, Settings], object],
+        *,
+        quick: bool = False,
+    ) -> None:
+        self.sections = sections
         tables = {name: values.get(name, {}) for name in ("settings", "regimes", "arms", "quick")}
         own = {name: value for name, value in values.items() if name not in tables}
         for name in own:
@@ -82,27 +93,28 @@ class StudySpec:
             raise ConfigError("a study must declare at least one arm, got none: add a table [arms.NAME]")
         if quick and not tables["quick"]:
             raise ConfigError("--quick needs what to run, the study has no table [quick]: add one, or leave it out")
-        self._settings = _only_settings(tables["settings"])
+        self._settings = self._only_settings(tables["settings"])
         self.regimes: dict[str, Regime] = {}
         self.arms: dict[str, Arm] = {}
         self._of: dict[str, Settings] = {}
         for name, table in (tables["regimes"] or {"testbed": {}}).items():
-            self.regimes[name], self._of[f"regime {name}"] = _split(Regime, table, f"regimes.{name}")
+            self.regimes[name], self._of[f"regime {name}"] = self._split(Regime, table, f"regimes.{name}")
         for name, table in tables["arms"].items():
-            self.arms[name], self._of[f"arm {name}"] = _split(Arm, table, f"arms.{name}")
-        self.quick, self._quick = _split(Quick, tables["quick"] if quick else {}, "quick")
+            self.arms[name], self._of[f"arm {name}"] = self._split(Arm, table, f"arms.{name}")
+        self.quick, self._quick = self._split(Quick, tables["quick"] if quick else {}, "quick")
         self.compare = self.named("arm", self.choice.compare) or [next(iter(self.arms))]
         self.named("regime", [*self.choice.default_regimes, *self.quick.regimes])
         self.named("arm", self.quick.arms)
         for name, arm in self.arms.items():
             self.named("arm", [other for other in (arm.budget_from, arm.memory_from) if other])
             for regime in self.regimes if not arm.retired else ():
-                self.config_of(regime, name)
+                self._checked(check, regime, name)
 
-    @classmethod
-    def read(cls, file: Path, *, quick: bool = False) -> StudySpec:
-        """The study of a TOML file. Raises ConfigError naming the key, its rule and the nearest valid key."""
-        return cls(read_toml(file), quick=quick)
+    def _checked(self, check: Callable[[str, Settings], object], regime: str, arm: str) -> None:
+        try:
+            check(self.regimes[regime].preset, self.before_copying(regime, arm))
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm} in regime {regime}: {error}") from error
 
     def label(self, arm: str) -> str:
         """The arm's name for people."""
@@ -135,27 +147,17 @@ class StudySpec:
         """The settings of a chain over its regime's preset; ``copied``: those taken from what another arm did."""
         merged: Settings = {}
         for settings in (self._settings, self._of[f"regime {regime}"], self._quick, self._of[f"arm {arm}"]):
-            merged = layered(merged, settings)
+            merged = self._layered(merged, settings)
         if self.choice.record_every and not _decides(merged):
-            merged = layered(merged, {"evaluate": {"every": self.choice.record_every}})
-        return layered(merged, copied or {})
+            merged = self._layered(merged, {"evaluate": {"every": self.choice.record_every}})
+        return self._layered(merged, copied or {})
 
-    def config_of(self, regime: str, arm: str) -> RunConfig:
-        """The arm's configuration, before anything is copied."""
+    def before_copying(self, regime: str, arm: str) -> Settings:
+        """The settings of a chain with stand-ins for what is copied, so that they are a whole configuration."""
         settings = self.settings_of(regime, arm)
         if self.arms[arm].budget_from and settings.get("planner", {}).get("name") == "schedule":
-            settings = layered({"planner": {"name": "schedule", "budgets": [1]}}, settings)
-        try:
-            config = from_mapping(over_preset(self.regimes[regime].preset, settings))
-        except ConfigError as error:
-            raise ConfigError(f"arm {arm} in regime {regime}: {error}") from error
-        audited = config.tasks.path == "testbed" if config.tasks.audit is None else config.tasks.audit > 0
-        if not (audited and config.train.evaluate.audit_samples):
-            raise ConfigError(
-                f"arm {arm} in regime {regime}: a study compares arms on the audit set, and there is none: "
-                "set tasks.audit (how many tasks are set aside for it) and evaluate.audit_samples above 0"
-            )
-        return config
+            settings = self._layered({"planner": {"name": "schedule", "budgets": [1]}}, settings)
+        return settings
 
     def decides(self, arm: str) -> bool:
         """Whether the arm's evaluations decide anything; else they are for the record and no cost of it."""
@@ -187,6 +189,26 @@ class StudySpec:
                     return f"{section}.{key} = {then!r}, not {value!r}"
         return ""
 
+    def _layered(self, lower: Settings, upper: Settings) -> Settings:
+        return layered(lower, upper, self.sections)
+
+    def _split(self, section: type[Any], table: object, name: str) -> tuple[Any, Settings]:
+        """A table's own keys as the dataclass, and its settings."""
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"[{name}] must be a table, got {table!r}")
+        settings = {k: dict(v) for k, v in table.items() if k in self.sections and isinstance(v, Mapping)}
+        own = {key: value for key, value in table.items() if key not in settings}
+        for key in own:
+            if key not in keys_of(section):
+                raise ConfigError(f"unknown key {name}.{key}: {nearest(key, [*keys_of(section), *self.sections])}")
+        return build(section, own, name), settings
+
+    def _only_settings(self, table: Mapping[str, Any]) -> Settings:
+        for key in table:
+            if key not in self.sections:
+                raise ConfigError(f"unknown section settings.{key}: {nearest(key, self.sections)}")
+        return {key: dict(value) for key, value in table.items()}
+
 
 def modern(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """A configuration of an earlier version with its sections and names as they are now."""
@@ -204,22 +226,3 @@ def modern(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _decides(settings: Settings) -> bool:
     guard, planner = (settings.get(section, {}).get("name", "none") for section in ("guard", "planner"))
     return bool(guard != "none" or planner == "care")
-
-
-def _split(section: type[Any], table: object, name: str) -> tuple[Any, Settings]:
-    """A table's own keys as the dataclass, and its settings."""
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"[{name}] must be a table, got {table!r}")
-    settings = {key: dict(value) for key, value in table.items() if key in SECTIONS and isinstance(value, Mapping)}
-    own = {key: value for key, value in table.items() if key not in settings}
-    for key in own:
-        if key not in keys_of(section):
-            raise ConfigError(f"unknown key {name}.{key}: {nearest(key, [*keys_of(section), *SECTIONS])}")
-    return build(section, own, name), settings
-
-
-def _only_settings(table: Mapping[str, Any]) -> Settings:
-    for key in table:
-        if key not in SECTIONS:
-            raise ConfigError(f"unknown section settings.{key}: {nearest(key, SECTIONS)}")
-    return {key: dict(value) for key, value in table.items()}

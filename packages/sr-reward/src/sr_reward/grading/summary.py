@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
-from sr_reward import Grade, PassAtK, Sample, TaskError, mean_pass_at_k
-from sr_reward.grading.grade import OUTCOMES
+from sr_reward.errors import TaskError
+from sr_reward.formats import Sample
+from sr_reward.grading.grade import OUTCOMES, Grade
+from sr_reward.grading.stats import PassAtK, mean_pass_at_k
 
 _REASONS = 3  # the most frequent so many are said
 
@@ -31,13 +31,13 @@ class Summary:
             "outcomes": {outcome: self.outcomes[outcome] for outcome in OUTCOMES},
         }
 
-    def show(self) -> None:
-        """Print a table."""
+    def lines(self) -> Iterator[str]:
+        """The same for people."""
         for score in self.scores:
-            click.echo(f"  pass@{score.k:<4} {score.value:7.2%}   95% interval {score.low:.1%} to {score.high:.1%}")
+            yield f"  pass@{score.k:<4} {score.value:7.2%}   95% interval {score.low:.1%} to {score.high:.1%}"
         for outcome in OUTCOMES:
             if self.outcomes[outcome]:
-                click.echo(f"  {outcome:<12} {self.outcomes[outcome]}")
+                yield f"  {outcome:<12} {self.outcomes[outcome]}"
 
 
 def summarize(samples: Sequence[Sample], outcomes: Sequence[str], k: str | None) -> Summary:
@@ -70,24 +70,24 @@ def read_ks(text: str | None, counts: Sequence[tuple[int, int]]) -> list[int]:
     return ks
 
 
-def show_ungraded(samples: Sequence[Sample], grades: Sequence[Grade], separation: str) -> int:
-    """Say on stderr how many samples have no verdict, of how many tasks, why, and what to do. Returns the number of
-    tasks whose tests cannot run here, whatever the program."""
+def ungraded_lines(samples: Sequence[Sample], grades: Sequence[Grade], separation: str) -> Iterator[str]:
+    """How many samples have no verdict, of how many tasks, why, and what to do."""
     reasons: dict[str, list[str]] = defaultdict(list)
-    unfit = set()
     for sample, grade in zip(samples, grades, strict=True):
         if grade.outcome == "infra_error":
             reasons[grade.detail].append(sample.task_id)
-        if grade.is_unfit:
-            unfit.add(sample.task_id)
     for reason, names in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_REASONS]:
         tasks = len(set(names))
         count = f"{len(names)} sample{'s' if len(names) > 1 else ''} of {tasks} task{'s' if tasks > 1 else ''}"
-        click.echo(f"sr grade: {count} not graded: {reason or 'no reason was given'}", err=True)
-    if unfit:
+        yield f"{count} not graded: {reason or 'no reason was given'}"
+    if unfit := unfit_tasks(samples, grades):
         advice = "give the packages that they import with --packages DIR"
         if separation != "none":
             advice += ", or run tests that need the program's process there with --separation none"
         count = f"{len(unfit)} task{'s have' if len(unfit) > 1 else ' has'} tests that cannot run here"
-        click.echo(f"sr grade: {count}: {advice}", err=True)
-    return len(unfit)
+        yield f"{count}: {advice}"
+
+
+def unfit_tasks(samples: Sequence[Sample], grades: Sequence[Grade]) -> set[str]:
+    """The tasks whose tests cannot run here, whatever the program."""
+    return {sample.task_id for sample, grade in zip(samples, grades, strict=True) if grade.is_unfit}

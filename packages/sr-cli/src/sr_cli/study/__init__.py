@@ -1,1 +1,0 @@
-"""Comparisons of arms over seeds: ``spec`` reads what is compared, ``chains`` runs it."""
