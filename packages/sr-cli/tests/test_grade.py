@@ -189,7 +189,8 @@ def test_tests_that_cannot_run_apart_are_counted_and_graded_with_separation_none
     done = sr_grade("--tasks", tasks, "--samples", samples, "--json")
     assert json.loads(done.stdout)["unfit_tasks"] == 1
     assert "1 task has tests that cannot run here" in done.stderr
-    assert "t3: they patch time.time" in done.stderr
+    assert "such as t3" in done.stderr
+    assert "they patch time.time" in done.stderr
     assert "--separation none" in done.stderr
     out = tmp_path / "out.jsonl"
     done = sr_grade("--tasks", tasks, "--samples", samples, "--json", "--separation", "none", "--out", str(out))

@@ -24,7 +24,7 @@ def checkpoint(step: int, held: tuple[int, ...] = (0,)) -> Checkpoint:
         state={"number": step},
         trainer={"optimizer": {"moment": torch.full((3,), float(step))}},
         weights={"w": torch.full((4,), float(step))},
-        held={h: {"w": torch.full((4,), float(h))} for h in held},
+        retained={h: {"w": torch.full((4,), float(h))} for h in held},
         positions={h: {"updates": h, "moment": torch.full((2,), float(h))} for h in held},
     )
 
@@ -45,7 +45,7 @@ def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
     assert (found.campaign, found.step, found.state) == (0, 3, {"number": 3})
     assert torch.equal(found.trainer["optimizer"]["moment"], torch.full((3,), 3.0))
     assert torch.equal(found.weights["w"], torch.full((4,), 3.0))
-    assert torch.equal(found.held[2]["w"], torch.full((4,), 2.0))
+    assert torch.equal(found.retained[2]["w"], torch.full((4,), 2.0))
     assert found.positions[2]["updates"] == 2
     assert torch.equal(found.positions[2]["moment"], torch.full((2,), 2.0))
 
@@ -182,7 +182,7 @@ def test_a_held_policy_that_lost_a_byte_is_written_again(tmp_path: Path, name: s
     found = RunStore.open(store.folder).load()
     assert found is not None
     assert found.step == 3
-    assert torch.equal(found.held[0]["w"], torch.zeros(4))
+    assert torch.equal(found.retained[0]["w"], torch.zeros(4))
 
 
 def test_a_held_policy_that_made_the_run_fall_back_is_replaced(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_held_policy_that_made_the_run_fall_back_is_replaced(tmp_path: Path) -
     again.save(checkpoint(1, held=(0, 1)))
     found = RunStore.open(store.folder).load()
     assert found is not None
-    assert (found.step, sorted(found.held)) == (1, [0, 1])
+    assert (found.step, sorted(found.retained)) == (1, [0, 1])
 
 
 def test_a_held_policy_is_not_read_again_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_no_room_for_a_checkpoint_is_said_and_costs_nothing_that_was_there(tmp_p
     store.save(checkpoint(1, held=(0, 1)))
     again = RunStore.open(store.folder).load()
     assert again is not None
-    assert (again.step, sorted(again.held)) == (1, [0, 1])
+    assert (again.step, sorted(again.retained)) == (1, [0, 1])
 
 
 def test_a_run_killed_while_its_folder_is_made_can_be_started_or_resumed(tmp_path: Path) -> None:

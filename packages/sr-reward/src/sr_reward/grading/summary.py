@@ -79,7 +79,7 @@ def ungraded_lines(samples: Sequence[Sample], grades: Sequence[Grade], separatio
     for reason, names in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_REASONS]:
         tasks = len(set(names))
         count = f"{len(names)} sample{'s' if len(names) > 1 else ''} of {tasks} task{'s' if tasks > 1 else ''}"
-        yield f"{count} not graded: {reason or 'no reason was given'}"
+        yield f"{count} not graded, such as {names[0]}: {reason or 'no reason was given'}"
     if unfit := unfit_tasks(samples, grades):
         advice = "give the packages that they import with --packages DIR"
         if separation != "none":
