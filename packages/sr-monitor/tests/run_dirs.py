@@ -26,7 +26,7 @@ def write_run(
     seed: int = 0,
 ) -> Path:
     """``passes``: passing samples of 16 at every step, the same for each of 30 tasks. ``kept_step``: whose policy was
-    handed on, the last one's if left out.
+    kept, the last one's if left out.
     """
     rows, samples, told = [], [], []
     for campaign in range(campaigns):
