@@ -128,7 +128,7 @@ def test_generate_batch_samples_as_generate_does() -> None:
 
 
 class Vllm:
-    """The part of TRL's ``VLLMGeneration`` that is used: writes the prompt's first token back."""
+    """The part of TRL's ``VLLMGeneration`` that is used: writes the last token of the prompt back."""
 
     mode, tensor_parallel_size = "colocate", 1
     temperature, top_p, top_k, min_p, repetition_penalty, max_completion_length = 0.3, 0.9, 5, None, 1.1, 99
@@ -143,7 +143,7 @@ class Vllm:
     def generate(self, prompts: Any, images: Any, num_generations: int, profiler: Any = None) -> Any:
         self.used.append(self.temperature)
         assert prompts[::num_generations] == prompts[num_generations - 1 :: num_generations]
-        return None, [[row[0]] for row in prompts], None, None
+        return None, [[row[-1]] for row in prompts], None, None
 
 
 def test_vllm_samples_the_weights_of_now_and_training_loads_its_own_again() -> None:
@@ -153,7 +153,7 @@ def test_vllm_samples_the_weights_of_now_and_training_loads_its_own_again() -> N
     )
     made = evaluator()
     made.use(trainer)
-    assert made(None, 2, range(3)) == [2, 2, 0]
+    assert made(None, 2, range(3)) == [2, 0, 0]
     assert (vllm.synced, vllm.used, vllm.temperature, trainer._last_loaded_step) == (1, [1.0], 0.3, -1)
     vllm.tensor_parallel_size = 2  # every process would have to take part
     assert made.used_engine == "model"
