@@ -18,6 +18,7 @@ ORDER = (
     "task",
     "testbed",
     "formats",
+    "prompts",
     "grading",
     "attacks",
     "integrations",

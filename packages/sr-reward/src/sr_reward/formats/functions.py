@@ -65,8 +65,8 @@ def kodcode(row: Row) -> Task:
         raise Unusable("without tests")
     names = [name.strip() for line in imported for name in line.removeprefix("from solution import ").split(",")]
     info = row.get("test_info")
-    given = info[0].get("function_name") if isinstance(info, list) and info and isinstance(info[0], dict) else None
-    entry_point = given or next((name for name in names if name.isidentifier()), "")
+    first: Row = info[0] if isinstance(info, list) and info and isinstance(info[0], dict) else {}
+    entry_point = first.get("function_name") or next((name for name in names if name.isidentifier()), "")
     if not entry_point:
         raise Unusable("whose tests name no function")
     return Task(
@@ -77,6 +77,7 @@ def kodcode(row: Row) -> Task:
         reference=first_text(row, "solution"),
         prompt_is_code=False,
         format="kodcode",
+        starter=first.get("function_declaration") or "",
     )
 
 
