@@ -90,9 +90,9 @@ def test_export_writes_one_entry_a_line_and_never_over_a_file(db: str, tmp_path:
     rows = out.read_text().splitlines()
     assert rows == sr_memory("export", "--db", db).stdout.splitlines()
     assert [json.loads(row) for row in rows] == as_json("export", "--db", db)["entries"]
-    again = sr_memory("export", "--db", db, "--out", str(out))
-    assert again.exit_code == 2
-    assert "new file" in again.stderr
+    again = sr_memory("export", "--db", db, "--out", str(out)).exception
+    assert isinstance(again, CareError)
+    assert "new file" in str(again)
     assert len(out.read_text().splitlines()) == 8
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.text import Text
 from sr_cli.launched import leads
 from sr_monitor.report.terminal import percent, sparkline
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 Row = Mapping[str, Any]
 SHOWN = 8  # rows of the live table
 MEASURED = ("start", "peak", "end", "kept")
@@ -31,6 +32,14 @@ MEASURED = ("start", "peak", "end", "kept")
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
     click.echo(json.dumps(value, allow_nan=False))
+
+
+def print_result(as_json: bool, value: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """The result of a command on stdout: as JSON for programs, or as lines for people."""
+    if as_json:
+        print_json(value)
+    else:
+        click.echo("\n".join(lines))
 
 
 def print_table(table: Table) -> None:

@@ -21,7 +21,17 @@ COMMANDS = {
     "watch": "Judge runs, ours or another trainer's, from their logs.",
     "study": "Compare the arms of a study file over seeds, resumable.",
     "memory": "Show, export or forget what CARE remembers.",
+    "doctor": "Check what this machine offers, and say what to do where something is missing.",
 }
+START = """\
+Five things to do (each takes --help):
+  sr demo                                          see a policy collapse, and a guard prevent it (three minutes)
+  sr run --set guard.name=collapse --out runs/one  train a policy with a guard
+  sr watch PATH                                    judge a run of any trainer from its logs
+  sr grade --tasks FILE --samples FILE             grade a model's programs in a sandbox, print pass@k
+  sr study STUDY.toml --out DIR                    compare settings over seeds, on your model and tasks
+
+sr doctor checks this machine; sr --help lists all commands."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -44,13 +54,16 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sr-cli", prog_name="sr")
-def sr() -> None:
-    """Self-training that rises, collapses, and is kept at its peak.
+@click.pass_context
+def sr(context: click.Context) -> None:
+    """Train code models on unit tests, and detect and prevent their collapse.
 
     Start with: sr demo
     """
+    if context.invoked_subcommand is None:
+        click.echo(START)
 
 
 def main() -> None:

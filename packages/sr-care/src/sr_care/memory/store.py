@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -221,6 +222,24 @@ class CapabilityMemory:
     def find(self, run: str, campaign: int) -> Entry | None:
         """The remembered entry of a campaign, or None."""
         return next(self.entries(run=run, campaign=campaign), None)
+
+    def entry(self, entry_id: int) -> Entry:
+        """The entry of this id. Raises EntryError where it is not remembered."""
+        found = next(self.entries(ids=[entry_id]), None)
+        if found is None:
+            raise EntryError(f"an entry id must be remembered, got {entry_id}; `sr memory list` shows them")
+        return found
+
+    def export(self, path: str | Path) -> int:
+        """Write all remembered entries to a new file as JSON, one per line; how many. Raises StoreError where the file
+        exists or cannot be written."""
+        try:
+            with Path(path).open("x", encoding="utf-8") as file:
+                return sum(1 for entry in self.entries() if file.write(json.dumps(entry.to_dict()) + "\n"))
+        except FileExistsError:
+            raise StoreError(f"the export needs a new file, got {path}, which exists; name another") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written ({error.strerror}); name another file") from None
 
 
 def _twice(entry: Entry) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from sr_cli.console import Progress, print_json
+from sr_cli.console import Progress, json_option, print_result
 from sr_reward import CodeGrader, Grade, Sample, Task, load_samples, load_tasks
 from sr_reward.formats import EXPORTS, FORMATS, Skipped, write_results
 from sr_reward.grading.grade import NO_CODE, SEPARATIONS
@@ -32,15 +32,17 @@ from sr_reward.sandbox import LEVELS
 @click.option("--format", "format_", default="auto", show_default=True, help=f"One of {', '.join(FORMATS)}.")
 @click.option("--k", default=None, help="The ks of pass@k, for example 1,10.")
 @click.option("--workers", type=int, default=None, help="Programs that run at once (default: one per core).")
-@click.option("--timeout", type=float, default=None, help="CPU seconds per test (default: those of the format).")
-@click.option("--memory", type=int, default=512, show_default=True, help="MiB that a program may hold.")
-@click.option("--output", type=int, default=16, show_default=True, help="MiB that a program may return or print.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=None, help="CPU seconds per test (default: those of the format)."
+)
+@click.option("--memory", "memory_mb", type=int, default=512, show_default=True, help="MiB that a program may hold.")
+@click.option(
+    "--output", "output_mb", type=int, default=16, show_default=True, help="MiB that a program may return or print."
+)
 @click.option("--trim", is_flag=True, help="Let an answer that was cut off count up to its last whole statement.")
 @click.option("--isolation", default="auto", show_default=True, help=f"auto, {', '.join(LEVELS)}.")
 @click.option("--require-isolation", default=None, help="Refuse to grade behind less than this level.")
-@click.option(
-    "--packages", default=None, help="A virtual environment's directory: programs and tests may import its packages."
-)
+@click.option("--packages", default=None, help="A virtual environment's directory: programs may import its packages.")
 @click.option(
     "--separation",
     default=SEPARATIONS[0],
@@ -51,12 +53,9 @@ from sr_reward.sandbox import LEVELS
 @click.option("--out", default=None, help="Write one row per sample; a file that holds the first rows is continued.")
 @click.option("--results", "results_path", default=None, help="Write what EvalPlus or LiveCodeBench would, too.")
 @click.option(
-    "--results-format",
-    type=click.Choice(EXPORTS),
-    default=None,
-    help="Default: livecodebench for its own tasks, evalplus for others.",
+    "--results-format", type=click.Choice(EXPORTS), help="Default: livecodebench for its tasks, else evalplus."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(
     tasks_path: str,
     samples_path: str,
@@ -67,7 +66,7 @@ def command(
     results_path: str | None,
     results_format: str | None,
     as_json: bool,
-    **limits: Any,
+    **settings: Any,
 ) -> int:
     """Grade completions and print pass@k.
 
@@ -79,14 +78,13 @@ def command(
         click.echo(f"sr grade: {skipped.describe()}", err=True)
     samples = load_samples(samples_path, tasks, skipped_tasks=skipped)
     summarize(samples, ["failed"] * len(samples), k)  # what cannot be reported is refused before it is graded
-    graded = _grade(tasks, samples, ResultFile(out, samples, tasks) if out else None, ray_address, _settings(limits))
+    graded = _grade(tasks, samples, ResultFile(out, samples, tasks) if out else None, ray_address, settings)
     outcomes = [grade.outcome for grade in graded.grades]
     if results_path:
-        kind = results_format or _usual_export(tasks.values())
-        write_results(results_path, kind, tasks, samples, outcomes)
+        write_results(results_path, results_format, tasks, samples, outcomes)
     infra = "infra_error" in outcomes  # with these, some k may have lost its samples
     summary = summarize(samples, outcomes, None if infra else k)
-    for text in ungraded_lines(samples, graded.grades, limits["separation"]):
+    for text in ungraded_lines(samples, graded.grades, settings["separation"]):
         click.echo(f"sr grade: {text}", err=True)
     result = {
         "tasks": summary.tasks,
@@ -98,14 +96,10 @@ def command(
         "programs_per_s": graded.programs_per_s,
         "unfit_tasks": len(unfit_tasks(samples, graded.grades)),
     }
-    if as_json:
-        print_json(result)
-    else:
-        without = f", {result['without_samples']} tasks without samples" if result["without_samples"] else ""
-        click.echo(f"{len(samples)} samples of {summary.tasks} tasks{without}, isolation {graded.isolation}")
-        click.echo("\n".join(summary.lines()))
-        if graded.programs_per_s:
-            click.echo(f"  {graded.programs_per_s:,.0f} programs per second")
+    without = f", {result['without_samples']} tasks without samples" if result["without_samples"] else ""
+    head = f"{len(samples)} samples of {summary.tasks} tasks{without}, isolation {graded.isolation}"
+    speed = [f"  {graded.programs_per_s:,.0f} programs per second"] if graded.programs_per_s else []
+    print_result(as_json, result, [head, *summary.lines(), *speed])
     return 1 if all(outcome == "infra_error" for outcome in outcomes) else 0
 
 
@@ -114,12 +108,6 @@ class _Graded:
     grades: list[Grade]
     isolation: str
     programs_per_s: float
-
-
-def _settings(limits: dict[str, Any]) -> dict[str, Any]:
-    """The grader's settings by their names there."""
-    names = {"timeout": "timeout_s", "memory": "memory_mb", "output": "output_mb"}
-    return {names.get(name, name): value for name, value in limits.items()}
 
 
 def _grade(
@@ -161,7 +149,3 @@ def _grade(
     if result_file:
         result_file.close()
     return _Graded(grades=grades, isolation=level, programs_per_s=len(todo) / seconds if todo else 0.0)
-
-
-def _usual_export(tasks: Iterable[Task]) -> str:
-    return "livecodebench" if all(task.format == "livecodebench" for task in tasks) else "evalplus"

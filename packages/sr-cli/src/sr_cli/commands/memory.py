@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from sr_care import CapabilityMemory, Entry, ask, describe
-from sr_care.errors import EntryError
-from sr_cli.console import print_json, print_table
+from sr_care import CapabilityMemory, ask, describe
+from sr_cli.console import json_option, print_json, print_result, print_table
 
-_db = click.option(
-    "--db",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The memory file.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+_file, _new_file = (click.Path(exists=exists, dir_okay=False, path_type=Path) for exists in (True, False))
+_db = click.option("--db", required=True, type=_file, help="The memory file.")
 
 
 @click.group(epilog="Example: sr memory list --db memory.db")
@@ -35,7 +27,7 @@ def command() -> None:
 @click.option("--family", help="Only entries of this task family.")
 @click.option("--algorithm", help="Only entries of this algorithm.")
 @click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many.")
-@_json
+@json_option
 def list_entries(
     db: Path, run: str | None, family: str | None, algorithm: str | None, limit: int, as_json: bool
 ) -> None:
@@ -67,17 +59,14 @@ def list_entries(
 @click.option("--family", help="The task family of the context asked about.")
 @click.option("--pass1", type=float, help="Its pass@1 before.")
 @click.option("--model-parameters", type=float, help="Its model size.")
-@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw the belief into this file.")
-@_json
+@click.option("--figure", type=_new_file, help="Draw the belief into this file.")
+@json_option
 def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **asked: str | float | int | None) -> None:
     """One entry in full; or, without an id, what the memory says about a strategy in a context."""
     with CapabilityMemory(db, read_only=True) as memory:
         if entry_id is not None:
-            entry = _find(memory, entry_id)
-            if as_json:
-                print_json(entry.to_dict())
-            else:
-                click.echo("\n".join(describe.entry_lines(entry)))
+            entry = memory.entry(entry_id)
+            print_result(as_json, entry.to_dict(), describe.entry_lines(entry))
             return
         given = {name: value for name, value in asked.items() if value is not None}
         strategy, context = describe.question(memory, given)
@@ -107,50 +96,27 @@ def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **a
 @click.option("--run", help="All entries of a run.")
 @click.option("--campaign", type=int, help="Only this campaign of the run.")
 @click.option("--reason", default="", help="Why; kept with them.")
-@_json
+@json_option
 def forget(db: Path, ids: tuple[int, ...], run: str | None, campaign: int | None, reason: str, as_json: bool) -> None:
     """Set entries aside: they stay in the file and count in no belief any more."""
     with CapabilityMemory(db) as memory:
         count = memory.forget(ids=ids or None, run=run, campaign=campaign, reason=reason)
         total = len(memory)
-    if as_json:
-        print_json({"forgotten": count, "total": total})
-    else:
-        click.echo(f"{count} entries set aside, {total} remembered")
+    print_result(as_json, {"forgotten": count, "total": total}, [f"{count} entries set aside, {total} remembered"])
 
 
 @command.command(epilog="Example: sr memory export --db memory.db --out entries.jsonl")
 @_db
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A new file; stdout without it.")
-@_json
+@click.option("--out", type=_new_file, help="A new file; stdout without it.")
+@json_option
 def export(db: Path, out: Path | None, as_json: bool) -> None:
     """All remembered entries as JSON, one a line (with --json and no --out: in one object)."""
     with CapabilityMemory(db, read_only=True) as memory:
         if out is not None:
-            count = _write_new(out, memory.entries())
-            if as_json:
-                print_json({"out": str(out), "entries": count})
-            else:
-                click.echo(f"{count} entries written to {out}")
+            count = memory.export(out)
+            print_result(as_json, {"out": str(out), "entries": count}, [f"{count} entries written to {out}"])
         elif as_json:
             print_json({"entries": [entry.to_dict() for entry in memory.entries()]})
         else:
             for entry in memory.entries():
                 click.echo(json.dumps(entry.to_dict()))
-
-
-def _write_new(out: Path, entries: Iterator[Entry]) -> int:
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            return sum(1 for entry in entries if file.write(json.dumps(entry.to_dict()) + "\n"))
-    except FileExistsError:
-        raise click.UsageError(f"--out must be a new file, got {out}, which exists; name another") from None
-    except OSError as error:
-        raise click.UsageError(f"--out must be writable, got {out} ({error.strerror}); name another") from None
-
-
-def _find(memory: CapabilityMemory, entry_id: int) -> Entry:
-    entry = next(memory.entries(ids=[entry_id]), None)
-    if entry is None:
-        raise EntryError(f"an entry id must be remembered, got {entry_id}; `sr memory list` shows them")
-    return entry

@@ -16,14 +16,16 @@ _STATUS = {"passed": "pass", "timeout": "timeout", "infra_error": None}
 
 
 def write_results(
-    path: str | Path, kind: str, tasks: Mapping[str, Task], samples: Sequence[Sample], outcomes: Sequence[str]
+    path: str | Path, kind: str | None, tasks: Mapping[str, Task], samples: Sequence[Sample], outcomes: Sequence[str]
 ) -> None:
     """Write the outcomes of samples as ``kind``, one of ``EXPORTS``, expects them. Raises FormatError where the file
-    cannot be written.
+    cannot be written. Without a kind: LiveCodeBench's where all tasks are its own, else EvalPlus'.
 
     What the others have and is not known here is empty: EvalPlus' hash of its data set and the numbers of the tests
     that failed. ``plus_status`` is given for EvalPlus' own files, whose inputs of both kinds are graded together.
     """
+    if kind is None:
+        kind = "livecodebench" if all(task.format == "livecodebench" for task in tasks.values()) else "evalplus"
     made = (
         evalplus_results(tasks, samples, outcomes) if kind == "evalplus" else livecodebench_results(samples, outcomes)
     )

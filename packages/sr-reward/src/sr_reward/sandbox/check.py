@@ -72,6 +72,16 @@ def strongest_level() -> str:
     raise IsolationError(tried[-1].found)
 
 
+def isolation_here() -> Feature:
+    """The strongest level as one feature, available where it keeps verdicts safe; named "none" where none starts."""
+    tried = [_try_level(level) for level in LEVELS]
+    usable = [(level, feature) for level, feature in zip(LEVELS, tried, strict=True) if feature.available]
+    level, feature = usable[0] if usable else ("none", tried[-1])
+    safe = level in ("full", "landlock")
+    advice = "" if safe else "training refuses to grade here by default; `sr sandbox check` says what is missing"
+    return Feature(name=level, available=safe, found=f"level {level}: {feature.found}", advice=advice)
+
+
 def _try_level(level: str) -> Feature:
     try:
         worker = Worker(level=level, kind="slim")
