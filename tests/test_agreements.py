@@ -3,8 +3,8 @@
 import torch
 
 from sr_care.belief.effects import GROUP_NORMALISED
+from sr_core.algorithm_config import ALGORITHM
 from sr_core.algorithms import ALGORITHMS, make_algorithm
-from sr_core.config import AlgorithmConfig
 
 
 def test_care_knows_which_algorithms_divide_by_the_spread_of_a_group() -> None:
@@ -14,7 +14,7 @@ def test_care_knows_which_algorithms_divide_by_the_spread_of_a_group() -> None:
     normalised = set()
     for name in ALGORITHMS:
         one, other = (
-            make_algorithm(AlgorithmConfig(name=name), max_tokens=8).advantages(rewards, valid_PG)[1]
+            make_algorithm(ALGORITHM[name](), max_tokens=8).advantages(rewards, valid_PG)[1]
             for rewards in (rewards_PG, scaled_PG)
         )
         if torch.allclose(one, other, rtol=1e-3):

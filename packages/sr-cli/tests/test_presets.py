@@ -141,4 +141,4 @@ def test_a_chat_prompt_asks_for_a_program_and_the_answer_is_taken_out_of_its_fen
     program = task.reference
     with CodeGrader(workers=1) as grader:
         grades = ProgramGrader(grader).grade([task] * 2, [f"Sure.\n```python\n{program}\n```\nDone.", "Sure."])
-    assert [grade.outcome for grade in grades] == ["passed", "failed"]
+    assert [grade.outcome for grade in grades] == ["passed", "no_code"]
