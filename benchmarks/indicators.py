@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tracekit.trace import DATA, Trace, load, split
-from tracekit.truth import onset
+from tracekit.data import DATA
 
 from sr_monitor import wilson
+from sr_monitor.tracebench import Trace, load, split
+from sr_monitor.tracebench.truth import onset
 
 WINDOW, SLOPE = 3, 5
 SHORTEST = 5  # before that many steps there is no change to speak of

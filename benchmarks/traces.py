@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from tracekit import others, rules
-from tracekit.rules import Rule
-from tracekit.score import Score
-from tracekit.trace import DATA, Trace, load, split
+from tracekit.data import DATA
 
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_monitor.analysis.margin import MARGIN, MARGIN_SHARE
+from sr_monitor.tracebench import Rule, Score, Trace, guarded, load, split, table
 
 OURS = "CollapseGuard, full"
 PATIENCE = {
@@ -46,16 +45,16 @@ def fixed_rules() -> dict[str, Rule]:
     from river.drift import ADWIN, PageHinkley
 
     return {
-        OURS: rules.guarded(lambda trace: CollapseGuard()),
-        "CollapseGuard, budget": rules.guarded(
+        OURS: guarded(lambda trace: CollapseGuard()),
+        "CollapseGuard, budget": guarded(
             lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples)
         ),
-        "CollapseGuard, budget, reward": rules.guarded(
+        "CollapseGuard, budget, reward": guarded(
             lambda trace: CollapseGuard(evaluation="budget", train_samples=trace.train_samples, watch_reward=True)
         ),
-        "ES, next budget": rules.guarded(lambda trace: EarlyStop(mode="next_budget")),
-        "ES, 3 steps after peak": rules.guarded(lambda trace: EarlyStop(mode="patience")),
-        "patience 5": rules.guarded(lambda trace: EarlyStop(mode="patience", patience=5)),
+        "ES, next budget": guarded(lambda trace: EarlyStop(mode="next_budget")),
+        "ES, 3 steps after peak": guarded(lambda trace: EarlyStop(mode="patience")),
+        "patience 5": guarded(lambda trace: EarlyStop(mode="patience", patience=5)),
         **{name: rules.transformers_patience(patience) for name, patience in PATIENCE.items()},
         "river ADWIN": rules.drift(ADWIN),
         "river Page-Hinkley": rules.drift(lambda: PageHinkley(mode="down")),
@@ -125,24 +124,6 @@ def judge(traces: Sequence[Trace], calibration: Sequence[Trace]) -> dict[str, di
     return {name: score.row(scores[OURS]) for name, score in scores.items()}
 
 
-def table(methods: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        f"{'rule':<28}{'false alarms':>22}{'falls seen':>12}{'delay':>7}{'regret':>8}{'95%':>14}{'above ours':>12}"
-        f"{'95%':>14}{'cost':>7}"
-    ]
-    for name, row in methods.items():
-        alarms = f"{row['false_alarms']:.1%} ({row['false_alarms_ci'][0]:.1%}-{row['false_alarms_ci'][1]:.1%})"
-        low, high = row["regret_ci"]
-        more, less = row["regret_above_ours_ci"]
-        lines.append(
-            f"{name:<28}{alarms:>22}{row['falls_found']:>8}/{row['falls']:<3}"
-            f"{_delay(row):>7}{row['regret']:>8.1f}"
-            f"{low:>7.1f}{high:>7.1f}{row['regret_above_ours']:>12.1f}{more:>7.1f}{less:>7.1f}"
-            f"{row['evaluation_share']:>7.0%}"
-        )
-    return "\n".join([*lines, *(f"{name:<28}not run: {why}" for name, why in NOT_RUN.items())])
-
-
 def table_of_others(rows: dict[str, list[dict[str, Any]]]) -> str:
     """A line per rule: for each log the step of the alarm and the points lost; a star marks a false alarm."""
     first = next(iter(rows.values()))
@@ -155,12 +136,6 @@ def table_of_others(rows: dict[str, list[dict[str, Any]]]) -> str:
         cells = [f"{row['alarm'] or '-'}{'*' if row['false'] else ''}, {row['lost']:.1f}" for row in found]
         lines.append(f"{name:<34}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
-
-
-def _delay(row: dict[str, Any]) -> str:
-    if not row["falls"]:
-        return "-"
-    return "never" if row["delay"] is None else f"{row['delay']:g}"
 
 
 def main() -> None:
@@ -189,6 +164,7 @@ def main() -> None:
         return
     print(f"{len(traces)} runs, {options.part} part")
     print(table(methods))
+    print("\n".join(f"{name:<28}not run: {why}" for name, why in NOT_RUN.items()))
     if of_others:
         print(table_of_others(of_others))
 

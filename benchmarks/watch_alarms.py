@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tracekit.trace import DATA, Trace, load, split
-from tracekit.truth import audited, onset
+from tracekit.data import DATA
 
 from sr_monitor import judge, read_runs, wilson
 from sr_monitor.analysis.margin import margin_at
+from sr_monitor.tracebench import Trace, load, split
+from sr_monitor.tracebench.truth import audited, onset
 
 SAMPLES = 16
 EVERY = 2

@@ -1,4 +1,4 @@
-"""The scorer of the trace benchmark, on traces made by hand whose truth is known."""
+"""The scorer of the trace benchmark and the rules of peers, on traces made by hand whose truth is known."""
 
 import gzip
 import json
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tracekit import rules, truth
-from tracekit.score import Score
-from tracekit.trace import Pool, Trace, load, split
+from tracekit import rules
 
 from sr_monitor import CollapseGuard, EarlyStop
+from sr_monitor.tracebench import Outcome, Pool, Rule, Score, Trace, guarded, load, split, truth
 
 FALL = [0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.3, 0.1, 0.0, 0.0]
 
@@ -57,8 +56,8 @@ def test_regret_is_the_distance_to_the_best_policy() -> None:
 
 
 def test_alarms_are_false_before_a_fall_and_late_after_it() -> None:
-    def at(step: int | None) -> rules.Rule:
-        return lambda trace: rules.Outcome(alarm=step, kept=4, drawn=0, trained=128)
+    def at(step: int | None) -> Rule:
+        return lambda trace: Outcome(alarm=step, kept=4, drawn=0, trained=128)
 
     traces = [made(FALL)]
     assert Score.of(at(5), traces).false_alarms == 1
@@ -69,7 +68,7 @@ def test_alarms_are_false_before_a_fall_and_late_after_it() -> None:
 
 
 def test_the_guard_is_scored_on_what_it_drew_and_kept() -> None:
-    played = rules.guarded(lambda trace: CollapseGuard())(made(FALL))
+    played = guarded(lambda trace: CollapseGuard())(made(FALL))
     assert played.alarm in (6, 7)
     assert played.kept in (3, 4, 5)
     assert played.drawn >= (played.alarm + 1) * 30 * 16
@@ -78,7 +77,7 @@ def test_the_guard_is_scored_on_what_it_drew_and_kept() -> None:
 
 def test_patience_stops_where_transformers_stops() -> None:
     pytest.importorskip("transformers")
-    ours, theirs = rules.guarded(lambda trace: EarlyStop(mode="patience")), rules.transformers_patience(3)
+    ours, theirs = guarded(lambda trace: EarlyStop(mode="patience")), rules.transformers_patience(3)
     for seed in range(10):
         trace = made([0.5] * 15, seed)
         assert ours(trace) == theirs(trace)

@@ -11,16 +11,14 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from tracekit.trace import Pool, Trace
 
-from sr_monitor import Guard
+from sr_monitor.tracebench.play import SAMPLES, Outcome, Rule, outcome
+from sr_monitor.tracebench.trace import Pool, Trace
 
-SAMPLES = 16  # per held-out task in one evaluation of a rule that does not choose for itself
 # our signals, as TRL logs them
 TRL_NAMES = {
     "train_reward": "reward",
@@ -32,45 +30,6 @@ TRL_NAMES = {
     "truncated": "completions/clipped_ratio",
     "zero_std_groups": "frac_reward_zero_std",
 }
-VITAL = ("loss", "grad_norm", "entropy", "kl", "train_reward")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """alarm: the step of the first alarm, or None. kept: the step it ends with. drawn: evaluation samples.
-
-    trained: samples of the training steps that were executed. short: evaluations the recorded samples did not suffice
-    for.
-    """
-
-    alarm: int | None
-    kept: int
-    drawn: int
-    trained: int
-    short: int = 0
-
-
-Rule = Callable[[Trace], Outcome]
-
-
-def guarded(make: Callable[[Trace], Guard]) -> Rule:
-    """One of sr-monitor's guards, driven as a trainer drives it."""
-
-    def play(trace: Trace) -> Outcome:
-        guard, pool = make(trace), Pool(trace)
-        guard.begin(trace.seed, trace.planned, trace.passed_ETS.shape[1])
-        for step in range(trace.last + 1):
-            while (request := guard.ask(step)) is not None:
-                passes, samples = pool.draw(request.step, request.samples, request.tasks)
-                if not samples:
-                    break  # nothing is left to answer with: it decides on what it has
-                guard.tell(request.step, passes, samples, request.tasks)
-            decision = guard.decide(step, {name: trace.signals[step].get(name) for name in VITAL})
-            if decision.action != "continue":
-                return _outcome(trace, step, guard.kept(), pool)
-        return _outcome(trace, None, guard.kept(), pool)
-
-    return play
 
 
 def transformers_patience(patience: int) -> Rule:
@@ -89,8 +48,8 @@ def transformers_patience(patience: int) -> Rule:
             if state.best_metric is None or value > state.best_metric:  # the trainer does this after the callback
                 state.best_metric, best = value, step
             if control.should_training_stop:
-                return _outcome(trace, step, best, pool)
-        return _outcome(trace, None, best, pool)
+                return outcome(trace, step, best, pool)
+        return outcome(trace, None, best, pool)
 
     return play
 
@@ -105,9 +64,9 @@ def drift(make: Callable[[], Any]) -> Rule:
             value = _pass1(pool, step)
             detector.update(value)
             if detector.drift_detected and seen and value < np.mean(seen):
-                return _outcome(trace, step, step, pool)
+                return outcome(trace, step, step, pool)
             seen.append(value)
-        return _outcome(trace, None, trace.last, pool)
+        return outcome(trace, None, trace.last, pool)
 
     return play
 
@@ -133,10 +92,10 @@ def rlwatch(**options: Any) -> Rule:
                         grad_norm=row["grad_norm"],
                     )
                     if alerts:
-                        return _outcome(trace, step, step)
+                        return outcome(trace, step, step)
             finally:
                 monitor.store.close()
-        return _outcome(trace, None, trace.last)
+        return outcome(trace, None, trace.last)
 
     return play
 
@@ -166,8 +125,8 @@ def soup(*, from_log: bool) -> Rule:
                 with silent():
                     callback.on_step_end(None, state, control)
             if control.should_training_stop:
-                return _outcome(trace, step, step)
-        return _outcome(trace, None, trace.last)
+                return outcome(trace, step, step)
+        return outcome(trace, None, trace.last)
 
     return play
 
@@ -193,8 +152,8 @@ def rldoctor(*, min_steps: int | None = None, check_every: int | None = None, al
             for step in range(1, trace.last + 1):
                 row = trl_row(trace.signals[step]) | {"eval_heldout_pass1": _pass1(pool, step)}
                 if monitor.log(row, step=step):
-                    return _outcome(trace, step, step, pool)
-        return _outcome(trace, None, trace.last, pool)
+                    return outcome(trace, step, step, pool)
+        return outcome(trace, None, trace.last, pool)
 
     return play
 
@@ -223,11 +182,11 @@ def rlprobe(*, least: int | None = None, severity: str = "critical", confidence:
             for step in range(1, trace.last + 1):
                 records.append(StepRecord(step=step, **_map_logs(trl_row(trace.signals[step]))))
                 if policy.should_halt(diagnose_view(RunView(manifest, records))) is not None:
-                    return _outcome(trace, step, step)
+                    return outcome(trace, step, step)
         finally:
             for detector, value in own.items():
                 detector.min_steps = value
-        return _outcome(trace, None, trace.last)
+        return outcome(trace, None, trace.last)
 
     return play
 
@@ -240,20 +199,20 @@ def trl_row(signals: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def always_last(trace: Trace) -> Outcome:
-    return _outcome(trace, None, trace.last)
+    return outcome(trace, None, trace.last)
 
 
 def best_training_reward(trace: Trace) -> Outcome:
     """The checkpoint that was saved with the highest logged training reward, as trainers choose it."""
     rewards = [-math.inf if (r := row["train_reward"]) is None else r for row in trace.signals]
-    return _outcome(trace, None, int(np.argmax(rewards)))
+    return outcome(trace, None, int(np.argmax(rewards)))
 
 
 def best_heldout(trace: Trace) -> Outcome:
     """The highest of all held-out evaluations: no rule stops, the choice is made afterwards."""
     pool = Pool(trace)
     values = [_pass1(pool, step) for step in range(trace.last + 1)]
-    return _outcome(trace, None, int(np.argmax(values)), pool)
+    return outcome(trace, None, int(np.argmax(values)), pool)
 
 
 def _pass1(pool: Pool, step: int) -> float:
@@ -264,17 +223,6 @@ def _pass1(pool: Pool, step: int) -> float:
 def _spread(reward: float) -> float:
     """Standard deviation of rewards that are 0 or 1, from their mean."""
     return math.sqrt(reward * (1 - reward))
-
-
-def _outcome(trace: Trace, alarm: int | None, kept: int, pool: Pool | None = None) -> Outcome:
-    executed = trace.last if alarm is None else alarm
-    return Outcome(
-        alarm=alarm,
-        kept=kept,
-        drawn=pool.drawn if pool else 0,
-        trained=executed * trace.train_samples,
-        short=pool.short if pool else 0,
-    )
 
 
 @contextlib.contextmanager

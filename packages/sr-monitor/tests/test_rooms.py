@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "guard": {"guard", "analysis"},
     "logs": {"logs", "analysis"},
     "report": {"report", "logs", "analysis"},
+    "tracebench": {"tracebench", "guard", "analysis"},
     "integrations": {"integrations", "guard", "analysis"},
 }
 ROOT = Path(sr_monitor.__file__).parent

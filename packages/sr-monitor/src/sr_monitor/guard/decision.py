@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sr_monitor.errors import MonitorError
 
@@ -63,6 +63,7 @@ class Decision:
             raise MonitorError(f"decision: to_step goes with roll_back, got {self.action!r} and {self.to_step!r}")
 
 
+@runtime_checkable
 class Guard(Protocol):
     """The shape of a guard. A trainer calls begin, then per step: ask and tell until None, then decide.
 

@@ -1,20 +1,20 @@
-"""What a run truly did, on the audit set that no rule sees. E steps, A audit tasks.
+"""What a run truly did, on the audit set, which no rule is given. E steps, A audit tasks.
 
 A fall is a pass@1 below an earlier one by more than sr-monitor's tolerance (10 points, or half of the earlier one where
 that is less), both smoothed by running medians of three steps, which keep a sudden fall where it is and drop a single
 stray value. Its onset is the first such step.
 
 The oracle's step is chosen on nine tenths of the audit tasks, and it and the kept step are measured on the tenth that
-is left, ten times over: what made the choice is not what judges it, so that audit noise flatters neither.
+is left, ten times over: different samples choose and judge, so audit noise biases neither upward.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from tracekit.trace import Trace
 
 from sr_monitor.analysis.margin import MARGIN, margin_at
+from sr_monitor.tracebench.trace import Trace
 
 FOLDS = 10
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tracekit import truth
-from tracekit.rules import Outcome, Rule
-from tracekit.trace import Trace
 
-from sr_monitor import bootstrap, paired_bootstrap, wilson
+from sr_monitor.analysis.statistics import bootstrap, paired_bootstrap, wilson
+from sr_monitor.tracebench import truth
+from sr_monitor.tracebench.play import Outcome, Rule
+from sr_monitor.tracebench.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Score:
         return drawn / max(1, drawn + sum(o.trained for o in self.outcome_R))
 
     def row(self, ours: Score) -> dict[str, Any]:
-        """The numbers of one table row; ``less_than``: how much more regret than ``ours``, paired by run."""
+        """The numbers of one table row; ``regret_above_ours``: how much more regret than ``ours``, paired by run."""
         rate = wilson(self.false_alarms, len(self.outcome_R))
         regret, delays = bootstrap(self.regret_R), self.delays
         delay = float(np.median(delays)) if delays else math.inf
@@ -77,3 +77,28 @@ class Score:
             "evaluation_share": self.evaluation_share,
             "short": sum(o.short for o in self.outcome_R),
         }
+
+
+def table(methods: Mapping[str, Mapping[str, Any]]) -> str:
+    """Rows as text: false alarms with their interval, falls found, delay, regret and its intervals, cost."""
+    lines = [
+        f"{'rule':<28}{'false alarms':>22}{'falls seen':>12}{'delay':>7}{'regret':>8}{'95%':>14}{'above ours':>12}"
+        f"{'95%':>14}{'cost':>7}"
+    ]
+    for name, row in methods.items():
+        alarms = f"{row['false_alarms']:.1%} ({row['false_alarms_ci'][0]:.1%}-{row['false_alarms_ci'][1]:.1%})"
+        low, high = row["regret_ci"]
+        more, less = row["regret_above_ours_ci"]
+        lines.append(
+            f"{name:<28}{alarms:>22}{row['falls_found']:>8}/{row['falls']:<3}"
+            f"{_delay(row):>7}{row['regret']:>8.1f}"
+            f"{low:>7.1f}{high:>7.1f}{row['regret_above_ours']:>12.1f}{more:>7.1f}{less:>7.1f}"
+            f"{row['evaluation_share']:>7.0%}"
+        )
+    return "\n".join(lines)
+
+
+def _delay(row: Mapping[str, Any]) -> str:
+    if not row["falls"]:
+        return "-"
+    return "never" if row["delay"] is None else f"{row['delay']:g}"

@@ -1,4 +1,7 @@
-"""Recorded runs, and the samples a rule may draw from them. E steps, T held-out tasks, S samples, A audit tasks."""
+"""Recorded runs, and the samples a rule may draw from them.
+
+Axes: E steps, T held-out tasks, S samples, A audit tasks. The format: docs/benchmarks/traces.md of the repository.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(__file__).parents[1] / "traces" / "data"
+from sr_monitor.errors import MonitorError
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,36 @@ class Trace:
         """The last recorded step."""
         return len(self.signals) - 1
 
+    @property
+    def tasks(self) -> int:
+        """Held-out tasks."""
+        return int(self.passed_ETS.shape[1])
 
-def load(folder: Path = DATA) -> list[Trace]:
-    """Every trace in ``folder``: files ``*.json.gz`` that hold one trace or a list of them."""
+    @property
+    def pool(self) -> int:
+        """Recorded samples per held-out task and step."""
+        return int(self.passed_ETS.shape[2])
+
+
+def load(folder: Path) -> list[Trace]:
+    """Every trace in ``folder``: files ``*.json.gz`` that hold one trace or a list of them.
+
+    Raises MonitorError where there is none, or a file holds something else.
+    """
     files = sorted(folder.glob("*.json.gz"))
     if not files:
-        raise SystemExit(f"{folder}: no *.json.gz; record traces with benchmarks/traces/record.py")
-    found = [json.loads(gzip.decompress(file.read_bytes())) for file in files]
-    return [_trace(one) for content in found for one in (content if isinstance(content, list) else [content])]
+        raise MonitorError(
+            f"{folder} must hold traces (*.json.gz), none found: the repository has them in benchmarks/traces/data"
+        )
+    return [trace for file in files for trace in _read(file)]
+
+
+def _read(file: Path) -> list[Trace]:
+    try:
+        content = json.loads(gzip.decompress(file.read_bytes()))
+        return [_trace(one) for one in (content if isinstance(content, list) else [content])]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise MonitorError(f"{file} holds no traces ({type(error).__name__}: {error}): get it again") from None
 
 
 def split(traces: Iterable[Trace]) -> tuple[list[Trace], list[Trace]]:
@@ -56,7 +81,7 @@ def _trace(data: dict[str, Any]) -> Trace:
     rows, pool = data["rows"], data["pool"]
     steps = [row["step"] for row in rows]
     if steps != list(range(len(rows))):
-        raise SystemExit(f"{data['name']}: a row per step from 0 on is needed, got {steps}")
+        raise MonitorError(f"{data['name']}: a row per step from 0 on is needed, got {steps}")
     known = next((len(row["audit"]) for row in rows if row["audit"]), 1)
     return Trace(
         name=data["name"],

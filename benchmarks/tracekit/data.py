@@ -1,0 +1,5 @@
+"""Where the recorded runs are."""
+
+from pathlib import Path
+
+DATA = Path(__file__).parents[1] / "traces" / "data"
