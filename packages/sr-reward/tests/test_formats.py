@@ -209,6 +209,8 @@ def test_published_names_that_repeat_are_numbered(file):
 def test_rows_without_a_name_are_called_by_their_number(file):
     found = [task.task_id for task in load_tasks(file(TACO, DEEPCODER, PRIME, TACO))]
     assert found == ["taco/0", "deepcoder/1", "prime/12", "taco/3"]
+    nameless = {key: value for key, value in NATIVE.items() if key != "task_id"}
+    assert [task.task_id for task in load_tasks(file(nameless, nameless))] == ["native/0", "native/1"]
 
 
 def test_tests_of_contests_as_records(file):

@@ -26,7 +26,7 @@ def native(row: Row) -> Task:
         built = StdioTests(cases=tuple(_stdio_case(case) for case in list_of(tests, "cases")), **options)
     prompt = text_of(row, "prompt")
     return Task(
-        task_id=name_of({"task_id": row["task_id"]}, "task_id"),
+        task_id=name_of(row, "task_id"),
         prompt=prompt,
         entry_point=row.get("entry_point", ""),
         tests=built,

@@ -69,4 +69,4 @@ def _named(row: Row, read: Callable[[Row], Task], number: int) -> Task:
         if "task_id" in row or "task_id must" not in str(error):
             raise
     task = read({**row, "task_id": "?"})
-    return replace(task, task_id=f"{task.format}/{number}")
+    return replace(task, task_id=f"{task.format or 'native'}/{number}")
