@@ -125,7 +125,7 @@ def test_a_checkpoint_short_of_one_byte_is_passed_over_and_said_so(whole: Path, 
     assert weights(folder) == weights(whole)
 
 
-@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="takes minutes; set SR_SLOW_TESTS=1")
+@pytest.mark.nightly  # takes minutes
 @pytest.mark.timeout(3600)
 def test_fifty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path) -> None:
     moments = random.Random(7)

@@ -75,7 +75,7 @@ def test_a_launched_run_loses_a_process_ends_at_once_and_is_resumed(tmp_path: Pa
     assert any(folder.rglob("*tfevents*"))
 
 
-@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="takes a minute; set SR_SLOW_TESTS=1")
+@pytest.mark.nightly  # takes a minute
 def test_bad_input_is_said_once_by_a_launched_run(tmp_path: Path) -> None:
     process = launched(tmp_path / "run", "--set", "optim.lr=-1")
     _, err = process.communicate(timeout=240)

@@ -283,7 +283,7 @@ def test_sharded_weights_are_refused_before_anything_is_trained(tmp_path: Path) 
         paste(empty, {"level": torch.ones(())})
 
 
-@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="starts a process group; set SR_SLOW_TESTS=1")
+@pytest.mark.nightly  # starts a process group
 def test_weights_that_fsdp2_has_sharded_are_refused() -> None:
     from torch.distributed.fsdp import fully_shard
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -111,7 +110,7 @@ def test_the_number_of_tasks_is_that_of_the_prompts() -> None:
         CollapseGuardCallback(evaluate=lambda model, samples, tasks: [0])
 
 
-@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="takes half a minute; set SR_SLOW_TESTS=1")
+@pytest.mark.nightly  # takes half a minute
 def test_generate_batch_samples_as_generate_does() -> None:
     trainer = SimpleNamespace(use_transformers_continuous_batching=True, continuous_batching_config=None)
     rates = []

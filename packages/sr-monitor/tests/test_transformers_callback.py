@@ -330,7 +330,7 @@ def _one_process(rank: int, world: int, folder: str, port: int) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif("SR_SLOW_TESTS" not in os.environ, reason="starts two processes; set SR_SLOW_TESTS=1")
+@pytest.mark.nightly  # starts two processes
 def test_two_processes_with_lora_decide_alike_and_end_with_the_same_policy(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="peft is in the bench group: uv sync --group bench")
     with socket.socket() as free:

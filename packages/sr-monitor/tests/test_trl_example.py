@@ -1,14 +1,12 @@
 """The example with TRL's real ``GRPOTrainer``: it collapses without the guard and keeps its peak with it."""
 
 import importlib.util
-import os
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-if "SR_SLOW_TESTS" not in os.environ:
-    pytest.skip("trains for a minute; set SR_SLOW_TESTS=1", allow_module_level=True)
+pytestmark = pytest.mark.nightly  # trains for a minute
 for needed in ("trl", "datasets"):
     pytest.importorskip(needed)
 
