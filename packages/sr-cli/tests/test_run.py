@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sr_cli import runs
 from sr_cli.config import load_config
 from sr_cli.main import main
-from sr_core import RunStore
+from sr_cli.main import sr as group
+from sr_core import Policy, RunStore
 
 SMALL = [
     *("--set", "campaign.steps=2", "--set", "sampling.prompts=2", "--set", "sampling.group_size=4"),
@@ -196,3 +198,13 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     done = sr(command, "--help")
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout
+
+
+def test_a_warm_start_gives_a_policy_that_a_run_takes(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    arguments = ["warm-start", "--policy", "pocket-fragile", "--tasks", "testbed", "--examples", "4"]
+    told = CliRunner().invoke(group, [*arguments, "--out", str(started)], catch_exceptions=False)
+    assert told.exit_code == 0
+    assert f"--set policy.path={started}" in told.output
+    assert json.loads((started / "warm_start.json").read_text())["examples"] == 4
+    assert Policy.load(str(started)).size == Policy.load("pocket-fragile").size

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sr_care import CarePlanner
 from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
@@ -45,6 +45,14 @@ def make_grader(config: RunConfig) -> CodeGrader:
 def given_tasks(config: TasksConfig) -> list[Task]:
     """The tasks of the file that ``tasks.path`` names; none for the testbed, whose tests are known to run."""
     return [] if config.path == "testbed" else list(load_tasks(config.path))
+
+
+def testbed_or_file(source: str, split: Literal["train", "heldout"]) -> Sequence[Task]:
+    """What ``--tasks`` of a command names: the testbed's tasks of that split, or all tasks of a file."""
+    if source != "testbed":
+        return load_tasks(source)
+    testbed = load_testbed()
+    return testbed.train if split == "train" else testbed.heldout
 
 
 def make_tasks(config: TasksConfig, seed: int, left_out: Collection[str] = ()) -> Callable[[int], CampaignTasks]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": "Continue a killed or interrupted run, bit for bit.",
     "report": "Write report.html and figures from run directories or logs.",
     "grade": "Grade completions and print pass@k.",
+    "warm-start": "Imitate reference solutions for a few steps, so that there is something to reinforce.",
     "sandbox": "Check sandbox isolation, or run the escape suite.",
     "watch": "Judge runs, ours or another trainer's, from their logs.",
     "study": "Compare the arms of a study file over seeds, resumable.",
@@ -46,7 +47,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"sr_cli.commands.{name}").command
+        command: click.Command = importlib.import_module(f"sr_cli.commands.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,0 +1,29 @@
+"""``sr warm-start``: a short supervised start on reference solutions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(epilog="Example:  sr warm-start --policy smollm2-135m --tasks testbed --out runs/started")
+@click.option("--policy", "path", required=True, help="A shipped or known name, a Hugging Face folder or a GGUF file.")
+@click.option("--tasks", "source", required=True, help="A task file with reference solutions, or testbed.")
+@click.option("--examples", default=224, show_default=True, help="Solutions to imitate, 16 a step.")
+@click.option("--prompt", type=click.Choice(["completion", "chat"]), default="completion", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Seed of the order of examples.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the policy.")
+def command(path: str, source: str, examples: int, prompt: Any, seed: int, out: Path) -> None:
+    """Imitate reference solutions for a few steps, and write a Hugging Face folder that policy.path takes."""
+    from sr_cli.assemble import testbed_or_file
+    from sr_cli.console import Progress
+    from sr_core.config import PolicyConfig
+    from sr_core.warm_start import WarmStart, start_policy
+
+    plan, config = WarmStart(examples=examples, seed=seed), PolicyConfig(path=path, prompt=prompt)
+    progress = Progress(plan.steps, "steps")
+    losses = start_policy(config, testbed_or_file(source, "train"), source, plan, out, lambda _: progress.step())
+    said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
+    click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={prompt} --out RUN")
