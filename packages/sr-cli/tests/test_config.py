@@ -9,11 +9,22 @@ from hypothesis import given, settings
 
 from sr_cli.config import GUARD, SECTIONS, RunConfig, from_mapping, load_config, presets
 from sr_core.errors import ConfigError
+from sr_core.policy.sources import KNOWN
 from sr_core.sections import keys_of, layered
+
+REAL = {"smollm2-135m", "smollm2-135m-testbed", "gemma-3-270m"}
+
+
+def test_presets_of_real_models_have_measured_steps_and_weights_that_are_known() -> None:
+    for name in REAL:
+        train = load_config(None, name, []).train
+        assert train.optim.step == "measured"
+        assert train.policy.path in KNOWN
+    assert load_config(None, "smollm2-135m-testbed", []).tasks.path == "testbed"
 
 
 def test_every_preset_loads_and_the_contract_names_them() -> None:
-    assert {"testbed", "testbed-fragile", "qwen2.5-3b", "qwen2.5-7b", "gemma-3-4b"} == set(presets())
+    assert {"testbed", "testbed-fragile", "qwen2.5-3b", "qwen2.5-7b", "gemma-3-4b"} | REAL == set(presets())
     for name in presets():
         load_config(None, name, [])
     assert load_config(None, "qwen2.5-7b", []).train.optim.lr == 1e-6
