@@ -2,9 +2,9 @@
 
     uv run --group bench python benchmarks/cost_growth.py [--save] [--repeats N]
 
-Roll-out and update of a random Qwen2 (128 wide, 4 layers) that never ends a completion, from one base shape in which
+Rollout and update of a random Qwen2 (128 wide, 4 layers) that never ends a completion, from one base shape in which
 one size varies at a time: with prompts shared, and the plain way (transformers' cache, every sample with its own padded
-prompt) with the same products. Then, for each shipped policy, a held-out evaluation of n samples beside the roll-out of
+prompt) with the same products. Then, for each shipped policy, a held-out evaluation of n samples beside the rollout of
 a step of N, drawing only: the ratio of their times is to stay below n/N. Medians.
 """
 

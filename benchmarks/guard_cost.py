@@ -1,6 +1,6 @@
 """What a guard on a budget costs a campaign: samples, tokens, wall clock.
 
-    uv run --group bench python benchmarks/guard_cost.py [--seeds 0-2] [--hear-reward] [--json]
+    uv run --group bench python benchmarks/guard_cost.py [--seeds 0-2] [--watch-reward] [--json]
 
 A campaign of the embedded testbed (20 steps of 8 prompts x 16 samples, 30 held-out tasks), once without any evaluation
 and once with ``CollapseGuard(evaluation="budget")``, seed by seed in turns; the audit is off in both. ``share``: the
@@ -117,7 +117,9 @@ def measure(seed: int, watch_reward: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0-2", help="first-last")
-    parser.add_argument("--hear-reward", action="store_true", help="a guard that hears the training reward")
+    parser.add_argument(
+        "--watch-reward", action="store_true", help="a guard that evaluates sooner where the training reward falls"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")

@@ -1,4 +1,4 @@
-"""One training step, roll-out + grading + update, beside TRL's GRPOTrainer: seconds, phases, floor, peak memory.
+"""One training step, rollout + grading + update, beside TRL's GRPOTrainer: seconds, phases, floor, peak memory.
 
     uv run --group bench python benchmarks/step_vs_trl.py [--json] [--save] [--steps N] [--rounds N] [--shape NAME]
 

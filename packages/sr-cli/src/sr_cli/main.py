@@ -70,7 +70,7 @@ def sr(context: click.Context) -> None:
 def main() -> None:
     """Run ``sr``. Exit codes: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted.
 
-    Of several processes the first one speaks; the others only when they have lost it.
+    Of several processes only the first reports errors; the others report a RankError only.
     """
     from sr_care import CareError
     from sr_core.errors import CoreError, RankError

@@ -104,7 +104,7 @@ class _Chain:
         return Link(checkpoint=checkpoint, notes=notes, earlier=self.earlier, start_audit=start_audit)
 
     def record(self, summary: CampaignSummary, tasks: CampaignTasks) -> None:
-        """Note what came of the campaign, and tell the planner."""
+        """Record the campaign's outcome and report it to the planner."""
         campaign = summary.campaign
         if self.planner is not None:
             kept = self._measure_ood(tasks, campaign, "ood-kept")
@@ -173,7 +173,7 @@ class _Chain:
         }
 
     def _state(self, number: int, tasks: CampaignTasks) -> dict[str, Any]:
-        """What is known of the policy that campaign ``number`` kept, before anything is done to it."""
+        """What is known of the policy that campaign ``number`` kept, before further training."""
         state: dict[str, Any] = {"task_family": tasks.family, "model_parameters": self.trainer.policy.size}
         if number == FIRST:
             return state

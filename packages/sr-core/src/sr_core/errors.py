@@ -26,8 +26,8 @@ class NonFiniteError(PolicyError):
 
 
 class RankError(CoreError):
-    """The processes of a run have lost each other, or no longer agree."""
+    """The processes of a run lost contact, or their states differ."""
 
 
 class ElsewhereError(CoreError):
-    """Another process of the run has failed; it says why itself."""
+    """Another process of the run failed and reports the reason itself."""

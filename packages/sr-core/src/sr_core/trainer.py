@@ -229,7 +229,7 @@ class Trainer:
             self.load_weights(last)
 
     def settle(self, averaged: bool = True) -> None:
-        """Put that policy in the place of the last iterate, for good; or forget it, if not ``averaged``."""
+        """Replace the weights by their average, or discard the average if not ``averaged``."""
         if self._average is not None and averaged:
             self.load_weights(self._average.weights)
         self._average = None
@@ -271,7 +271,7 @@ class Trainer:
         return self._copying
 
     def _await_copy(self) -> None:
-        """To be called before weights or moments are overwritten."""
+        """Call before weights or moments are overwritten."""
         if self._copying is not None:
             self._copying.copy.hold_device()
             self._copying = None

@@ -1,4 +1,4 @@
-"""``sr memory``: look into CARE's memory."""
+"""``sr memory``: query CARE's memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _db = click.option("--db", required=True, type=_file, help="The memory file.")
 
 @click.group(epilog="Example: sr memory list --db memory.db")
 def command() -> None:
-    """Look into CARE's memory: what past campaigns changed, and what that says about the next one."""
+    """Query CARE's memory: what past campaigns changed, and what that predicts for the next one."""
 
 
 @command.command("list", epilog="Example: sr memory list --db memory.db --run chain-3 --json")

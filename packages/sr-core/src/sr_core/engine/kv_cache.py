@@ -163,7 +163,7 @@ class KVCache:
         return additive(torch.arange(now, device=like.device) >= now - window, like)
 
     def _stand(self, owners: Tensor) -> None:
-        """Lines of these prompts, and where each stands in a grid of P x W."""
+        """Branches of these prompts, and the place of each in a grid of P x W."""
         self.owners = owners
         counts = owners.bincount(minlength=len(self.lengths))
         self.width = int(counts.max())

@@ -32,7 +32,7 @@ class Gradients:
             parameter.grad = None
 
     def collect(self) -> None:
-        """To be called after each backward pass: what narrow parameters got is added up in float32."""
+        """Call after each backward pass: gradients narrower than float32 are accumulated in float32."""
         for place, parameter in enumerate(self.parameters):
             if parameter.grad is None or parameter.dtype not in NARROW:
                 continue
@@ -51,7 +51,7 @@ class Gradients:
         return [self._of(place) for place in range(len(self.parameters))]
 
     def give(self, targets: Sequence[Tensor]) -> None:
-        """Put the sums into ``targets``, what an optimizer steps on: these parameters, or their master weights."""
+        """Write the sums to ``targets``, which the optimizer steps: these parameters, or their master weights."""
         for place, (parameter, target) in enumerate(zip(self.parameters, targets, strict=True)):
             gradient = self._of(place)
             target.grad = (gradient if target is parameter else local_rows(gradient)).to(target.dtype)

@@ -41,11 +41,11 @@ class MasterWeights:
         return self._of.get(tensor.data_ptr(), tensor) if tensor.numel() else tensor
 
     def serve(self, optimizer: torch.optim.Optimizer) -> None:
-        """Have the model follow ``optimizer``, made of ``parameters``, after every step."""
+        """Copy the master weights into the model after every step of ``optimizer``, which holds ``parameters``."""
         optimizer.register_step_post_hook(self.give_weights)
 
     @torch.no_grad()
     def give_weights(self, *_: Any) -> None:
-        """Round the copies into the model, after they have changed."""
+        """Write the float32 copies, rounded, into the model."""
         for parameter, master in self._pairs:
             local_rows(parameter).copy_(master)

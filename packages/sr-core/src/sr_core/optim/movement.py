@@ -93,7 +93,7 @@ class Probe:
 
 
 class _Kept:
-    """Of distributions (N x V) the ``KEPT`` likeliest tokens, and what the others have together."""
+    """The ``KEPT`` likeliest tokens of distributions (N x V), and the total probability of the rest."""
 
     def __init__(self, logprobs_NV: Tensor) -> None:
         self.ids_NK: Tensor | None = None
@@ -102,7 +102,7 @@ class _Kept:
         self.logprobs_NK = self._coarse(logprobs_NV)
 
     def divergence(self, logprobs_NV: Tensor) -> Tensor:
-        """KL(kept || these) per token (N); from below, as far as the others differ among themselves."""
+        """KL(kept || these) per token (N); a lower bound, since the rest counts as one event."""
         before = self.logprobs_NK
         terms = before.exp() * (before - self._coarse(logprobs_NV))
         return terms.masked_fill(before == -torch.inf, 0).sum(1).clamp(min=0)
@@ -129,7 +129,7 @@ def _batches(prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> Itera
 
 
 def _coprime_stride(count: int) -> int:
-    """A step that visits all of ``count`` places, neighbours late: about the golden section."""
+    """A stride, near the golden section, that visits all of ``count`` places and neighbours late."""
     stride = max(1, round(count * 0.618))
     while math.gcd(stride, count) != 1:
         stride += 1

@@ -19,7 +19,7 @@ __all__ = ["Losses", "Objective"]
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Of N sequences: the loss to differentiate, their KL to the reference (a sum over tokens), tokens the clip
+    """For N sequences: the loss to differentiate, their KL to the reference (a sum over tokens), tokens the clip
     decided."""
 
     losses_N: Tensor
@@ -56,7 +56,7 @@ class Objective:
         return self.reference is not None or self.entropy_bonus > 0
 
     def score(self, engine: Engine, prompts: list[list[int]], tokens: list[list[int]]) -> Scores:
-        """What the losses need of the policy in ``engine``."""
+        """The policy quantities in ``engine`` that the losses need."""
         return engine.score(
             prompts, tokens, temperature=self.temperature, top_p=self.top_p, entropy=self.entropy_bonus > 0
         )

@@ -55,7 +55,7 @@ TINY = 1e-12  # nats; less cannot be told from nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What became of the proposals of one update.
+    """What happened to the steps proposed in one update.
 
     ``moved``: nats per token, from before the update. ``limit``: the most it might. ``scale``: of what the optimizer
     proposed, how much was taken (geometric mean over epochs). ``shortened``: how often a proposal was cut back.
@@ -154,7 +154,7 @@ class Stepper:
 
     @property
     def result(self) -> Step | None:
-        """What became of the update; None where no gradient step was proposed."""
+        """The outcome of the update; None where no gradient step was proposed."""
         if not self._scales:
             return None
         scale = 0.0 if 0.0 in self._scales else math.exp(sum(map(math.log, self._scales)) / len(self._scales))

@@ -26,7 +26,7 @@ __all__ = ["Optimizer", "UpdateResult", "UpdateStats", "update"]
 
 
 class Optimizer(Protocol):
-    """What applies a gradient: any optimizer of torch, or what wraps one."""
+    """An optimizer: one of torch's, or a wrapper of one."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]: ...
@@ -241,7 +241,7 @@ def _micro_batches(sequences: _Sequences, max_tokens: int) -> Iterator[list[int]
 
 
 def _clip(gradients: Sequence[Tensor], most: float) -> float:
-    """Shorten the gradient, all of it together, to a norm of ``most``; return the norm that it had."""
+    """Clip the global gradient norm to ``most``; return the norm before clipping."""
     norm = torch.nn.utils.get_total_norm(gradients)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     factor = (most / (norm + 1e-6)).clamp(max=1.0)
@@ -259,7 +259,7 @@ def _backward(
     share: float,
     sums: _Sums,
 ) -> None:
-    """Add ``share`` of the gradient of ``rows``, and as much of their part to ``sums``."""
+    """Accumulate ``share`` times the gradient of ``rows``, and the same share of their numbers in ``sums``."""
     device = engine.policy.device
     prompts, tokens = [sequences.prompts[r] for r in rows], [sequences.tokens[r] for r in rows]
     weights_N = share * sequences.weights[rows].to(device)

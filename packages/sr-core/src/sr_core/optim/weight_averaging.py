@@ -26,7 +26,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the next iterate in."""
+        """Include the next iterate in the mean."""
         self.count += 1
         for name, mean in self.weights.items():
             new = weights[name]
@@ -40,7 +40,7 @@ class WeightAverage:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], device: torch.device) -> WeightAverage:
-        """What ``state_dict`` gave."""
+        """Restore from ``state_dict``."""
         mean = cls({name: tensor.to(device) for name, tensor in state["weights"].items()})
         mean.count = state["count"]
         return mean
