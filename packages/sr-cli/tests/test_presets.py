@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from sr_cli.assemble import ProgramGrader
+from sr_cli.assemble import make_policy
 from sr_cli.config import RunConfig, load_config
 from sr_core import CampaignTasks, Engine, Policy, Trainer, run_campaign
 from sr_reward import CodeGrader
@@ -132,13 +132,15 @@ def test_the_presets_have_the_papers_hyperparameters() -> None:
 
 def test_a_chat_prompt_asks_for_a_program_and_the_answer_is_taken_out_of_its_fence(tmp_path: Path) -> None:
     save("qwen2.5-3b", tmp_path / "model")
-    policy = Policy.load(configured("qwen2.5-3b", tmp_path / "model").train.policy)
+    policy = make_policy(replace(configured("qwen2.5-3b", tmp_path / "model").train.policy, prompt="auto"))
     task = load_testbed().train[0]
-    asked = policy.tokenizer.decode(policy.prompt_ids(task.prompt))
-    assert asked.startswith("<|im_start|>user\n")
-    assert f"```python\n{task.prompt}\n```" in asked
-    assert asked.endswith("<|im_start|>assistant\n")
+    (asked,) = policy.prompts([task])
+    text = policy.tokenizer.decode(asked.ids)
+    assert text.startswith("<|im_start|>user\n")
+    assert f"```python\n{task.prompt.strip()}\n```" in text
+    assert text.endswith("<|im_start|>assistant\n```python\n")
     program = task.reference
+    answers = [asked.answer(f"{program}\n```\nDone."), f"Sure.\n```python\n{program}\n```\nDone.", "Sure."]
     with CodeGrader(workers=1) as grader:
-        grades = ProgramGrader(grader).grade([task] * 2, [f"Sure.\n```python\n{program}\n```\nDone.", "Sure."])
-    assert [grade.outcome for grade in grades] == ["passed", "no_code"]
+        grades = grader.grade([task] * 3, answers)
+    assert [grade.outcome for grade in grades] == ["passed", "passed", "no_code"]

@@ -237,7 +237,6 @@ def test_a_template_of_ones_own_is_a_file(tmp_path):
     assert prompter(task, chat=False).text == "Q: Print twice the number.\nA: "
     assert prompter(task, chat=False).stop == ("\nQ:",)
     assert prompter(task, chat=True).prefill == ""
-    assert Prompter(template=load_template(path), stop=("X",))(task, chat=False).stop == ("X",)
     shown = render(task, template=load_template(path), shots=(Shot(prompt="p", answer="a"),)).text
     assert shown == "Q: p\nA: a\nQ: Print twice the number.\nA: "
     (tmp_path / "own.json").write_text(json.dumps({"text": "{prompt}!"}))

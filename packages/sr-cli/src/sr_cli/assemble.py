@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from sr_care import CarePlanner
 from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
 from sr_cli.launched import neighbours
+from sr_core import Policy
+from sr_core.config import PolicyConfig
 from sr_core.errors import ConfigError
 from sr_core.protocols import Guard, Planner
 from sr_core.tasks import CampaignTasks, Pools, choose, split
 from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
-from sr_reward import CodeGrader, Grade, Task, load_tasks
+from sr_reward import CodeGrader, Task, load_tasks
+from sr_reward.prompts import Prompter, load_template
 from sr_reward.testbed import load_testbed
 
 
-class ProgramGrader:
-    """A ``CodeGrader`` for policies that answer with a whole program instead of continuing the prompt."""
-
-    def __init__(self, grader: CodeGrader) -> None:
-        self.grader = grader
-
-    def grade(self, tasks: Sequence[Task], completions: Sequence[str]) -> list[Grade]:
-        return self.grader.grade(tasks, completions, solutions=True)
+def make_policy(config: PolicyConfig) -> Policy:
+    """The policy, whose tasks are rendered by the templates of ``sr_reward.prompts`` or by the configured file."""
+    template = load_template(config.template) if config.template else None
+    return Policy.load(config, prompter=Prompter(template=template, shots=config.shots))
 
 
 def make_grader(config: RunConfig) -> CodeGrader:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from sr_cli.assemble import ProgramGrader, given_tasks, make_grader, make_guard, make_planner, make_tasks
+from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, make_policy, make_tasks
 from sr_cli.config import Described, RunConfig
 from sr_cli.launched import leads
 from sr_core import Policy, RunStore, Trainer, run_chain
@@ -49,11 +49,10 @@ def _execute(
         with ranks.sync_errors():
             make_tasks(config.tasks, seed)(0)
             guard = make_guard(config)
-            policy = Policy.load(config.train.policy)
+            policy = make_policy(config.train.policy)
             grader = stack.enter_context(make_grader(config))
             isolation = grader.isolation
         stack.enter_context(_terminating())
-        judge = ProgramGrader(grader) if config.train.policy.prompt == "chat" else grader
         if going_on:
             left_out = read_run(folder).get("left_out_tasks", {})
         else:
@@ -73,7 +72,7 @@ def _execute(
             named = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             store.notices.append(f"{len(left_out)} tasks are left out, since they cannot be graded here: {named}{more}")
-        trainer = Trainer(policy, judge, config.training(seed), ranks)
+        trainer = Trainer(policy, grader, config.training(seed), ranks)
         with tracker(config.tracking.name, config.tracking.project, folder, config.plain()) as track:
 
             def observe(row: Row) -> None:

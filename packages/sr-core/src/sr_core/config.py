@@ -76,16 +76,24 @@ class PolicyConfig:
     lora_rank: int = 0
     # with several processes, each keeps a part of the weights, gradients and moments (FSDP2) instead of all of them
     sharded: bool = False
-    # "completion" continues the task's prompt; "chat" asks through the tokenizer's chat template
-    prompt: Literal["completion", "chat"] = "completion"
+    # "completion" continues a text; "chat" asks through the tokenizer's chat template; "auto" asks where there is one
+    prompt: Literal["auto", "completion", "chat"] = "auto"
+    # solved examples before a text to continue; left out, as many as the template says
+    shots: int | None = None
+    # a file (TOML or JSON) with a prompt template in place of each task format's own
+    template: str = ""
 
     def __post_init__(self) -> None:
         require(self.lora_rank >= 0, "policy.lora_rank", "must not be negative", self.lora_rank)
+        require(self.shots is None or self.shots >= 0, "policy.shots", "must not be negative", self.shots)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How completions are drawn: ``prompts`` tasks per step, ``group_size`` samples for each."""
+    """How completions are drawn: ``prompts`` tasks per step, ``group_size`` samples for each.
+
+    ``temperature`` 0 takes the likeliest token every time, for evaluations; training needs one above 0.
+    """
 
     prompts: int = 16
     group_size: int = 16
@@ -93,13 +101,16 @@ class SamplingConfig:
     # nucleus sampling: the smallest set of tokens with this much of the probability; 1 samples from all
     top_p: float = 1.0
     max_new_tokens: int = 48
+    # texts that end a completion, which is graded without them; left out, those of the task's template
+    stop: list[str] | None = None
     # sequences decoded at once; bounds memory and changes the order of random draws, nothing else
     batch_size: int = 512
 
     def __post_init__(self) -> None:
         require(self.prompts >= 1, "sampling.prompts", "must be at least 1", self.prompts)
         require(self.group_size >= 1, "sampling.group_size", "must be at least 1", self.group_size)
-        require(self.temperature > 0, "sampling.temperature", "must be above 0", self.temperature)
+        require(self.temperature >= 0, "sampling.temperature", "must not be negative", self.temperature)
+        require(all(self.stop or ()), "sampling.stop", "must hold no empty text", self.stop)
         require(0 < self.top_p <= 1, "sampling.top_p", "must lie in (0, 1]", self.top_p)
         require(self.max_new_tokens >= 1, "sampling.max_new_tokens", "must be at least 1", self.max_new_tokens)
         require(self.batch_size >= 1, "sampling.batch_size", "must be at least 1", self.batch_size)
@@ -275,6 +286,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        heat = self.sampling.temperature
+        require(heat > 0, "sampling.temperature", "must be above 0 to train", heat)
         name, size = self.algorithm.name, self.sampling.group_size
         by = f"algorithm.name {name!r}" + (" with baseline 'leave_one_out'" if name == "reinforce" else "")
         require(

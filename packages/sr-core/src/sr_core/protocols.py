@@ -13,12 +13,34 @@ LAST_ITERATE = -1  # where steps stand for means of a campaign's iterates: the n
 
 
 class Task(Protocol):
-    """A problem: ``prompt`` is what the policy continues."""
+    """A problem; a policy without a prompter continues ``prompt`` as it is."""
 
     @property
     def task_id(self) -> str: ...
     @property
     def prompt(self) -> str: ...
+
+
+class Prompt(Protocol):
+    """A task as a model sees it: ``text`` to continue, or else ``messages`` of a conversation (``role``, ``content``).
+
+    ``prefill``: how the answer begins. ``stop``: texts before which an answer ends.
+    """
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]]: ...
+    @property
+    def prefill(self) -> str: ...
+    @property
+    def stop(self) -> Sequence[str]: ...
+
+
+class Prompter(Protocol):
+    """Renders a task as a conversation or as a text to continue: ``sr_reward.prompts.Prompter`` fits."""
+
+    def __call__(self, task: Any, *, chat: bool) -> Prompt: ...
 
 
 class Grade(Protocol):

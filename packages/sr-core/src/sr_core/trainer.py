@@ -103,7 +103,7 @@ class Trainer:
         """Draw ``sampling.group_size`` completions of each task; ``purpose`` names the random stream."""
         sampling = self.config.sampling
         with self.ranks.sync_errors():
-            prompts = [self.policy.prompt_ids(task.prompt) for task in tasks]
+            prompts = self.policy.prompts(tasks, sampling.stop)
             rng = torch_rng_for(self.config.seed, campaign, step, purpose)
             part = self.engine.sample(prompts, sampling.group_size, sampling, rng, only=self.ranks.share(len(tasks)))
         return concatenate(self.ranks.gather([part]))
@@ -111,7 +111,7 @@ class Trainer:
     def grade(self, tasks: Sequence[Task], rollout: Rollout) -> Batch:
         """Verdicts of all samples. Raises GraderError when the grader fails on too many."""
         repeated = [task for task in tasks for _ in range(rollout.group_size)]
-        texts = self.policy.decode(rollout.tokens)
+        texts = self.policy.answers(self.policy.prompts(tasks, self.config.sampling.stop), rollout.tokens)
         grades = grade_all(
             self.grader, repeated, texts, max_infra_share=self.config.campaign.max_infra_share, ranks=self.ranks
         )

@@ -19,8 +19,10 @@ from sr_core.engine.fsdp import shard, unsharded
 from sr_core.engine.sampling import decode
 from sr_core.engine.scoring import Scores, plain_states, shared_states, token_scores
 from sr_core.engine.shared_prompts import SharedPrompts, can_share, shared_attention
+from sr_core.engine.stops import Stops
 from sr_core.policy import Policy
 from sr_core.policy.linear import fast_linear
+from sr_core.policy.prompts import EncodedPrompt
 
 __all__ = ["Engine"]
 
@@ -40,33 +42,41 @@ class Engine:
 
     def sample(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[EncodedPrompt | Sequence[int]],
         samples: int,
         sampling: SamplingConfig,
-        rng: torch.Generator,
+        rng: torch.Generator | Sequence[torch.Generator],
         *,
         only: range | None = None,
     ) -> Rollout:
-        """Draw ``samples`` completions of each prompt (token ids), at the temperature and top-p of ``sampling``.
+        """Draw ``samples`` completions of each prompt (or bare token ids), at the temperature and top-p of
+        ``sampling``.
 
-        A completion ends with the policy's end-of-sequence token or after ``sampling.max_new_tokens`` (then it is
-        ``truncated``). ``only``: the places of the prompts that are sampled here, where other processes sample the
-        rest. Every token of every completion has its own random number, so neither ``only`` nor
-        ``sampling.batch_size`` changes it. All processes of a sharded policy sample at the same time, each its own
-        prompts. Raises NonFiniteError when the policy's scores are not finite.
+        A completion ends with the policy's end-of-sequence token, with the token that completes one of its prompt's
+        stop texts, or after ``sampling.max_new_tokens`` (then it is ``truncated``). ``only``: the places of the prompts
+        that are sampled here, where other processes sample the rest. Every token of every completion has its own random
+        number, so neither ``only`` nor ``sampling.batch_size`` changes it; with an ``rng`` for each prompt, nor do the
+        other prompts. All processes of a sharded policy sample at the same time, each its own prompts. Raises
+        NonFiniteError when the policy's scores are not finite.
         """
-        shape = (len(prompts) * samples, sampling.max_new_tokens)
-        uniform_NT = torch.rand(shape, generator=rng, device=rng.device)
+        rows, room = len(prompts) * samples, sampling.max_new_tokens
+        if isinstance(rng, torch.Generator):
+            uniform_NT = torch.rand((rows, room), generator=rng, device=rng.device)
+        else:
+            uniform_NT = torch.cat([torch.rand((samples, room), generator=own, device=own.device) for own in rng])
         only = range(len(prompts)) if only is None else only
         prompts = prompts[only.start : only.stop]
         uniform_NT = uniform_NT[only.start * samples : only.stop * samples].to(self.policy.device)
         per_chunk = max(1, sampling.batch_size // samples)
+        encoded = [
+            p if isinstance(p, EncodedPrompt) else EncodedPrompt(ids=list(p), prefill="", stop=()) for p in prompts
+        ]
         with unsharded(self.policy), torch.inference_mode():
-            return self._sample(prompts, samples, sampling, uniform_NT, per_chunk)
+            return self._sample(encoded, samples, sampling, uniform_NT, per_chunk)
 
     def _sample(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[EncodedPrompt],
         samples: int,
         sampling: SamplingConfig,
         uniform_NT: Tensor,
@@ -76,27 +86,30 @@ class Engine:
         end = self.policy.eos_id
         tokens: list[list[int]] = []
         logprobs: list[Tensor] = []
+        truncated: list[bool] = []
         entropy_sum = 0.0
         for start in range(0, len(prompts), per_chunk):
             chunk = prompts[start : start + per_chunk]
             numbers_NT = uniform_NT[start * samples : (start + per_chunk) * samples]
+            stops = Stops(self.policy, [prompt.stop for prompt in chunk], samples)
             with self._running():
-                decoder = self._decoder(chunk, samples, sampling.max_new_tokens)
+                decoder = self._decoder([prompt.ids for prompt in chunk], samples, sampling.max_new_tokens)
                 ids_NT, logprobs_NT, entropies = decode(
-                    self.policy, decoder, len(chunk), sampling.temperature, sampling.top_p, numbers_NT
+                    self.policy, decoder, len(chunk), sampling.temperature, sampling.top_p, numbers_NT, stops
                 )
-            for ids, values in zip(ids_NT.tolist(), logprobs_NT, strict=True):
-                length = ids.index(end) + 1 if end in ids else len(ids)
+            for number, (ids, values) in enumerate(zip(ids_NT.tolist(), logprobs_NT, strict=True)):
+                length = stops.ended.get(number) or (ids.index(end) + 1 if end in ids else len(ids))
                 tokens.append(ids[:length])
+                truncated.append(number not in stops.ended and ids[length - 1] != end)
                 logprobs.append(values[:length].clone())
             entropy_sum += entropies
         drawn = sum(map(len, tokens))
         return Rollout(
-            prompts=[list(p) for p in prompts],
+            prompts=[prompt.ids for prompt in prompts],
             group_size=samples,
             tokens=tokens,
             logprobs=logprobs,
-            truncated=[t[-1] != end for t in tokens],
+            truncated=truncated,
             entropy=entropy_sum / max(drawn, 1),
         )
 

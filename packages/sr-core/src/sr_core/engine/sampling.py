@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sr_core.engine.decoders import Decoder
 from sr_core.engine.scoring import nucleus
+from sr_core.engine.stops import Stops
 from sr_core.errors import NonFiniteError
 from sr_core.policy import Policy
 
@@ -17,9 +18,18 @@ __all__ = ["decode"]
 
 
 def decode(
-    policy: Policy, decoder: Decoder, prompts: int, temperature: float, top_p: float, uniform_NT: Tensor
+    policy: Policy,
+    decoder: Decoder,
+    prompts: int,
+    temperature: float,
+    top_p: float,
+    uniform_NT: Tensor,
+    stops: Stops,
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies.
+
+    A sample ends with the end-of-sequence token or where ``stops`` says. At temperature 0 every token is the likeliest
+    one, and its log-probability that at temperature 1.
 
     ``decoder`` reads ``prompts`` prompts, each with as many samples. The batch consists of branches, each of one sample
     or of several that have drawn the same tokens so far. ``uniform_NT``: the random number of every token.
@@ -33,12 +43,15 @@ def decode(
     logprobs_NT = torch.zeros_like(uniform_NT, dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
     for t in range(max_new_tokens):
-        logits = policy.logits(hidden) / temperature
+        logits = policy.logits(hidden) / (temperature or 1.0)
         if top_p < 1:
             logits = nucleus(logits, top_p)
         logprobs_V = logits.log_softmax(1)
         probs_V = logprobs_V.exp()
-        drawn_S = _draw(probs_V, branch_S, uniform_NT[number_S, t])
+        if temperature:
+            drawn_S = _draw(probs_V, branch_S, uniform_NT[number_S, t])
+        else:
+            drawn_S = logits.argmax(1)[branch_S]
         chosen_S = logprobs_V[branch_S, drawn_S]
         if not bool(torch.isfinite(chosen_S).all()):
             raise NonFiniteError("a policy's scores must be finite, these are not: lower optim.lr, or guard the run")
@@ -47,6 +60,8 @@ def decode(
         mean_logprob = torch.linalg.vecdot(probs_V, finite_V)
         entropy -= mean_logprob[branch_S].sum()
         going = drawn_S != policy.eos_id
+        if stops.any:
+            going &= ~stops.find(ids_NT, number_S, t + 1)
         if t + 1 == max_new_tokens or not bool(going.any()):
             break
         number_S = number_S[going]

@@ -112,9 +112,10 @@ def evaluate(
     """
     policy = engine.policy
     with ranks.sync_errors():
-        prompts = [policy.prompt_ids(task.prompt) for task in tasks]
-        rollout = engine.sample(prompts, samples, sampling, rng, only=ranks.share(len(tasks)))
-    texts = ranks.gather(policy.decode(rollout.tokens))
+        prompts = policy.prompts(tasks, sampling.stop)
+        mine = ranks.share(len(tasks))
+        rollout = engine.sample(prompts, samples, sampling, rng, only=mine)
+    texts = ranks.gather(policy.answers(prompts[mine.start : mine.stop], rollout.tokens))
     repeated = [task for task in tasks for _ in range(samples)]
     grades = grade_all(grader, repeated, texts, max_infra_share=max_infra_share, ranks=ranks)
     judged = [g for g in grades if g.reward is not None]

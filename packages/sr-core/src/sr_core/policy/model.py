@@ -17,23 +17,25 @@ from sr_core.distributed.sharded_state import full_state, local_rows
 from sr_core.errors import PolicyError
 from sr_core.policy import lora
 from sr_core.policy.linear import linear
+from sr_core.policy.prompts import EncodedPrompt, PlainPrompt, encode, end_of_turn, plain_prompt
 from sr_core.policy.sources import KNOWN, locate, read_folder, read_gguf
+from sr_core.protocols import Prompter, Task
 
 __all__ = ["Policy"]
 
 # What a model multiplies its scores by: a key of its configuration, and the power of that key's value.
 SCALINGS = {"logit_scale": 1, "logits_scaling": -1}
 
-INSTRUCTION = "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
-
 
 class Policy:
     """A decoder-only transformers model and its tokenizer.
 
-    ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. The engine goes through
-    ``prompt_ids``, ``read``, ``logits``, so it works for every architecture that transformers loads and whose own
-    scores these are; ``load`` refuses the others, a policy made of a model directly is not checked. ``ranks``: the
-    processes that the weights are sharded among (``sr_core.engine.fsdp``), one as a rule.
+    ``model``: any ``AutoModelForCausalLM``; ``tokenizer``: its ``AutoTokenizer``. The engine goes through ``read`` and
+    ``logits``, so it works for every architecture that transformers loads and whose own scores these are; ``load``
+    refuses the others, a policy made of a model directly is not checked. ``prompt``: whether tasks are a text to
+    continue (``completion``) or a question (``chat``); ``auto`` asks where the tokenizer has a chat template.
+    ``prompter`` renders tasks; without one their prompts stand as they are. ``ranks``: the processes that the weights
+    are sharded among (``sr_core.engine.fsdp``), one as a rule.
     """
 
     def __init__(
@@ -41,25 +43,33 @@ class Policy:
         model: Any,
         tokenizer: Any,
         *,
-        prompt: str = "completion",
+        prompt: str = "auto",
         head_dtype: str = "same",
+        prompter: Prompter | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
-            raise PolicyError("a policy's tokenizer must have an end-of-sequence token, this one has none")
+            raise PolicyError(
+                "a policy's tokenizer must have an end-of-sequence token, this one has none: set eos_token in its "
+                "tokenizer_config.json"
+            )
+        if prompt == "auto":
+            prompt = "chat" if tokenizer.chat_template else "completion"
         self.model = model
         self.tokenizer = tokenizer
         self.prompt = prompt
+        self.prompter: Prompter = prompter or plain_prompt
         self.head_dtype = head_dtype
         self.ranks = ALONE
-        self.eos_id: int = _end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
+        self.eos_id: int = end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
     @classmethod
-    def load(cls, config: PolicyConfig | str | Path) -> Policy:
+    def load(cls, config: PolicyConfig | str | Path, *, prompter: Prompter | None = None) -> Policy:
         """Load from a shipped or known name, a local folder (of a model or of adapters to one) or a GGUF file.
 
-        Never from the network. Raises PolicyError when there is no such model, when it cannot be read, or when its
-        scores over the vocabulary are not those that ``logits`` computes.
+        ``prompter``: what renders tasks, made with ``policy.shots`` and ``policy.template``. Never from the network.
+        Raises PolicyError when there is no such model, when it cannot be read, or when its scores over the vocabulary
+        are not those that ``logits`` computes.
         """
         if not isinstance(config, PolicyConfig):
             config = PolicyConfig(path=str(config))
@@ -88,6 +98,7 @@ class Policy:
             tokenizer,
             prompt=config.prompt,
             head_dtype=config.head_dtype,
+            prompter=prompter,
         )
         _check_scores(policy)
         return policy
@@ -112,6 +123,7 @@ class Policy:
             self.tokenizer,
             prompt=self.prompt,
             head_dtype=self.head_dtype,
+            prompter=self.prompter,
         )
 
     def save(self, folder: Path) -> None:
@@ -128,13 +140,25 @@ class Policy:
             self.model.save_pretrained(str(folder), state_dict=weights)
             self.tokenizer.save_pretrained(str(folder))
 
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """The tokens the policy continues for a task's ``prompt``."""
-        if self.prompt == "chat":
-            message = [{"role": "user", "content": f"{INSTRUCTION}```python\n{prompt}\n```"}]
-            ids = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-            return list(ids)
-        return list(self.tokenizer.encode(prompt))
+    def prompts(self, tasks: Sequence[Task], stop: Sequence[str] | None = None) -> list[EncodedPrompt]:
+        """What the policy continues for each task, and where a completion stops: at ``stop``, where given, in place of
+        what the prompter says. Raises PolicyError where a chat template fails."""
+        chat = self.prompt == "chat"
+        return [encode(self.tokenizer, self.prompter(task, chat=chat), stop) for task in tasks]
+
+    def prompt_ids(self, task: Task | str) -> list[int]:
+        """The tokens the policy continues for a task; of a text, as the bare prompt of one."""
+        if isinstance(task, str):
+            messages = ({"role": "user", "content": task},)
+            bare = PlainPrompt(messages=messages) if self.prompt == "chat" else PlainPrompt(text=task)
+            return encode(self.tokenizer, bare, None).ids
+        return self.prompts([task])[0].ids
+
+    def answers(self, prompts: Sequence[EncodedPrompt], completions: Sequence[Sequence[int]]) -> list[str]:
+        """The texts to grade of ``completions``, as many of each prompt, prompt by prompt: each after its prompt's
+        prefill and before its stop."""
+        each = len(completions) // max(len(prompts), 1)
+        return [prompts[i // each].answer(text) for i, text in enumerate(self.decode(completions))]
 
     def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
         """Texts of completions given as token ids, end-of-sequence and padding left out."""
@@ -182,20 +206,6 @@ class Policy:
                 logits = logits * value**power
         cap = getattr(text, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-def _end_of_turn(tokenizer: Any) -> int:
-    """The token that ends an answer in the tokenizer's chat template; some models end a text with another.
-
-    It is the last special token of an answered conversation.
-    """
-    if not tokenizer.chat_template:
-        raise PolicyError("policy.prompt 'chat' needs a chat template, this tokenizer has none: use 'completion'")
-    answered = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    ids: list[int] = tokenizer.apply_chat_template(answered, return_dict=False)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    end: int = tokenizer.eos_token_id
-    return next((i for i in reversed(ids) if i in special), end)
 
 
 def _freeze_what_text_does_not_pass(model: Any) -> None:

@@ -41,19 +41,14 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompter:
-    """Renders tasks alike: ``template`` in place of each format's own, ``shots`` examples and ``stop`` in place of the
-    template's."""
+    """Renders tasks alike: ``template`` in place of each format's own, ``shots`` examples before a text to continue."""
 
     template: Template | None = None
     shots: int | None = None
-    stop: tuple[str, ...] | None = None
 
     def __call__(self, task: Task, *, chat: bool) -> Prompt:
         """The task as a conversation, or as a text to continue."""
-        found = render(task, "chat" if chat else "completion", shots=self.shots, template=self.template)
-        if self.stop is None:
-            return found
-        return Prompt(text=found.text, messages=found.messages, prefill=found.prefill, stop=self.stop)
+        return render(task, "chat" if chat else "completion", shots=self.shots, template=self.template)
 
 
 def render(
