@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +23,14 @@ from sr_reward.prompts import Prompter, load_template
 from sr_reward.testbed import load_testbed
 
 
+def make_prompter(config: PolicyConfig) -> Prompter:
+    """What renders tasks: the templates of ``sr_reward.prompts``, or the configured file."""
+    return Prompter(template=load_template(config.template) if config.template else None, shots=config.shots)
+
+
 def make_policy(config: PolicyConfig) -> Policy:
-    """The policy, whose tasks are rendered by the templates of ``sr_reward.prompts`` or by the configured file."""
-    template = load_template(config.template) if config.template else None
-    return Policy.load(config, prompter=Prompter(template=template, shots=config.shots))
+    """The policy, with what renders its tasks."""
+    return Policy.load(config, prompter=make_prompter(config))
 
 
 def make_grader(config: RunConfig) -> CodeGrader:

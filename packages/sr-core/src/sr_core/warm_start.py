@@ -27,11 +27,14 @@ from sr_core.optim.gradients import Gradients
 from sr_core.optim.master_weights import MasterWeights
 from sr_core.policy import Policy
 from sr_core.policy.sources import KNOWN
+from sr_core.protocols import Prompter
 from sr_core.runs.atomic_io import reporting, write_folder
 from sr_core.runs.disk import require_room
 from sr_core.runs.run_dir import check_new
 from sr_core.sections import require
 from sr_core.seeds import rng_for
+
+FENCE = "```python\n"
 
 __all__ = ["Example", "SolvedTask", "WarmStart", "examples_of", "start_policy", "warm_start"]
 
@@ -98,13 +101,19 @@ def examples_of(policy: Policy, tasks: Sequence[SolvedTask], name: str) -> list[
             f"a warm start imitates reference solutions, and none of the {len(tasks)} tasks of {name!r} has one: give "
             "tasks with solutions (in native rows the key 'reference', a whole program)"
         )
-    return [Example(prompt=policy.prompt_ids(task.prompt), answer=_answer(policy, task)) for task in solved]
+    prompts = policy.prompts(solved)
+    return [
+        Example(prompt=prompt.ids, answer=_answer(policy, task, prompt.prefill))
+        for task, prompt in zip(solved, prompts, strict=True)
+    ]
 
 
-def _answer(policy: Policy, task: SolvedTask) -> list[int]:
-    """The reference as the policy would have to write it: after the prompt, or as a program in a code block."""
+def _answer(policy: Policy, task: SolvedTask, prefill: str) -> list[int]:
+    """The reference as the policy would have to write it: after the prompt, or as a program in a code block, which a
+    prefill may have opened."""
     if policy.prompt == "chat":
-        text = f"```python\n{task.reference.strip()}\n```"
+        opening = "" if prefill.endswith(FENCE) else FENCE
+        text = f"{opening}{task.reference.strip()}\n```"
     elif task.prompt_is_code and task.reference.startswith(task.prompt):
         text = task.reference[len(task.prompt) :].rstrip()
     else:
@@ -190,8 +199,10 @@ def start_policy(
     plan: WarmStart,
     folder: Path,
     on_step: Callable[[float], None] | None = None,
+    prompter: Prompter | None = None,
 ) -> list[float]:
-    """``warm_start`` of the policy that ``config`` names, on ``tasks`` (those of ``name``). Returns the losses.
+    """``warm_start`` of the policy that ``config`` names, on ``tasks`` (those of ``name``), as ``prompter`` renders
+    them. Returns the losses.
 
     Writes ``folder`` whole or not at all: a Hugging Face folder, with ``warm_start.json`` that says what it is made of.
 
@@ -199,11 +210,11 @@ def start_policy(
     a disk without room for the policy.
     """
     check_new(folder)
-    policy = Policy.load(config)
+    policy = Policy.load(config, prompter=prompter)
     examples = examples_of(policy, tasks, name)
     require_room(folder, sum(p.numel() * p.element_size() for p in policy.model.parameters()), "the policy")
     losses = warm_start(policy, examples, plan, on_step)
-    origin = {"policy": config.path, "prompt": config.prompt, "tasks": name, "solved_tasks": len(examples)}
+    origin = {"policy": config.path, "prompt": policy.prompt, "tasks": name, "solved_tasks": len(examples)}
     if config.path in KNOWN:
         origin |= {"licence": KNOWN[config.path].licence, "note": KNOWN[config.path].note}
 

@@ -17,13 +17,14 @@ import click
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the policy.")
 def command(path: str, source: str, examples: int, prompt: Any, seed: int, out: Path) -> None:
     """Imitate reference solutions for a few steps, and write a Hugging Face folder that policy.path takes."""
-    from sr_cli.assemble import testbed_or_file
+    from sr_cli.assemble import make_prompter, testbed_or_file
     from sr_cli.console import Progress
     from sr_core.config import PolicyConfig
     from sr_core.warm_start import WarmStart, start_policy
 
     plan, config = WarmStart(examples=examples, seed=seed), PolicyConfig(path=path, prompt=prompt)
     progress = Progress(plan.steps, "steps")
-    losses = start_policy(config, testbed_or_file(source, "train"), source, plan, out, lambda _: progress.step())
+    tasks, prompter = testbed_or_file(source, "train"), make_prompter(config)
+    losses = start_policy(config, tasks, source, plan, out, lambda _: progress.step(), prompter)
     said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
     click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={prompt} --out RUN")
