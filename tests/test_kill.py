@@ -80,26 +80,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_kill_9_at_bad_moments_and_resume_equals_the_uninterrupted_run(whole: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def moments(folder: Path) -> dict[str, Callable[[], bool]]:
+    """When a kill hurts, in the order in which a run comes by."""
     checkpoints = folder / "checkpoints"
-    moments: list[Callable[[], bool]] = [
-        lambda: any(checkpoints.glob("*.tmp")),  # while the first checkpoint is written
-        written(folder, 3),  # right after a row, before its checkpoint
-        lambda: written(folder, 5)() and any(checkpoints.glob("*.tmp")),  # while a later checkpoint is written
-        written(folder, 7),
-    ]
+    return {
+        "while the first checkpoint is written": lambda: any(checkpoints.glob("*.tmp")),
+        "after a row, before its checkpoint": written(folder, 3),
+        "while a later checkpoint is written": lambda: written(folder, 5)() and any(checkpoints.glob("*.tmp")),
+        "during the last rollout": written(folder, 8),
+    }
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["while a later checkpoint is written"],
+        # each of these starts the command anew, for seconds
+        pytest.param(list(moments(Path())), marks=pytest.mark.nightly, id="all of them, one after another"),
+    ],
+)
+def test_kill_9_and_resume_equals_the_uninterrupted_run(whole: Path, tmp_path: Path, chosen: list[str]) -> None:
+    folder = tmp_path / "run"
     process = sr("run", *SETTINGS, "--seed", "3", "--out", str(folder))
-    for moment in moments:
-        wait_for(moment, process)
+    for moment in chosen:
+        wait_for(moments(folder)[moment], process)
         process.kill()
         process.communicate()
         process = sr("resume", str(folder))
-    wait_for(written(folder, 8), process)
-    time.sleep(0.05)  # in the middle of a roll-out
-    process.kill()
-    process.communicate()
-    finish(sr("resume", str(folder)))
+    finish(process)
     assert rows(folder) == rows(whole)
     assert weights(folder) == weights(whole)
     summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole)]
@@ -128,7 +136,7 @@ def test_a_checkpoint_short_of_one_byte_is_passed_over_and_said_so(whole: Path, 
 @pytest.mark.nightly  # takes minutes
 @pytest.mark.timeout(3600)
 def test_fifty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path) -> None:
-    moments = random.Random(7)
+    chance = random.Random(7)
     began = time.monotonic()
     finish(sr("run", *SETTINGS, "--seed", "3", "--out", str(tmp_path / "timed")))
     span = time.monotonic() - began
@@ -139,7 +147,7 @@ def test_fifty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Pat
         started = (folder / "run.json").exists()
         process = sr("resume", str(folder)) if started else sr("run", *SETTINGS, "--seed", "3", "--out", str(folder))
         try:
-            process.wait(timeout=moments.uniform(0, span) if kills < 50 else 300)
+            process.wait(timeout=chance.uniform(0, span) if kills < 50 else 300)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -156,7 +164,7 @@ def test_fifty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Pat
     assert len(set(states)) > 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_an_interrupted_run_says_so_exits_130_and_resumes(whole: Path, tmp_path: Path, number: int) -> None:
     folder = tmp_path / "run"
     process = sr("run", *SETTINGS, "--seed", "3", "--out", str(folder))

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.nightly  # each launch imports torch three times
+
 SETTINGS = {
     "campaign.steps": "4",
     "guard.name": "collapse",
@@ -75,7 +77,6 @@ def test_a_launched_run_loses_a_process_ends_at_once_and_is_resumed(tmp_path: Pa
     assert any(folder.rglob("*tfevents*"))
 
 
-@pytest.mark.nightly  # takes a minute
 def test_bad_input_is_said_once_by_a_launched_run(tmp_path: Path) -> None:
     process = launched(tmp_path / "run", "--set", "optim.lr=-1")
     _, err = process.communicate(timeout=240)

@@ -76,6 +76,7 @@ def test_decisions_of_care_are_listed_with_what_its_modules_bring() -> None:
     assert text.index("| CARE v3 |") < text.index("| CARE v2 |")
 
 
+@pytest.mark.nightly  # trains eight ways on
 def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.forks.FIRST_STEPS", 4)
     made = fork("rich", 0, SMALL)
@@ -99,6 +100,7 @@ def test_forks_start_from_one_checkpoint_and_go_on_alike(tmp_path: Path, monkeyp
     assert set(judge_forks([made, made | {"ways": older}])["ways"]) == set(older)
 
 
+@pytest.mark.nightly  # trains eight ways on
 def test_a_fork_of_an_earlier_version_gets_the_ways_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.forks.FIRST_STEPS", 2)
     monkeypatch.setattr("study.forks.WAYS", {name: WAYS[name] for name in ("continue", "lr_tenth", "guard")})
