@@ -54,7 +54,7 @@ def run(tmp_path: Path, controller: str, algorithm: str) -> Books:
     return summary.to_json(), store.rows()
 
 
-@pytest.mark.parametrize("algorithm", ["reinforce", "grpo"])
+@pytest.mark.parametrize("algorithm", ["reinforce", pytest.param("grpo", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_a_chain_runs_to_its_end_and_its_books_agree(
     chains: Callable[[str, str], Books], controller: str, algorithm: str

@@ -194,6 +194,7 @@ def native_rows(count: int) -> Iterator[dict[str, Any]]:
         yield {"task_id": task.task_id, "prompt": task.prompt, "entry_point": task.entry_point, "tests": tests}
 
 
+@pytest.mark.nightly  # starts three chains, twice
 def test_a_study_of_ones_own_tasks_runs_once_and_is_written_down(tmp_path: Path) -> None:
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in native_rows(40)))
     example = str(ROOT / "docs" / "own-tasks.toml")

@@ -343,6 +343,11 @@ class Killed(Exception):
     """Stands for the process ending here."""
 
 
+def first_in_the_gate(*values: Any) -> list[Any]:
+    """Parameters of a test that trains for seconds: the first runs in the gate, all of them nightly."""
+    return [values[0], *(pytest.param(value, marks=pytest.mark.nightly) for value in values[1:])]
+
+
 def chain(
     folder: Path,
     trainer: Trainer,
@@ -403,7 +408,7 @@ def test_a_killed_chain_resumes_bit_for_bit(tmp_path: Path, where: str, count: i
         ),
     ],
 )
-@pytest.mark.parametrize("count", [2, 6])
+@pytest.mark.parametrize("count", first_in_the_gate(6, 2))
 def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
     tmp_path: Path, penalty: dict[str, Any], algorithm: dict[str, Any], count: int
 ) -> None:
@@ -416,13 +421,13 @@ def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
     killed_and_whole_agree(tmp_path, sections, ("update", count))
 
 
-@pytest.mark.parametrize("kill_at", [("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)])
+@pytest.mark.parametrize("kill_at", first_in_the_gate(("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)))
 def test_a_killed_chain_goes_back_to_the_same_moments(tmp_path: Path, kill_at: tuple[str, int]) -> None:
     sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
     killed_and_whole_agree(tmp_path, sections, kill_at, forgets=False)
 
 
-@pytest.mark.parametrize("kill_at", [("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)])
+@pytest.mark.parametrize("kill_at", first_in_the_gate(("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)))
 def test_a_killed_chain_goes_back_to_the_same_mean(tmp_path: Path, kill_at: tuple[str, int]) -> None:
     sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
     sections |= {"optim": OptimConfig(lr=0.05, average=True)}
@@ -569,7 +574,9 @@ def test_a_planner_may_only_go_back_to_what_it_had_held() -> None:
         run_chain(trainer, lambda _: TASKS, planner=planner)
 
 
-@pytest.mark.parametrize("kill_at", [("update", 4), ("save", 4), ("save", 5), ("evaluate", 12), ("save", 8)])
+@pytest.mark.parametrize(
+    "kill_at", first_in_the_gate(("update", 4), ("save", 4), ("save", 5), ("evaluate", 12), ("save", 8))
+)
 def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, kill_at: tuple[str, int]) -> None:
     sections = {"campaign": CampaignConfig(count=4, steps=3), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
     killed_and_whole_agree(tmp_path, sections, kill_at, starts={1: -1, 2: 0, 3: 0, 4: 0})
@@ -665,7 +672,7 @@ def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean() -> None:
     )
 
 
-@pytest.mark.parametrize("kill_at", [("update", 4), ("save", 5), ("evaluate", 8), ("update", 6)])
+@pytest.mark.parametrize("kill_at", first_in_the_gate(("update", 4), ("save", 5), ("evaluate", 8), ("update", 6)))
 def test_a_killed_chain_keeps_the_same_last_iterates(tmp_path: Path, kill_at: tuple[str, int]) -> None:
     sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
     sections |= {"optim": OptimConfig(lr=0.05, average=True)}
