@@ -1,7 +1,15 @@
+"""Makes the small policies of this folder importable, wherever the tests are run from."""
+
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from tiny import ARCHITECTURES, make_policy
 
 from sr_core.policy import Policy

@@ -57,6 +57,12 @@ def page(report: Path) -> str:
     return report.read_text()
 
 
+def test_every_link_of_the_page_leads_to_a_term_of_its_glossary(page: str) -> None:
+    links = re.findall(r'<a href="([^"]*)"', page)
+    assert {"#glossary", "#peak", "#gap", "#kept", "#audit"} <= set(links)
+    assert all(link.startswith("#") and page.count(f'id="{link[1:]}"') == 1 for link in links)
+
+
 def test_the_page_is_well_formed_and_tells_the_story(page: str) -> None:
     parser = Balanced()
     parser.feed(page)

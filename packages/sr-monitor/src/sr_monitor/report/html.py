@@ -22,6 +22,7 @@ from sr_monitor.analysis.verdict import Verdict, judge
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.readers import runs_of
 from sr_monitor.report.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
+from sr_monitor.report.glossary import GLOSSARY
 from sr_monitor.report.terminal import percent
 
 MOST_TASKS_SHOWN = 4
@@ -65,6 +66,7 @@ def render(runs: Sequence[Run]) -> str:
         samples=[s for run in runs if (s := _samples(run)) is not None],
         verdicts=list(zip(runs, verdicts, strict=True)),
         colours=COLOURS,
+        glossary=GLOSSARY,
     )
 
 
