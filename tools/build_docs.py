@@ -1,8 +1,9 @@
 """Build the site: uv run --group docs python tools/build_docs.py [--stage]
 
 Stages ``docs/`` and a generated reference (command line, configuration, API) in ``build/docs``, builds ``build/site``
-from it offline and strictly, and checks every link of the built pages. ``--stage`` stops before the build. Exit code 1
-where the build or a link fails.
+from it offline and strictly, and checks every link of the built pages. Notebooks become pages with the outputs that
+they hold; tools/run_tutorials.py runs them. ``--stage`` stops before the build. Exit code 1 where the build or a link
+fails.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def stage() -> None:
     """Copy ``docs/``, with links to files outside of it made local or plain, and write the reference beside it."""
     shutil.rmtree(STAGE, ignore_errors=True)
     shutil.copytree(ROOT / "docs", STAGE)
+    for notebook in sorted(STAGE.rglob("*.ipynb")):
+        notebook_page(notebook)
     for page in STAGE.rglob("*.md"):
         page.write_text(localized(page.read_text(), ROOT / "docs" / page.relative_to(STAGE), page))
     reference = STAGE / "reference"
@@ -45,6 +48,19 @@ def stage() -> None:
     (reference / "configuration.md").write_text(configuration_page())
     for library in LIBRARIES:
         (reference / f"{library}.md").write_text(api_page(library))
+
+
+def notebook_page(notebook: Path) -> None:
+    """Write the page of a notebook beside it, with the outputs that the notebook holds."""
+    from nbconvert import MarkdownExporter
+
+    text, resources = MarkdownExporter().from_filename(str(notebook), {"output_files_dir": f"{notebook.stem}_files"})
+    for name, content in resources["outputs"].items():
+        path = notebook.parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    title, _, rest = text.strip().partition("\n")
+    notebook.with_suffix(".md").write_text(f"{title}\n\n[Download the notebook]({notebook.name})\n{rest}\n")
 
 
 def localized(text: str, source: Path, page: Path) -> str:
