@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sr_cli.console import row_text, viewing
+from sr_cli.console import viewing
+from sr_monitor.report.terminal import row_text
 
 
 def test_a_row_says_why_the_guard_acted() -> None:

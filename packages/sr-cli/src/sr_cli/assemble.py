@@ -9,16 +9,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sr_care import CarePlanner
-from sr_cli.config import CareConfig, CollapseConfig, EarlyStopConfig, RunConfig, ScheduleConfig, TasksConfig
+from sr_cli.config import (
+    CareConfig,
+    CollapseConfig,
+    EarlyStopConfig,
+    RunConfig,
+    ScheduleConfig,
+    TasksConfig,
+    from_mapping,
+)
 from sr_cli.launched import neighbours
 from sr_core import Policy
 from sr_core.config import PolicyConfig
 from sr_core.errors import ConfigError
+from sr_core.evaluation.completions import Sampler
 from sr_core.protocols import Guard, Planner
+from sr_core.sections import parse_settings
 from sr_core.tasks import CampaignTasks, Pools, choose, split
 from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_reward import CodeGrader, Task, load_tasks
+from sr_reward.formats import Skipped
 from sr_reward.prompts import Prompter, load_template
 from sr_reward.testbed import load_testbed
 
@@ -31,6 +42,17 @@ def make_prompter(config: PolicyConfig) -> Prompter:
 def make_policy(config: PolicyConfig) -> Policy:
     """The policy, with what renders its tasks."""
     return Policy.load(config, prompter=make_prompter(config))
+
+
+def make_sampler(
+    policy: str, source: str, temperature: float, samples: int, seed: int, settings: Sequence[str]
+) -> Sampler:
+    """What draws the completions of an evaluation; ``settings`` (``section.key=value``) over the other values."""
+    sampling = {"temperature": temperature, "max_new_tokens": 48 if source == "testbed" else 512}
+    train = from_mapping(parse_settings(settings, {"policy": {"path": policy}, "sampling": sampling})).train
+    sampler = Sampler(make_policy(train.policy), train.sampling, samples, seed)
+    sampler.origin = {"policy": train.policy.path, "template": train.policy.template}
+    return sampler
 
 
 def make_grader(config: RunConfig) -> CodeGrader:
@@ -50,10 +72,10 @@ def given_tasks(config: TasksConfig) -> list[Task]:
     return [] if config.path == "testbed" else list(load_tasks(config.path))
 
 
-def testbed_or_file(source: str, split: Literal["train", "heldout"]) -> Sequence[Task]:
+def testbed_or_file(source: str, split: Literal["train", "heldout"], skipped: Skipped | None) -> Sequence[Task]:
     """What ``--tasks`` of a command names: the testbed's tasks of that split, or all tasks of a file."""
     if source != "testbed":
-        return load_tasks(source)
+        return load_tasks(source, skipped=skipped)
     testbed = load_testbed()
     return testbed.train if split == "train" else testbed.heldout
 

@@ -6,7 +6,6 @@ Later ones win: defaults, preset, file and ``--set``. What training needs is ``s
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,12 +16,7 @@ from sr_core.config import SECTIONS as TRAINING
 from sr_core.config import TrainConfig
 from sr_core.errors import ConfigError, RunError
 from sr_core.runs.run_dir import read_run
-from sr_core.sections import Variants, build, layered, merge, nearest, plain, require
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sr_core.sections import Variants, build, layered, nearest, parse_settings, parse_toml, plain, read_toml, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +236,7 @@ def load_config(file: Path | None, preset: str, settings: Sequence[str]) -> RunC
 
     A file or setting that names another variant than the preset's replaces that section of the preset.
     """
-    given = {} if file is None else read_toml(file)
-    for setting in settings:
-        merge(given, parse_setting(setting))
+    given = parse_settings(settings, {} if file is None else read_toml(file))
     return from_mapping(over_preset(preset, given))
 
 
@@ -255,37 +247,8 @@ def over_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return layered(_preset(preset), given, SECTIONS)
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """The file's values. Raises ConfigError where it cannot be read or is not TOML."""
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file {str(file)!r} cannot be read ({error}): give a TOML file") from error
-    return _parse(text, str(file))
-
-
-def parse_setting(text: str) -> dict[str, Any]:
-    """``section.key=value`` as nested values; a value that is not TOML is a string."""
-    path, equals, value = text.partition("=")
-    section, dot, key = path.strip().partition(".")
-    if not (equals and dot and key):
-        raise ConfigError(f"--set takes section.key=value, got {text!r}")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # an unquoted word is a string
-    return {section: {key: parsed}}
-
-
 def _preset(name: str) -> dict[str, Any]:
     """A preset's values over those of the one it ``extends``; names with an underscore are only to be extended."""
-    values = _parse((resources.files("sr_cli") / "presets" / f"{name}.toml").read_text(), f"preset {name}")
+    values = parse_toml((resources.files("sr_cli") / "presets" / f"{name}.toml").read_text(), f"preset {name}")
     base = values.pop("extends", None)
     return values if base is None else layered(_preset(base), values, SECTIONS)
-
-
-def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} must be TOML, it is not: {error}") from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_cli.launched import leads
-from sr_monitor.report.terminal import percent, sparkline
+from sr_monitor.report.terminal import movement, percent, row_text, sparkline
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 Row = Mapping[str, Any]
@@ -49,14 +50,6 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def movement(row: Row) -> str:
-    """Nats per token that a step moved the policy by, and how often it was shortened for it."""
-    moved, shortened = row.get("step_kl"), row.get("step_shortened")
-    if moved is None:
-        return "–"
-    return f"{moved:.2g}" + (f" ↓{shortened}" if shortened else "")
-
-
 def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """Start, peak, end and kept of each summary, on held-out tasks and, where measured, on the audit set."""
     table = Table("run", "measured on", *MEASURED, "peak at step")
@@ -70,23 +63,18 @@ def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def row_text(row: Row, label: str = "") -> str:
-    """A row in one line of plain text."""
-    decision = row["decision"]
-    text = (
-        f"{label}campaign {row['campaign']} step {row['step']:>3}  reward {percent(row['train_reward']):>6}  "
-        f"held-out {percent(row['heldout_pass1']):>6}  {decision['action']}"
-    )
-    return text if decision["action"] == "continue" else f"{text}: {decision['reason']}"
-
-
 class Progress:
     """One line on a terminal: done, per second, time left. Silent elsewhere."""
 
-    def __init__(self, total: int, what: str = "graded") -> None:
+    def __init__(self, total: int = 0, what: str = "graded") -> None:
         self.total, self.what, self.done = total, what, 0
         self.began = self.shown = time.monotonic()
         self.visible = sys.stderr.isatty()
+
+    def of(self, total: int) -> None:
+        """One more of ``total`` is done."""
+        self.total = total
+        self.step()
 
     def step(self) -> None:
         """One more is done."""
@@ -99,6 +87,21 @@ class Progress:
             end = "\n" if self.done == self.total else ""
             text = f"\r{self.done}/{self.total} {self.what} · {speed:,.0f}/s · {left:,.0f} s left\x1b[K{end}"
             click.echo(text, nl=False, err=True)
+
+
+def sampling_options(samples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of commands that sample from a policy on tasks."""
+    options = [
+        click.option("--policy", required=True, help="A shipped or known name, a Hugging Face folder or a GGUF file."),
+        click.option("--tasks", "source", required=True, help="A task file, or testbed."),
+        click.option("--samples", type=click.IntRange(1), default=samples, show_default=True, help="For each task."),
+        click.option("--temperature", default=0.7, show_default=True, help="Of sampling: as a rule that of training."),
+        click.option("--seed", default=0, show_default=True, help="Seed of every random draw."),
+        click.option(
+            "--set", "settings", multiple=True, help="As in sr run: policy.prompt=chat, sampling.stop=[], ..."
+        ),
+    ]
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 class View:

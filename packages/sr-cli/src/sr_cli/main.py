@@ -17,6 +17,8 @@ COMMANDS = {
     "resume": "Continue a killed or interrupted run, bit for bit.",
     "report": "Write report.html and figures from run directories or logs.",
     "grade": "Grade completions and print pass@k.",
+    "eval": "Sample from a model and print pass@k.",
+    "tasks": "Select the tasks that a policy sometimes solves.",
     "warm-start": "Imitate reference solutions for a few steps, so that there is something to reinforce.",
     "sandbox": "Check sandbox isolation, or run the escape suite.",
     "watch": "Judge runs, ours or another trainer's, from their logs.",

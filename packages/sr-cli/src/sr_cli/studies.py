@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sr_care import CapabilityMemory, Entry
-from sr_cli.config import SECTIONS, RunConfig, from_mapping, over_preset, read_toml
+from sr_cli.config import SECTIONS, RunConfig, from_mapping, over_preset
 from sr_core.errors import ConfigError
 from sr_core.runs.atomic_io import write_json
+from sr_core.sections import read_toml
 from sr_core.studies.jobs import Study
 from sr_core.studies.spec import Settings, StudySpec
 from sr_monitor.analysis.study import judge_study

@@ -1,6 +1,7 @@
 """Sections of a configuration: dataclasses made from plain mappings, checked; an unknown key gets the nearest one.
 
-A section is one dataclass, or ``Variants``: a tagged union whose key ``name`` chooses the dataclass.
+A section is one dataclass, or ``Variants``: a tagged union whose key ``name`` chooses the dataclass. The mappings come
+from TOML files and from single settings of a command line.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from sr_core.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Section = TypeVar("Section")
 TAG = "name"
@@ -167,3 +175,40 @@ def _describe(hint: Any) -> str:
     return {float: "a finite number", int: "a whole number", str: "a string", bool: "true or false"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The file's values. Raises ConfigError where it cannot be read or is not TOML."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the file {str(file)!r} cannot be read ({error}): give a TOML file") from error
+    return parse_toml(text, str(file))
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The values of a text that is called ``name``. Raises ConfigError where it is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} must be TOML, it is not: {error}") from error
+
+
+def parse_settings(settings: Iterable[str], given: dict[str, Any]) -> dict[str, Any]:
+    """``given``, nested values by section, with settings ``section.key=value`` over them."""
+    for setting in settings:
+        merge(given, _parse_setting(setting))
+    return given
+
+
+def _parse_setting(text: str) -> dict[str, Any]:
+    """``section.key=value`` as nested values; a value that is not TOML is a string."""
+    path, equals, value = text.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not (equals and dot and key):
+        raise ConfigError(f"--set takes section.key=value, got {text!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # an unquoted word is a string
+    return {section: {key: parsed}}

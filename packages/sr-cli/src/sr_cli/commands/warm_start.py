@@ -24,7 +24,7 @@ def command(path: str, source: str, examples: int, prompt: Any, seed: int, out: 
 
     plan, config = WarmStart(examples=examples, seed=seed), PolicyConfig(path=path, prompt=prompt)
     progress = Progress(plan.steps, "steps")
-    tasks, prompter = testbed_or_file(source, "train"), make_prompter(config)
+    tasks, prompter = testbed_or_file(source, "train", None), make_prompter(config)
     losses = start_policy(config, tasks, source, plan, out, lambda _: progress.step(), prompter)
     said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
     click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={prompt} --out RUN")

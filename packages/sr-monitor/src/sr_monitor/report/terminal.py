@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sr_monitor.analysis.runs import Run
 from sr_monitor.analysis.verdict import Verdict
@@ -112,3 +113,21 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines of at most ``width`` columns, indented; continuation lines are indented further."""
     return textwrap.wrap(text, max(20, width), initial_indent="  ", subsequent_indent="    ")
+
+
+def movement(row: Mapping[str, Any]) -> str:
+    """Nats per token that a step moved the policy by, and how often it was shortened for it."""
+    moved, shortened = row.get("step_kl"), row.get("step_shortened")
+    if moved is None:
+        return "–"
+    return f"{moved:.2g}" + (f" ↓{shortened}" if shortened else "")
+
+
+def row_text(row: Mapping[str, Any], label: str = "") -> str:
+    """A row in one line of plain text."""
+    decision = row["decision"]
+    text = (
+        f"{label}campaign {row['campaign']} step {row['step']:>3}  reward {percent(row['train_reward']):>6}  "
+        f"held-out {percent(row['heldout_pass1']):>6}  {decision['action']}"
+    )
+    return text if decision["action"] == "continue" else f"{text}: {decision['reason']}"

@@ -58,6 +58,13 @@ def load_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | Non
 
 def iter_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | None = None) -> Iterator[Task]:
     """``load_tasks``, one task at a time."""
+    return (task for task, _ in iter_tasks_and_rows(path, format, skipped=skipped))
+
+
+def iter_tasks_and_rows(
+    path: str | Path, format: str = "auto", *, skipped: Skipped | None = None
+) -> Iterator[tuple[Task, Row]]:
+    """The same with the row that each task was read from."""
     if format not in FORMATS:
         raise FormatError(f"a task format must be one of {', '.join(FORMATS)}, got {format!r}")
     told = skipped if skipped is not None else Skipped()
@@ -80,7 +87,7 @@ def iter_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | Non
             copies[name] += 1
             task = replace(task, task_id=f"{name}#{copies[name] + 1}")
         seen[task.task_id] = line
-        yield task
+        yield task, row
     if not seen:
         raise FormatError(
             f"{path} must hold at least one task, got none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
 from sr_reward.errors import FormatError
@@ -37,6 +38,47 @@ def native(row: Row) -> Task:
         deterministic=bool(row.get("deterministic", True)),
         starter=row.get("starter", ""),
     )
+
+
+def native_row(task: Task) -> Row:
+    """A task of the native format as a row that ``native`` reads. Raises FormatError for a value that no literal
+    writes."""
+    tests, row = task.tests, dict[str, Any]()
+    if isinstance(tests, AssertTests):
+        row = {"kind": "asserts", "code": tests.code, "cases": tests.cases}
+    elif isinstance(tests, CallTests):
+        options = {"float_tolerance": tests.float_tolerance, "exact_types": tests.exact_types, "checker": tests.checker}
+        row = {"kind": "calls", **options, "cases": [_written_case(case) for case in tests.cases]}
+    else:
+        options = {"float_tolerance": tests.float_tolerance, "checker": tests.checker, "rule": tests.rule}
+        cases = [{"stdin": c.stdin, "stdout": c.stdout, "accepted": list(c.accepted)} for c in tests.cases]
+        row = {"kind": "stdio", **options, "cases": cases}
+    names = ("task_id", "prompt", "entry_point", "tier", "family", "reference", "prompt_is_code", "deterministic")
+    return {**{name: getattr(task, name) for name in (*names, "starter")}, "tests": row}
+
+
+def _written_case(case: CallCase) -> Row:
+    return {
+        "args": [_written(arg) for arg in case.args],
+        "kwargs": {key: _written(arg) for key, arg in case.kwargs.items()},
+        "expected": _written(case.expected),
+        "accepted": [_written(answer) for answer in case.accepted],
+    }
+
+
+def _written(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, list):
+        return [_written(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value) and list(value) != ["$py"]:
+        return {key: _written(item) for key, item in value.items()}
+    try:
+        if ast.literal_eval(repr(value)) == value:
+            return {"$py": repr(value)}
+    except (ValueError, SyntaxError):
+        pass
+    raise FormatError(f"a native row holds values that a Python literal can write, got {value!r:.60}")
 
 
 def _native_case(case: Row) -> CallCase:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sr_reward.errors import TaskError
+from sr_reward.grading.extract import question_of
 from sr_reward.grading.grade import NO_CODE, Grade
-from sr_reward.grading.requests import READER
+from sr_reward.grading.requests import READER, program_of
 from sr_reward.grading.trials import TrialSettings, grade_sample
 from sr_reward.sandbox import Sandbox
 from sr_reward.task import Task
@@ -111,6 +112,14 @@ class CodeGrader:
             for other in equal.pop(number, ()):
                 known[other] = found
                 yield other, found
+
+    def programs(self, tasks: Sequence[Task], completions: Sequence[str]) -> list[str | None]:
+        """The program that would be run for each completion, None where there is no code in it; nothing is run."""
+        trials = [
+            program_of(question_of(task, trim=self.settings.trim), completion, solution=False)
+            for task, completion in zip(tasks, completions, strict=True)
+        ]
+        return self.sandbox.run(trials)
 
     def close(self) -> None:
         """End the workers. The grader may be used again."""

@@ -46,11 +46,17 @@ def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, *, level: float = 
         raise TaskError("pass@k over tasks needs at least one task, got none")
     if not 0 < level < 1:
         raise TaskError(f"level must be in (0, 1), got {level}; 0.95 is usual")
-    total = math.fsum(pass_at_k(n, c, k) for n, c in counts)
-    m, tail = len(counts), (1 - level) / 2
-    low = 0.0 if total <= 0 else _beta_quantile(tail, total, m - total + 1)
-    high = 1.0 if total >= m else _beta_quantile(1 - tail, total + 1, m - total)
+    total, m = math.fsum(pass_at_k(n, c, k) for n, c in counts), len(counts)
+    low, high = share_interval(total, m, level=level)
     return PassAtK(k=k, value=total / m, low=low, high=high, tasks=m)
+
+
+def share_interval(passed: float, total: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval for a share, of which ``passed`` of ``total`` were seen."""
+    tail = (1 - level) / 2
+    low = 0.0 if passed <= 0 else _beta_quantile(tail, passed, total - passed + 1)
+    high = 1.0 if passed >= total else _beta_quantile(1 - tail, passed + 1, total - passed)
+    return low, high
 
 
 def _beta_quantile(p: float, a: float, b: float) -> float:

@@ -1,0 +1,44 @@
+"""``sr tasks select``: the tasks that a policy sometimes solves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sr_cli.console import Progress, sampling_options
+
+
+@click.group()
+def command() -> None:
+    """Choose tasks to train on.
+
+    Example: sr tasks select --policy runs/started --tasks mbpp.jsonl --out some.jsonl
+    """
+
+
+@command.command(epilog="Example:  sr tasks select --policy runs/started --tasks mbpp.jsonl --out some.jsonl")
+@sampling_options(samples=8)
+@click.option("--low", type=float, help="The lowest pass rate to keep, inclusive.  [default: above 0]")
+@click.option("--high", type=float, help="The highest pass rate to keep, inclusive.  [default: below 1]")
+@click.option("--pool", multiple=True, help="Count samples of an earlier .raw.jsonl or selection, too.")
+@click.option("--dry-run", is_flag=True, help="Show pass rates, write nothing.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new file of tasks.")
+def select(
+    low: float | None, high: float | None, pool: tuple[str, ...], dry_run: bool, out: Path, **given: Any
+) -> None:
+    """Keep the tasks whose pass rate lies between the bounds, and whose own reference passes.
+
+    Samples are kept in OUT-samples, so that the same command goes on where it was interrupted.
+    """
+    from sr_cli.assemble import make_sampler
+    from sr_reward import CodeGrader
+    from sr_reward.grading.selection import Bounds, rows_of, select_tasks
+
+    bounds, tasks, place = Bounds(low=low, high=high), rows_of(given["source"]), None if dry_run else out
+    with CodeGrader() as grader:
+        said = select_tasks(
+            tasks, make_sampler(**given), grader, bounds, out=place, pool=pool, on_task=Progress(what="tasks").of
+        )
+    click.echo("\n".join(said))
