@@ -108,9 +108,8 @@ def test_tasks_whose_tests_cannot_run_are_named_when_they_are_loaded_and_left_ou
 
 
 def test_more_tasks_than_the_testbed_has_are_refused() -> None:
-    for key in ("train", "heldout", "audit"):
-        with pytest.raises(ConfigError, match=f"tasks.{key} must be at most .* got 99999"):
-            make_tasks(TasksConfig(**{key: 99999}), 0)
+    with pytest.raises(ConfigError, match=r"tasks.audit must be at most .* got 99999"):
+        make_tasks(TasksConfig(audit=99999), 0)
 
 
 @pytest.mark.parametrize("path", ["HumanEval.jsonl.gz", "dir/HumanEval.jsonl", "HumanEval"])

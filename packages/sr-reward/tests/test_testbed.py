@@ -149,6 +149,7 @@ def compiles(source: str) -> bool:
     return True
 
 
+@pytest.mark.nightly  # runs thousands of programs
 def test_no_reference_passes_the_tests_of_a_task_with_another_meaning(testbed: Testbed) -> None:
     """All ordered pairs, across families, compared as loosely as any grader might (1 == True, list == tuple)."""
     tasks = every_task(testbed)
