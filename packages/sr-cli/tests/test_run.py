@@ -173,7 +173,7 @@ def test_an_interrupt_before_the_first_checkpoint_claims_none(
     assert f"sr: interrupted before the first checkpoint, begin again with: sr resume {tmp_path / 'run'}\n" in said
 
 
-@pytest.mark.nightly  # tests/test_faults.py has every write of a run fail in the gate
+@pytest.mark.nightly  # in the gate, sr-core's test_store.py has the write itself fail
 def test_a_full_disk_stops_the_run_with_one_line_and_it_can_go_on(tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()
