@@ -107,9 +107,10 @@ def test_tasks_whose_tests_cannot_run_are_named_when_they_are_loaded_and_left_ou
         make_tasks(TasksConfig(path=str(path), train=5, heldout=3, audit=0), 0, left_out)
 
 
-def test_more_tasks_than_the_testbed_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"tasks.audit must be at most .* got 99999"):
-        make_tasks(TasksConfig(audit=99999), 0)
+@pytest.mark.parametrize("key", ["audit", *(pytest.param(k, marks=pytest.mark.nightly) for k in ("train", "heldout"))])
+def test_more_tasks_than_the_testbed_has_are_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"tasks.{key} must be at most .* got 99999"):
+        make_tasks(TasksConfig(**{key: 99999}), 0)
 
 
 @pytest.mark.parametrize("path", ["HumanEval.jsonl.gz", "dir/HumanEval.jsonl", "HumanEval"])

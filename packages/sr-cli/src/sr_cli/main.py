@@ -28,7 +28,7 @@ COMMANDS = {
 }
 START = """\
 Five things to do (each takes --help):
-  sr demo                                          see a policy collapse, and a guard prevent it (three minutes)
+  sr demo                                          see a policy collapse, and a guard prevent it (six minutes)
   sr run --set guard.name=collapse --out runs/one  train a policy with a guard
   sr watch PATH                                    judge a run of any trainer from its logs
   sr grade --tasks FILE --samples FILE             grade a model's programs in a sandbox, print pass@k

@@ -36,7 +36,7 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     """Train the shipped policy on the same tasks in three ways: at a fixed rate it rises and collapses; with a guard it
     keeps its peak; with steps of a measured size (and half the samples) it rises without a collapse.
 
-    Takes about three minutes on two cores. Every number is measured on this machine, now.
+    Takes about six minutes on two cores. Every number is measured on this machine, now.
     """
     from sr_cli.console import print_json
     from sr_core.runs.atomic_io import write_json
