@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sr_care import CapabilityDelta, CapabilityMemory, Context, Entry, Strategy
 from sr_care.entry import Boundary
 from sr_care.errors import EntryError, StoreError
+from sr_care.memory.plain import PlainMemories
 from sr_care.memory.schema import SCHEMA_VERSION
 
 
@@ -31,6 +32,11 @@ def test_what_is_written_is_read_back_in_order(tmp_path_factory, rows):
         read = list(memory.entries())
     assert [entry.id for entry in read] == ids
     assert [entry.to_dict() | {"id": 0} for entry in read] == [entry.to_dict() for entry in written]
+    plain = PlainMemories()
+    copy = path.with_name("copy.db")
+    assert plain.read(copy) == []
+    plain.write(copy, plain.read(path))
+    assert plain.read(copy) == [entry.to_dict() for entry in read]
 
 
 def test_a_campaign_is_remembered_once(tmp_path):

@@ -12,7 +12,7 @@ from sr_cli.launched import leads
 
 # name -> the line that `sr --help` shows, so that help need not import the command (and torch with it)
 COMMANDS = {
-    "demo": "Train a policy that collapses, and the same with a guard that keeps its peak.",
+    "demo": "Train a policy that collapses, then with a guard, then with measured steps.",
     "run": "Run one campaign or a chain of them.",
     "resume": "Continue a killed or interrupted run, bit for bit.",
     "report": "Write report.html and figures from run directories or logs.",
@@ -28,7 +28,7 @@ COMMANDS = {
 }
 START = """\
 Five things to do (each takes --help):
-  sr demo                                          see a policy collapse, and a guard prevent it (six minutes)
+  sr demo                                          see a policy collapse, and a guard prevent it (three minutes)
   sr run --set guard.name=collapse --out runs/one  train a policy with a guard
   sr watch PATH                                    judge a run of any trainer from its logs
   sr grade --tasks FILE --samples FILE             grade a model's programs in a sandbox, print pass@k

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_care import CapabilityMemory, Entry
+from sr_care.memory.plain import PlainMemories
 from sr_cli.config import SECTIONS, RunConfig, from_mapping, over_preset
 from sr_core.errors import ConfigError
 from sr_core.runs.atomic_io import write_json
@@ -17,22 +16,6 @@ from sr_core.studies.spec import Settings, StudySpec
 from sr_monitor.analysis.study import judge_study
 from sr_monitor.report.figures import save_figure
 from sr_monitor.report.study import Shown, plot_ends, tables
-
-
-class CareMemories:
-    """CARE's memory files."""
-
-    def read(self, path: Path) -> list[dict[str, Any]]:
-        """The entries of the memory at ``path``; none where there is no file."""
-        if not path.exists():
-            return []
-        with CapabilityMemory(path, read_only=True) as memory:
-            return [entry.to_dict() for entry in memory.entries()]
-
-    def write(self, path: Path, entries: Sequence[dict[str, Any]]) -> None:
-        """A new memory at ``path`` with these entries."""
-        with CapabilityMemory(path) as memory:
-            memory.append_many([Entry.from_dict(entry) for entry in entries])
 
 
 def make_spec(values: dict[str, Any], *, quick: bool = False) -> StudySpec:
@@ -47,7 +30,7 @@ def read_spec(file: Path, *, quick: bool = False) -> StudySpec:
 
 def open_study(spec: StudySpec, folder: Path) -> Study:
     """The study's folder, made if it is new."""
-    return Study(spec, folder, [sys.executable, "-m", "sr_cli"], CareMemories())
+    return Study(spec, folder, [sys.executable, "-m", "sr_cli"], PlainMemories())
 
 
 def config_of(spec: StudySpec, regime: str, arm: str) -> RunConfig:
