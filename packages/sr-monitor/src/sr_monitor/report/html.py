@@ -78,11 +78,11 @@ def _measured(runs: Sequence[Run]) -> str:
 
 
 def summarize(runs: Sequence[Run], verdicts: Sequence[Verdict]) -> list[str]:
-    """What happened, in three sentences."""
+    """What happened, in a few sentences; an average over runs only where they are too many to tell each."""
     if len(runs) == 1:
         return _one(runs[0], verdicts[0])
-    if len(runs) == 2:
-        return [_story(runs[0]), _story(runs[1]), _bottom_line(runs)]
+    if len(runs) <= 4:
+        return [*map(_story, runs), _bottom_line(runs)]
     collapsed = sum(v.verdict == "collapsed" for v in verdicts)
     rates = [run for run in runs if run.metric is None or run.metric.kind == "pass_rate"]
     ends = [value for run in rates if (value := _kept(run)[0]) is not None]
