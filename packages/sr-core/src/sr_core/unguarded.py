@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sr_core.protocols import Decision, Request
+
 __all__ = ["Schedule", "Unguarded"]
 
 
@@ -18,7 +20,7 @@ class _Request:
 
 @dataclass(frozen=True, kw_only=True)
 class _Continue:
-    action: str = "continue"
+    action: Literal["continue"] = "continue"
     rule: str = "none"
     value: float | None = None
     limit: float | None = None
@@ -45,7 +47,7 @@ class Unguarded:
         self._budget, self._step, self._told = steps, 0, -1
         return steps
 
-    def ask(self, step: int) -> Any:
+    def ask(self, step: int) -> Request | None:
         self._step = step
         due = step % self.every == 0 or step == self._budget
         return _Request(step=step, samples=self.samples) if due and self._told < step and self.samples else None
@@ -54,7 +56,7 @@ class Unguarded:
         del passes, samples, tasks
         self._told = step
 
-    def decide(self, step: int, signals: Mapping[str, float | None]) -> Any:
+    def decide(self, step: int, signals: Mapping[str, float | None]) -> Decision:
         del signals
         self._step = step
         return _Continue()

@@ -101,7 +101,7 @@ class CollapseGuardCallback(TrainerCallback):
         self._trainings = self._budget = self._steps = 0
 
     @property
-    def guard(self) -> Any:
+    def guard(self) -> Guard:
         """The guard; where none was given, it exists from the beginning of the training on."""
         if self._guard is None:
             raise MonitorError("callback: the guard is chosen when training begins; pass guard= to have it before")
@@ -130,10 +130,10 @@ class CollapseGuardCallback(TrainerCallback):
             self.average = WeightAverage()
         self._logged, self._pass1, self._undone, self._failures, self._steps = {}, {}, -1, 0, state.max_steps
         self._budget = self.guard.begin(self._trainings, state.max_steps, self.tasks)
-        if self._given is None:
-            drawn = self.guard.train_samples * state.max_steps
+        if self._given is None and isinstance(chosen := self.guard, CollapseGuard):
+            drawn = chosen.train_samples * state.max_steps
             self._log.say(
-                f"evaluates every {self.guard.every} steps, {self.guard.share:.0%} of all samples at most "
+                f"evaluates every {chosen.every} steps, {chosen.share:.0%} of all samples at most "
                 f"(training draws {drawn}); guard=CollapseGuard() evaluates everything after every step"
             )
         self._trainings += 1
