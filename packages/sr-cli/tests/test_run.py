@@ -209,3 +209,7 @@ def test_a_warm_start_gives_a_policy_that_a_run_takes(tmp_path: Path) -> None:
     assert f"--set policy.path={started}" in told.output
     assert json.loads((started / "warm_start.json").read_text())["examples"] == 4
     assert Policy.load(str(started)).size == Policy.load("pocket-fragile").size
+
+
+def test_an_unknown_command_is_told_the_nearest(refused: Callable[..., str]) -> None:
+    assert refused("dmeo") == "sr: unknown command 'dmeo': did you mean 'demo'?"

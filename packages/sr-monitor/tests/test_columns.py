@@ -166,7 +166,8 @@ def test_the_trainer_is_known_by_its_names() -> None:
     assert trainer("csv", "critic/score/mean", "actor/grad_norm") == "verl"
     assert trainer("jsonl", "reward", "completions/clipped_ratio", "frac_reward_zero_std") == "TRL"
     assert trainer("csv", "rollout/raw_reward", "train/entropy_loss") == "slime"
-    assert trainer("csv", "mean_reward") is None
+    for columns in (["mean_reward"], ["acc"], ["accuracy", "lr"], ["success_rate", "pass_rate"]):
+        assert trainer("csv", *columns) is None
 
 
 @pytest.mark.parametrize("column", ["step", "Step", "global_step", "train/global_step", "_step", "current_steps"])

@@ -9,6 +9,7 @@ import sys
 import click
 
 from sr_cli.launched import leads
+from sr_core.sections import nearest
 
 # name -> the line that `sr --help` shows, so that help need not import the command (and torch with it)
 COMMANDS = {
@@ -48,6 +49,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
+            if not ctx.resilient_parsing:
+                raise click.UsageError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
             return None
         command: click.Command = importlib.import_module(f"sr_cli.commands.{name.replace('-', '_')}").command
         return command

@@ -30,8 +30,7 @@ PRESETS = {"pocket-rich": "testbed-demo", "smollm2-135m": "smollm2-135m-demo"}
 NEXT = """What to try next:
   sr run --preset testbed --set guard.name=collapse --set campaign.count=3 --out runs/chain    a chain of campaigns
   sr run --preset testbed --set optim.step=measured --out runs/measured      no learning rate to find
-  sr watch {out}/unguarded        the verdict on a run, from its log
-  sr report {out}                 the report again"""
+  sr watch {out}/unguarded        the verdict on a run, from its log"""
 
 
 @click.command(epilog="Example:  sr demo --out sr-demo --seed 1")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -103,8 +102,7 @@ def command(
     return 1 if all(outcome == "infra_error" for outcome in outcomes) else 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Graded:
+class _Graded(NamedTuple):
     grades: list[Grade]
     isolation: str
     programs_per_s: float

@@ -24,6 +24,9 @@ def where_nothing_is_known(run: Run, campaign: Campaign) -> str:
         )
     else:
         begin = "The log holds no held-out evaluation, so no verdict is possible."
+        for column in run.columns.get("train_reward", ())[:1]:
+            if "rew" not in column.lower():  # an accuracy may be of either kind
+                begin += f" If {column} is one and no training reward, say so: --column heldout={column}."
     rows = [(r.step, r.signals["train_reward"]) for r in campaign.records if "train_reward" in r.signals]
     course = course_of([step for step, _ in rows], [reward for _, reward in rows])
     if course is None:

@@ -149,18 +149,23 @@ def command(path: str, column: str) -> str:
 
 
 def advice(format: str, present: Collection[str]) -> Advice | None:
-    """What to do with the trainer that wrote these columns, None if it is not known."""
+    """What to do with the trainer that wrote these columns, None if it is not known.
+
+    A single name counts for little, and one that hand-written loops use, too, for nothing.
+    """
     table = names()["trainers"]
     counted = dict.fromkeys(table, 0)
     for rows in names()["signals"].values():
         for row in rows:
+            if "hand-written" in row["trainer"]:
+                continue
             matches = sum(bool(row["pattern"].fullmatch(column)) for column in present)
             for trainer in counted:
                 counted[trainer] += matches * (trainer in row["trainer"])
     for trainer, told in table.items():
         counted[trainer] += 100 * (format in told["formats"])
     likeliest, second = sorted(counted, key=lambda trainer: -counted[trainer])[:2]
-    if counted[likeliest] == counted[second]:
+    if counted[likeliest] < 2 or counted[likeliest] == counted[second]:
         return None
     return Advice(trainer=likeliest, evaluate=table[likeliest]["evaluate"], setting=table[likeliest]["setting"])
 
