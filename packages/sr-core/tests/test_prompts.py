@@ -126,12 +126,13 @@ def test_tokens_of_a_stopped_completion_are_scored_as_they_were_drawn(policy: Po
 
 def test_a_stop_of_many_tokens_is_found_wherever_the_tokens_cut_it() -> None:
     policy = Policy.load("pocket-rich")
+    engine = Engine(policy)
     ids = policy.prompt_ids('def add_two(x):\n    """Return x plus 2."""\n')
-    sampling = SamplingConfig(temperature=1.0, max_new_tokens=24)
-    for stop in ("return", "rn x", "    return x"):
-        free = Engine(policy).sample([ids], 4, sampling, torch.Generator().manual_seed(0))
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=16)
+    free = engine.sample([ids], 4, sampling, torch.Generator().manual_seed(0))
+    for stop in ("rn x", "    return x"):
         prompt = EncodedPrompt(ids=ids, stop=(stop,))
-        rollout = Engine(policy).sample([prompt], 4, sampling, torch.Generator().manual_seed(0))
+        rollout = engine.sample([prompt], 4, sampling, torch.Generator().manual_seed(0))
         answers = policy.answers([prompt], rollout.tokens)
         for text, answer, tokens in zip(policy.decode(free.tokens), answers, rollout.tokens, strict=True):
             assert answer == text.partition(stop)[0]
