@@ -84,6 +84,7 @@ def main() -> None:
 
     # threads that wait by spinning cost several times the work on a machine that does other things, too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries below, which stand between our own lines
     try:
         code = sr.main(standalone_mode=False)
     except (CareError, CoreError, MonitorError, RewardError) as error:

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import transformers
 
 from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, make_policy, make_tasks
 from sr_cli.config import Described, RunConfig
@@ -44,7 +43,6 @@ def resume(described: Described, folder: Path, on_row: Callable[[Row], None]) ->
 def _execute(
     config: RunConfig, folder: Path, seed: int, on_row: Callable[[Row], None], going_on: bool
 ) -> dict[str, Any]:
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with init_distributed(config.train.policy.device) as ranks, ExitStack() as stack:
         with ranks.sync_errors():
             make_tasks(config.tasks, seed)(0)
