@@ -7,6 +7,9 @@ side runs in a process of its own, in turns, so that its peak memory is its own 
 median step of all rounds counts. The floor of a phase is the larger of its floating-point operations over what a
 square product reaches (fp32, 2048 wide; on a GPU bfloat16, 8192) and of its bytes over what a copy reaches, both
 measured in the same run. Where torch sees a GPU the shapes of Qwen2.5 run there, with random weights in bfloat16.
+The shape smollm2-135m has the real weights where the group ``models`` is installed, else random ones of that size; its
+third side is ours in bfloat16. An update is timed in three parts: backward passes, the optimizer's step, the rest
+(forward passes, log-probabilities, loss, what is logged). ``--save`` replaces the measured shapes in the results.
 """
 
 from __future__ import annotations
@@ -14,22 +17,24 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from stopwatch import Parts, machine_speed, now
 
 from sr_core.config import GrpoConfig, OptimConfig, PolicyConfig, SamplingConfig, TrainConfig
+from sr_core.errors import PolicyError
 from sr_core.policy import Policy
 from sr_core.trainer import Trainer
 from sr_reward import CodeGrader, Task
@@ -38,8 +43,9 @@ from sr_reward.testbed import load_testbed
 THREADS = 2
 TEMPERATURE = 0.7
 WARM_UP = 2  # steps that are not counted
+PHASES = ("step_s", "rollout_s", "grade_s", "update_s", "forward_s", "backward_s", "optimizer_s")
 RESULTS = Path(__file__).parent / "results" / "step_vs_trl.json"
-SIDES = ("ours", "trl")
+SIDES = ("ours", "trl", "ours_bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,7 @@ class Shape:
     """``prompts`` x ``samples`` sequences of at most ``new_tokens``; TRL is to take ``required`` times our time.
 
     ``model``: of a random policy, what its configuration has beside the shipped one's; empty takes the shipped one.
+    ``known``: a name of ``policy.path`` whose weights are taken in place of random ones where they are installed.
     """
 
     prompts: int
@@ -55,16 +62,17 @@ class Shape:
     required: float
     aimed: float
     model: dict[str, Any] = field(default_factory=dict)
+    known: str = ""
     prompt_tokens: int = 0  # testbed prompts are joined up to this length; 0 leaves them alone
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora_rank: int = 0
     trl_batch: int = 0  # sequences that TRL takes at once, the rest by accumulation; 0: all
-    sides: tuple[str, ...] = SIDES
+    sides: tuple[str, ...] = ("ours", "trl")
 
     @property
     def on_device(self) -> PolicyConfig:
-        return PolicyConfig(device=self.device, dtype=self.dtype, lora_rank=self.lora_rank)
+        return PolicyConfig(device=self.device, dtype=self.dtype, lora_rank=self.lora_rank, prompt="completion")
 
 
 def wide(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, **others: int) -> dict[str, Any]:
@@ -90,6 +98,16 @@ SHAPES = {
     "long_prompts": Shape(
         prompts=4, samples=16, new_tokens=64, required=5, aimed=8, model=wide(256, 1024, 6, 4, 4), prompt_tokens=320
     ),
+    "smollm2-135m": Shape(
+        prompts=8,
+        samples=4,
+        new_tokens=32,
+        required=3,
+        aimed=3,
+        model=wide(576, 1536, 30, 9, 3, vocab_size=49_152),
+        known="smollm2-135m",
+        sides=SIDES,
+    ),
     "gpu_0.5b": on_gpu(wide(896, 4864, 24, 14, 2), required=3, aimed=3, trl_batch=32, sides=("ours", "trl")),
     "gpu_1.5b": on_gpu(wide(1536, 8960, 28, 12, 2)),
     "gpu_3b": on_gpu(wide(2048, 11008, 36, 16, 2)),
@@ -104,10 +122,17 @@ class Verdict:
 
 
 class CheckSum:
-    """Passes about half of all texts: random policies write no program that works, yet rewards must differ."""
+    """Passes about half of all texts, so that rewards differ where a policy solves next to nothing.
+
+    ``inner``: a grader that judges them first, for the time that it takes.
+    """
+
+    def __init__(self, inner: CodeGrader | None = None) -> None:
+        self.inner = inner
 
     def grade(self, tasks: Sequence[Task], completions: Sequence[str]) -> list[Verdict]:
-        del tasks
+        if self.inner is not None:
+            self.inner.grade(tasks, completions)
         return [Verdict(float(zlib.crc32(text.encode()) & 1)) for text in completions]
 
 
@@ -133,6 +158,7 @@ def main() -> None:
             parser.error(f"the shape {name} is a GPU's, and torch sees none here")
     device = SHAPES[names[0]].device
     speed = machine_speed(device)
+    load = os.getloadavg()[0]
     shapes = {name: compare(name, speed, options) for name in names}
     where = f"{torch.cuda.get_device_name()}" if device == "cuda" else f"{platform.machine()}, {THREADS} threads"
     table = {
@@ -140,25 +166,39 @@ def main() -> None:
         "machine": f"{where}, torch {torch.__version__}",
         "gflops": speed[0] / 1e9,
         "copy_gb_s": speed[1] / 1e9,
+        "load_average": [load, os.getloadavg()[0]],  # before and after
         "shapes": shapes,
     }
     if options.save:
-        RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+        keep(table)
     print(json.dumps(table) if options.json else as_text(table))
+
+
+def keep(table: dict[str, Any]) -> None:
+    """Write the measured shapes into the results, each with where and when; the others stay as they are."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"shapes": {}}
+    about = {key: value for key, value in table.items() if key != "shapes"}
+    kept["shapes"] |= {name: shape | about for name, shape in table["shapes"].items()}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def compare(name: str, speed: tuple[float, float], options: argparse.Namespace) -> dict[str, Any]:
     """All sides of one shape, in turns."""
     rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in options.side or SHAPES[name].sides}
     with tempfile.TemporaryDirectory() as folder:
-        prepare(SHAPES[name], Path(folder))
+        weights = prepare(SHAPES[name], Path(folder))
         for _ in range(options.rounds):
             for side, results in rounds.items():
                 command = [sys.executable, __file__, "--one", side, name, folder, "--steps", str(options.steps)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))
     sides = {side: summary(results, speed) for side, results in rounds.items()}
-    return headline(sides) | {"required": SHAPES[name].required, "aimed": SHAPES[name].aimed, "sides": sides}
+    return headline(sides) | {
+        "weights": weights,
+        "required": SHAPES[name].required,
+        "aimed": SHAPES[name].aimed,
+        "sides": sides,
+    }
 
 
 def headline(sides: dict[str, dict[str, Any]]) -> dict[str, float | None]:
@@ -179,6 +219,8 @@ def summary(rounds: list[dict[str, Any]], speed: tuple[float, float]) -> dict[st
         if key.endswith("_bytes"):
             phase = key.removesuffix("_bytes")
             floors[phase] = max(floors[phase], median(key) / speed[1])
+    if floors:
+        floors["update"] = floors["forward"] + floors["backward"]
     return {
         **{key: median(key) for key in phases},
         "floor_s": floors,
@@ -189,16 +231,21 @@ def summary(rounds: list[dict[str, Any]], speed: tuple[float, float]) -> dict[st
 
 def measure(side: str, shape: Shape, folder: Path, steps: int) -> dict[str, Any]:
     """Per-step times of one side, in this process, and the most memory that it held (on a GPU, of the GPU's)."""
+    if side == "ours_bfloat16":
+        shape = replace(shape, dtype="bfloat16")
     policy = Policy.load(replace(shape.on_device, path=str(folder)))
     tasks = make_tasks(shape, policy)
-    grader: Any = CheckSum() if shape.model else CodeGrader(workers=THREADS)
+    grader: Any = CodeGrader(workers=THREADS) if shape.known or not shape.model else None
+    grader = CheckSum(grader) if shape.model else grader
     grader.grade(tasks[:1], ["    pass\n"])  # workers start before the clock does
     if side == "trl" and shape.device == "cuda":
         policy.model.to("cpu")  # TRL loads its own
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     run = train_trl if side == "trl" else train_ours
-    rows = run(shape, policy, folder, tasks, grader, steps + WARM_UP)
+    parts = Parts()
+    with parts.watched(shape.device):
+        rows = run(shape, policy, folder, tasks, grader, (steps + WARM_UP, parts))
     peak = torch.cuda.max_memory_allocated() / 2**20 if shape.device == "cuda" else _resident_mb()
     return {"steps": rows[WARM_UP:], "peak_mb": peak}
 
@@ -207,17 +254,11 @@ def _resident_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def now(shape: Shape) -> float:
-    """Seconds, when all that was asked of the device is done."""
-    if shape.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def train_ours(
-    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int
+    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, wanted: tuple[int, Parts]
 ) -> list[dict[str, float]]:
     del folder
+    steps, parts = wanted
     config = TrainConfig(
         sampling=SamplingConfig(
             prompts=shape.prompts,
@@ -232,23 +273,25 @@ def train_ours(
     rows = []
     for step in range(1, steps + 1):
         batch = tasks_of(step - 1, shape, tasks)
-        times = [now(shape)]
+        parts.clear()
+        times = [now(shape.device)]
         rollout = trainer.rollout(batch, campaign=0, step=step)
-        times.append(now(shape))
+        times.append(now(shape.device))
         graded = trainer.grade(batch, rollout)
-        times.append(now(shape))
+        times.append(now(shape.device))
         trainer.update(graded)
-        times.append(now(shape))
+        times.append(now(shape.device))
         sequences = [(rollout.prompts[i // shape.samples], t) for i, t in enumerate(rollout.tokens)]
-        rows.append(row(times) | floors(policy, sequences, shape.samples))
+        rows.append(row(times, parts) | floors(policy, sequences, shape.samples))
     return rows
 
 
 def train_trl(
-    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, steps: int
+    shape: Shape, policy: Policy, folder: Path, tasks: list[Task], grader: Any, wanted: tuple[int, Parts]
 ) -> list[dict[str, float]]:
     """GRPOTrainer with transformers' generation, as it comes; the phases part where the rewards are asked for."""
     del policy
+    steps, parts = wanted
     import transformers
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -259,18 +302,19 @@ def train_trl(
     drawn: list[int] = []
 
     def reward(completions: list[str], task_id: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
-        times.append(now(shape))
+        times.append(now(shape.device))
         grades = grader.grade([by_id[name] for name in task_id], completions)
-        times.append(now(shape))
+        times.append(now(shape.device))
         drawn.append(sum(map(len, completion_ids)))
         return [grade.reward for grade in grades]
 
     class Clock(transformers.TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            times[:] = [now(shape)]
+            parts.clear()
+            times[:] = [now(shape.device)]
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            rows.append(row([*times, now(shape)]) | {"drawn_tokens": float(drawn[-1])})
+            rows.append(row([*times, now(shape.device)], parts) | {"drawn_tokens": float(drawn[-1])})
 
     sequences = shape.prompts * shape.samples
     at_once = shape.trl_batch or sequences
@@ -308,12 +352,15 @@ def train_trl(
     return rows
 
 
-def row(times: list[float]) -> dict[str, float]:
+def row(times: list[float], parts: Parts) -> dict[str, float]:
     start, sampled, graded, end = times
     return {
         "rollout_s": sampled - start,
         "grade_s": graded - sampled,
         "update_s": end - graded,
+        "forward_s": end - graded - parts.backward_s - parts.optimizer_s,
+        "backward_s": parts.backward_s,
+        "optimizer_s": parts.optimizer_s,
         "step_s": end - start,
     }
 
@@ -339,7 +386,8 @@ def floors(policy: Policy, sequences: Sequence[tuple[list[int], list[int]]], gro
         "drawn_tokens": float(tokens),
         "rollout_flops": forward,
         "rollout_bytes": reads / 2,  # a copy moves every byte twice, a read once
-        "update_flops": (3 if trained else 2) * forward,  # adapters ask for no gradient of the weights below them
+        "forward_flops": forward,
+        "backward_flops": (2 if trained else 1) * forward,  # adapters ask for no gradient of the weights below them
     }
 
 
@@ -365,8 +413,15 @@ def make_tasks(shape: Shape, policy: Policy) -> list[Task]:
     return joined
 
 
-def prepare(shape: Shape, folder: Path) -> None:
-    """Save the policy that all sides load."""
+def prepare(shape: Shape, folder: Path) -> str:
+    """Save the policy that all sides load, and say whose weights it has."""
+    if shape.known:
+        try:
+            Policy.load(PolicyConfig(path=shape.known, prompt="completion")).save(folder)
+        except PolicyError as error:
+            print(f"random weights in place of {shape.known}: {error}", file=sys.stderr)
+        else:
+            return shape.known
     policy = Policy.load("pocket-rich")
     if shape.model:
         from transformers import AutoModelForCausalLM, Qwen2Config
@@ -388,53 +443,25 @@ def prepare(shape: Shape, folder: Path) -> None:
         # every token has a text, so that samples differ in theirs and get different rewards
         policy.tokenizer.add_tokens([f"<{i}>" for i in range(len(policy.tokenizer), config.vocab_size)])
     policy.save(folder)
-
-
-def machine_speed(device: str) -> tuple[float, float]:
-    """Floating-point operations and copied bytes (read plus written) per second."""
-    side, numbers, dtype = (8192, 2**29, torch.bfloat16) if device == "cuda" else (2048, 64 * 2**20, torch.float32)
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    source = torch.randn(numbers, device=device)
-    target = torch.empty_like(source)
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def product() -> None:
-        _ = a @ b
-        wait()
-
-    def copy() -> None:
-        target.copy_(source)
-        wait()
-
-    return 2 * side**3 / best(product), 2 * numbers * 4 / best(copy)
-
-
-def best(action: Callable[[], object], times: int = 10) -> float:
-    def once() -> float:
-        began = time.perf_counter()
-        action()
-        return time.perf_counter() - began
-
-    return min(once() for _ in range(times))
+    return "random" if shape.model else "pocket-rich"
 
 
 def as_text(table: dict[str, Any]) -> str:
     lines = [f"{table['machine']}: {table['gflops']:.0f} GFLOP/s, copy {table['copy_gb_s']:.1f} GB/s"]
     for name, shape in table["shapes"].items():
         lines += ["", f"{name} (required {shape['required']:g}x, aimed at {shape['aimed']:g}x)"]
-        lines.append(f"{'':28}{'step':>9}{'rollout':>9}{'grade':>9}{'update':>9}{'peak MB':>9}{'tokens':>8}  TRL/this")
+        heads = "".join(f"{phase.removesuffix('_s'):>10}" for phase in PHASES)
+        lines.append(f"{'':28}{heads}{'peak MB':>10}{'tokens':>8}  TRL/this")
         trl = shape["sides"].get("trl")
         for side, one in shape["sides"].items():
-            times = "".join(f"{one[key]:9.3f}" for key in ("step_s", "rollout_s", "grade_s", "update_s"))
+            times = "".join(f"{one[key]:10.3f}" for key in PHASES)
             ratio = f"{trl['step_s'] / one['step_s']:10.2f}" if trl else ""
-            lines.append(f"{side:28}{times}{one['peak_mb']:9.0f}{one['drawn_tokens']:8.0f}{ratio}")
+            lines.append(f"{side:28}{times}{one['peak_mb']:10.0f}{one['drawn_tokens']:8.0f}{ratio}")
             if one["floor_s"]:
                 floor = one["floor_s"]
                 share, rate = floor["update"] / one["update_s"], one["drawn_tokens"] / one["step_s"]
-                cells = f"{sum(floor.values()):9.3f}{floor['rollout']:9.3f}{'':9}{floor['update']:9.3f}"
+                cells = f"{floor['rollout'] + floor['update']:10.3f}{floor['rollout']:10.3f}{'':10}"
+                cells += "".join(f"{floor[key]:10.3f}" for key in ("update", "forward", "backward"))
                 lines.append(f"{'  floor':28}{cells}  update at {share:.0%} of a product's speed, {rate:,.0f} tokens/s")
     return "\n".join(lines)
 
