@@ -93,7 +93,7 @@ def test_the_guard_gets_the_last_iterate_measured_where_the_steps_are_means() ->
     assert LAST_ITERATE == THEIRS  # the packages do not import each other
     sections = {
         "optim": OptimConfig(lr=0.02, average=True),
-        "campaign": CampaignConfig(count=2, steps=4),
+        "campaign": CampaignConfig(count=2, steps=4, checkpoint_every=1),
         "evaluate": EvaluateConfig(samples=8, audit_samples=2),
     }
     rows: list[dict[str, Any]] = []

@@ -47,7 +47,9 @@ def poisoned(trainer: Trainer, at: int) -> Trainer:
     ],
 )
 def test_a_nan_gradient_is_skipped_counted_reported_and_no_peak(tmp_path: Path, guard: Any, action: str) -> None:
-    config = make_config(campaign=CampaignConfig(steps=6), evaluate=EvaluateConfig(samples=4, audit_samples=2))
+    config = make_config(
+        campaign=CampaignConfig(steps=6, checkpoint_every=1), evaluate=EvaluateConfig(samples=4, audit_samples=2)
+    )
     store = RunStore.create(tmp_path / "run", {})
     saved: list[tuple[int, set[int]]] = []
     plain_save = store.save

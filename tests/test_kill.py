@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 SMALL = {
+    "campaign.checkpoint_every": "1",
     "campaign.count": "2",
     "campaign.steps": "4",
     "guard.name": "collapse",

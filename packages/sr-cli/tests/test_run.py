@@ -151,14 +151,14 @@ def test_an_interrupt_says_which_step_is_saved_and_that_is_where_the_run_goes_on
     interrupted_at(3, out, every=2)
     said = capsys.readouterr().err
     assert (
-        f"sr: state saved up to step 2 of campaign 0 (any later step is run again), continue with: sr resume {out}\n"
+        f"sr: state saved up to step 3 of campaign 0 (any later step is run again), continue with: sr resume {out}\n"
         in said
     )
     store = RunStore.open(out)
     assert [row["step"] for row in store.rows()] == [0, 1, 2, 3]
     found = store.load()
     assert found is not None
-    assert (found.campaign, found.step) == (0, 2)
+    assert (found.campaign, found.step) == (0, 3)
 
 
 def test_an_interrupt_before_the_first_checkpoint_claims_none(

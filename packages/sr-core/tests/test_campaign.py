@@ -380,6 +380,14 @@ VERBS = ["rollout", "grade", "update", "evaluate", "append", "save", "roll_back"
 KILLS = [(verb, count, every) for verb in VERBS for count in (1, 2, 7) for every in (1, 3)]
 
 
+def short_campaigns(count: int, steps: int) -> dict[str, Any]:
+    """Sections of campaigns with a checkpoint at every step and few samples."""
+    return {
+        "campaign": CampaignConfig(count=count, steps=steps, checkpoint_every=1),
+        "evaluate": EvaluateConfig(samples=2, audit_samples=2),
+    }
+
+
 # of the 42, the gate has each verb once, each count and each interval with some of them
 @pytest.mark.parametrize(
     ("where", "count", "every"),
@@ -413,8 +421,7 @@ def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
     tmp_path: Path, penalty: dict[str, Any], algorithm: dict[str, Any], count: int
 ) -> None:
     sections = {
-        "campaign": CampaignConfig(count=2, steps=3),
-        "evaluate": EvaluateConfig(samples=2, audit_samples=2),
+        **short_campaigns(2, 3),
         "penalty": build(PENALTY, penalty, "penalty"),
         "algorithm": build(ALGORITHM, algorithm, "algorithm"),
     }
@@ -423,13 +430,13 @@ def test_a_killed_chain_resumes_with_what_its_penalties_learnt(
 
 @pytest.mark.parametrize("kill_at", first_in_the_gate(("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)))
 def test_a_killed_chain_goes_back_to_the_same_moments(tmp_path: Path, kill_at: tuple[str, int]) -> None:
-    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections = short_campaigns(2, 4)
     killed_and_whole_agree(tmp_path, sections, kill_at, forgets=False)
 
 
 @pytest.mark.parametrize("kill_at", first_in_the_gate(("roll_back", 1), ("update", 3), ("save", 3), ("update", 6)))
 def test_a_killed_chain_goes_back_to_the_same_mean(tmp_path: Path, kill_at: tuple[str, int]) -> None:
-    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections = short_campaigns(2, 4)
     sections |= {"optim": OptimConfig(lr=0.05, average=True)}
     killed_and_whole_agree(tmp_path, sections, kill_at)
 
@@ -578,7 +585,7 @@ def test_a_planner_may_only_go_back_to_what_it_had_held() -> None:
     "kill_at", first_in_the_gate(("update", 4), ("save", 4), ("save", 5), ("evaluate", 12), ("save", 8))
 )
 def test_a_killed_chain_goes_back_to_the_same_earlier_policies(tmp_path: Path, kill_at: tuple[str, int]) -> None:
-    sections = {"campaign": CampaignConfig(count=4, steps=3), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections = short_campaigns(4, 3)
     killed_and_whole_agree(tmp_path, sections, kill_at, starts={1: -1, 2: 0, 3: 0, 4: 0})
     kept = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*-kept"))
     assert kept == ["c0000-kept"]  # what is not wanted any more is gone
@@ -674,7 +681,7 @@ def test_a_guard_may_keep_the_last_iterate_in_place_of_a_mean() -> None:
 
 @pytest.mark.parametrize("kill_at", first_in_the_gate(("update", 4), ("save", 5), ("evaluate", 8), ("update", 6)))
 def test_a_killed_chain_keeps_the_same_last_iterates(tmp_path: Path, kill_at: tuple[str, int]) -> None:
-    sections = {"campaign": CampaignConfig(count=2, steps=4), "evaluate": EvaluateConfig(samples=2, audit_samples=2)}
+    sections = short_campaigns(2, 4)
     sections |= {"optim": OptimConfig(lr=0.05, average=True)}
     killed_and_whole_agree(tmp_path, sections, kill_at, guard=lambda: KeepsTheIterate(4))
 

@@ -126,7 +126,7 @@ def make_config(**sections: Any) -> TrainConfig:
     small = TrainConfig(
         sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
         optim=OptimConfig(lr=1e-2),
-        campaign=CampaignConfig(count=1, steps=4),
+        campaign=CampaignConfig(count=1, steps=4, checkpoint_every=1),
         evaluate=EvaluateConfig(samples=4, audit_samples=4),
     )
     return replace(small, **sections)

@@ -45,7 +45,7 @@ from sr_core.unguarded import Unguarded
 TASKS = CampaignTasks(train=make_tasks(7), heldout=make_tasks(5, 10), audit=make_tasks(3, 20))
 CONFIG = make_config(
     algorithm=DapoConfig(resample=1),
-    campaign=CampaignConfig(count=2, steps=4),
+    campaign=CampaignConfig(count=2, steps=4, checkpoint_every=1),
     penalty=EwcConfig(coefficient=0.1, fisher_samples=7),
     sampling=SamplingConfig(prompts=3, group_size=4, temperature=1.0, max_new_tokens=6),
 )

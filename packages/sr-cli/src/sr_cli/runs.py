@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,8 +19,10 @@ from sr_cli.launched import leads
 from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.distributed.process_group import Ranks, init_distributed
+from sr_core.errors import GraderError
 from sr_core.evaluation.grading import find_ungradable
 from sr_core.runs.run_dir import read_run
+from sr_core.runs.stop import Stop
 from sr_core.runs.tracking import tracker
 
 PACKAGES = ("sr-core", "sr-reward", "sr-monitor", "sr-care", "sr-cli", "torch", "transformers", "numpy")
@@ -50,7 +51,7 @@ def _execute(
             policy = make_policy(config.train.policy)
             grader = stack.enter_context(make_grader(config))
             isolation = grader.isolation
-        stack.enter_context(_terminating())
+        stop = stack.enter_context(Stop().listening(_announce))
         if going_on:
             left_out = read_run(folder).get("left_out_tasks", {})
         else:
@@ -58,6 +59,7 @@ def _execute(
         draw = make_tasks(config.tasks, seed, left_out)
         run = _describe(config, seed, policy, isolation, ranks) | {"left_out_tasks": left_out}
         store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
+        store.stop = stop
         stack.enter_context(store.lock())
         stack.enter_context(_interruptible(store))
         if store.run().get("processes", 1) != ranks.count:
@@ -102,28 +104,21 @@ def _describe(config: RunConfig, seed: int, policy: Policy, isolation: str, rank
 
 
 @contextmanager
-def _terminating() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: the last checkpoint stands, the grader's workers end, the exit code is 130."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
 def _interruptible(store: RunStore) -> Iterator[None]:
-    """Say on an interrupt what is saved and how to go on: no more than the last checkpoint, whatever has been done."""
+    """Save on an interrupt what can be saved, and say what that is and how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        if leads():
+    except (KeyboardInterrupt, GraderError) as error:
+        store.save_pending()
+        if leads() and isinstance(error, KeyboardInterrupt):
             print(f"sr: {_saved(store)} with: sr resume {store.folder}", file=sys.stderr)
         raise
+
+
+def _announce(text: str) -> None:
+    """For a signal's handler, which may interrupt a print."""
+    if leads():
+        os.write(2, f"sr: {text}\n".encode())
 
 
 def _saved(store: RunStore) -> str:

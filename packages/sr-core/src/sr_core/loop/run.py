@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -130,6 +131,8 @@ class CampaignRun:
 
     def update(self, batch: Batch) -> None:
         """Train on the batch."""
+        if self.store is not None:
+            self.store.stop.moved_on()
         with self.record.seconds.clock("update"):
             result = self.trainer.update(batch)
         self.record.update, self.record.finite = result.stats(), result.finite
@@ -162,24 +165,28 @@ class CampaignRun:
             self.retained.roll_back(decision)
 
     def save(self, decision: Decision) -> None:
-        """Write the row, then the checkpoint."""
-        record = self.record
+        """Write the row, then the checkpoint if it is due. Raises KeyboardInterrupt when the run is to stop here."""
+        record, stops = self.record, False
         record.decide(decision)
         row = record.to_row()
         if self.store is not None:
             self.store.append("metrics.jsonl", [row])
             place = {"campaign": self.campaign, "step": record.step}
             self.store.append("samples.jsonl", [place | example for example in record.examples[:SHOWN]])
-            if self.done or record.step % self.trainer.config.campaign.checkpoint_every == 0:
-                self.store.save(self.trainer.full_checkpoint(self._checkpoint()))
+            every = self.trainer.config.campaign.checkpoint_every
+            due = self.store.pace.due() if every is None else record.step % every == 0
+            stops = self.store.end_step(partial(self._checkpoint, record.step), due=self.done or due)
         if self.on_row is not None:
             self.on_row(row)
+        if stops:
+            raise KeyboardInterrupt
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, step: int) -> Checkpoint:
+        """The trainer's state, which is that at the end of ``step``."""
         snapshots = self.retained.snapshots
-        return Checkpoint(
+        checkpoint = Checkpoint(
             campaign=self.campaign,
-            step=self.record.step,
+            step=step,
             state={
                 "budget": self.budget,
                 "done": self.done,
@@ -192,6 +199,7 @@ class CampaignRun:
             positions={step: snapshot.position for step, snapshot in snapshots.items()},
             earlier=self.link.earlier,
         )
+        return self.trainer.full_checkpoint(checkpoint)
 
     def finish(self) -> CampaignSummary:
         """Audit start, peak, end and kept, and leave the trainer with the kept policy."""

@@ -14,7 +14,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import RunError
 from sr_core.runs.atomic_io import DamageError, reporting, verify, write_file, write_folder, write_json
 from sr_core.runs.checkpoint import Checkpoint, Weights
+from sr_core.runs.pace import Pace
 from sr_core.runs.run_dir import RUN, check_new, read_run
+from sr_core.runs.stop import Stop
 
 __all__ = ["RunStore"]
 
@@ -45,6 +47,8 @@ class RunStore:
         self.ranks = ranks
         self.checkpoints = folder / "checkpoints"
         self.notices: list[str] = []
+        self.pace = Pace()
+        self.stop = Stop()
 
     @classmethod
     def create(cls, folder: Path, run: Mapping[str, Any], ranks: Ranks = ALONE) -> RunStore:
@@ -114,6 +118,28 @@ class RunStore:
         """Write a JSON file of the run directory, whole or not at all."""
         if self.ranks.first:
             write_json(self.folder / name, value)
+
+    def end_step(self, make: Callable[[], Checkpoint], *, due: bool) -> bool:
+        """Write the checkpoint of a complete step if it is ``due`` (the first process says) or if the run is to stop.
+
+        Returns whether it is to stop. Otherwise ``make`` has to give the same checkpoint until ``stop.moved_on``.
+        Collective.
+        """
+        answers = self.ranks.gather([(due, self.stop.asked)])
+        stops = any(asked for _, asked in answers)
+        if answers[0][0] or stops:
+            with self.pace.writing():
+                self.save(make())
+            self.stop.saved()
+        else:  # several processes make a checkpoint together, so only where all of them are
+            self.stop.unsaved(make if self.ranks.count == 1 else None)
+        return stops
+
+    def save_pending(self) -> None:
+        """Write the checkpoint of the last complete step if it has none and can still be made."""
+        if self.stop.pending is not None:
+            self.save(self.stop.pending())
+            self.stop.saved()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and delete those that neither this nor the previous one needs."""
