@@ -200,7 +200,7 @@ def test_a_held_policy_that_made_the_run_fall_back_is_replaced(tmp_path: Path) -
     assert (found.step, sorted(found.retained)) == (1, [0, 1])
 
 
-def test_a_held_policy_is_not_read_again_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_policy_is_written_once_and_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, read = atomic_io._digest, []
 
     def counting(path: Path) -> str:
@@ -209,7 +209,8 @@ def test_a_held_policy_is_not_read_again_at_every_checkpoint(tmp_path: Path, mon
 
     monkeypatch.setattr(atomic_io, "_digest", counting)
     of_steps(tmp_path, *range(6))
-    assert read.count(Path("c0000-held-000000/weights.safetensors")) == 1
+    written = [path for path in read if path.parent.name.startswith("c0000-held-000000")]
+    assert sorted(written) == [Path(f"c0000-held-000000.tmp/{name}") for name in ("position.pt", "weights.safetensors")]
 
 
 def test_rows_after_the_last_checkpoint_are_cut_even_half_written(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from sr_core.errors import RunError
 __all__ = ["DamageError", "reporting", "verify", "write_file", "write_folder", "write_json"]
 
 MANIFEST = "manifest.json"
+_digests: dict[tuple[int, ...], str] = {}  # state of a file -> its digest, the oldest first
 
 
 class DamageError(RunError):
@@ -51,9 +51,9 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     fill(temporary)
-    manifest = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(temporary.iterdir())}
     for path in temporary.iterdir():
         _sync(path)
+    manifest = {p.name: {"bytes": p.stat().st_size, "sha256": _digest_anew(p)} for p in sorted(temporary.iterdir())}
     write_file(temporary / MANIFEST, json.dumps(manifest, indent=2).encode())
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
@@ -69,7 +69,7 @@ def verify(folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether it would be verified; files that have not changed since this process last asked are not read again."""
+    """Whether it would be verified; files that have not changed since this process last did so are not read again."""
     try:
         _compare(folder, _digest_once)
     except DamageError:
@@ -114,15 +114,22 @@ def _digest(path: Path) -> str:
 
 
 def _digest_once(path: Path) -> str:
-    """``_digest``, remembered for as long as the file system tells of no change."""
+    """``_digest``, remembered for as long as the file system tells of no change; a renamed folder is none."""
+    known = _digests.get(_state(path))
+    return _digest_anew(path) if known is None else known
+
+
+def _digest_anew(path: Path) -> str:
+    state = _state(path)
+    _digests[state] = digest = _digest(path)
+    while len(_digests) > 1024:
+        del _digests[next(iter(_digests))]
+    return digest
+
+
+def _state(path: Path) -> tuple[int, ...]:
     status = path.stat()
-    return _digest_of(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-@functools.lru_cache(maxsize=1024)
-def _digest_of(path: Path, *unchanged: int) -> str:
-    del unchanged  # they only tell one state of the file from another
-    return _digest(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sync(path: Path) -> None:
