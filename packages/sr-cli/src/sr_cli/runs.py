@@ -21,6 +21,7 @@ from sr_core.campaign import Row
 from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.errors import GraderError
 from sr_core.evaluation.grading import find_ungradable
+from sr_core.runs.disk import require_room_for_run
 from sr_core.runs.run_dir import read_run
 from sr_core.runs.stop import Stop
 from sr_core.runs.tracking import tracker
@@ -51,6 +52,8 @@ def _execute(
             policy = make_policy(config.train.policy)
             grader = stack.enter_context(make_grader(config))
             isolation = grader.isolation
+            if not going_on:
+                require_room_for_run(folder, policy.model, config.training(seed), guard)
         stop = stack.enter_context(Stop().listening(_announce))
         if going_on:
             left_out = read_run(folder).get("left_out_tasks", {})
