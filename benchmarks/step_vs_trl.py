@@ -42,7 +42,6 @@ from sr_reward.testbed import load_testbed
 
 THREADS = 2
 TEMPERATURE = 0.7
-WARM_UP = 2  # steps that are not counted
 PHASES = ("step_s", "rollout_s", "grade_s", "update_s", "forward_s", "backward_s", "optimizer_s")
 RESULTS = Path(__file__).parent / "results" / "step_vs_trl.json"
 SIDES = ("ours", "trl", "ours_bfloat16")
@@ -63,6 +62,7 @@ class Shape:
     aimed: float
     model: dict[str, Any] = field(default_factory=dict)
     known: str = ""
+    warm_up: int = 2  # steps that are not counted
     prompt_tokens: int = 0  # testbed prompts are joined up to this length; 0 leaves them alone
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -106,6 +106,7 @@ SHAPES = {
         aimed=3,
         model=wide(576, 1536, 30, 9, 3, vocab_size=49_152),
         known="smollm2-135m",
+        warm_up=1,  # its steps are long
         sides=SIDES,
     ),
     "gpu_0.5b": on_gpu(wide(896, 4864, 24, 14, 2), required=3, aimed=3, trl_batch=32, sides=("ours", "trl")),
@@ -142,11 +143,12 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(RESULTS.parents[2])}")
     parser.add_argument("--steps", type=int, default=10, help="counted steps of a round")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=THREADS, help="of every side")
     parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of the GPU, or of the CPU")
     parser.add_argument("--side", choices=SIDES, action="append", help="default: all")
     parser.add_argument("--one", nargs=3, metavar=("SIDE", "SHAPE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     if options.one:
         side, name, folder = options.one
         print(json.dumps(measure(side, SHAPES[name], Path(folder), options.steps)))
@@ -160,7 +162,9 @@ def main() -> None:
     speed = machine_speed(device)
     load = os.getloadavg()[0]
     shapes = {name: compare(name, speed, options) for name in names}
-    where = f"{torch.cuda.get_device_name()}" if device == "cuda" else f"{platform.machine()}, {THREADS} threads"
+    where = (
+        f"{torch.cuda.get_device_name()}" if device == "cuda" else f"{platform.machine()}, {options.threads} threads"
+    )
     table = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{where}, torch {torch.__version__}",
@@ -190,6 +194,7 @@ def compare(name: str, speed: tuple[float, float], options: argparse.Namespace) 
         for _ in range(options.rounds):
             for side, results in rounds.items():
                 command = [sys.executable, __file__, "--one", side, name, folder, "--steps", str(options.steps)]
+                command += ["--threads", str(options.threads)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))
     sides = {side: summary(results, speed) for side, results in rounds.items()}
@@ -245,9 +250,9 @@ def measure(side: str, shape: Shape, folder: Path, steps: int) -> dict[str, Any]
     run = train_trl if side == "trl" else train_ours
     parts = Parts()
     with parts.watched(shape.device):
-        rows = run(shape, policy, folder, tasks, grader, (steps + WARM_UP, parts))
+        rows = run(shape, policy, folder, tasks, grader, (steps + shape.warm_up, parts))
     peak = torch.cuda.max_memory_allocated() / 2**20 if shape.device == "cuda" else _resident_mb()
-    return {"steps": rows[WARM_UP:], "peak_mb": peak}
+    return {"steps": rows[shape.warm_up :], "peak_mb": peak}
 
 
 def _resident_mb() -> float:
