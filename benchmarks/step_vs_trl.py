@@ -7,7 +7,7 @@ side runs in a process of its own, in turns, so that its peak memory is its own 
 median step of all rounds counts. The floor of a phase is the larger of its floating-point operations over what a
 square product reaches (fp32, 2048 wide; on a GPU bfloat16, 8192) and of its bytes over what a copy reaches, both
 measured in the same run. Where torch sees a GPU the shapes of Qwen2.5 run there, with random weights in bfloat16.
-The shape smollm2-135m has the real weights where the group ``models`` is installed, else random ones of that size; its
+The shape smollm2_135m has the real weights where the group ``models`` is installed, else random ones of that size; its
 third side is ours in bfloat16, on CPUs that have it. An update is timed in three parts: backward passes, the
 optimizer's step, the rest (forward passes, log-probabilities, loss, what is logged). ``--save`` replaces the measured
 shapes in the results.
@@ -99,7 +99,7 @@ SHAPES = {
     "long_prompts": Shape(
         prompts=4, samples=16, new_tokens=64, required=5, aimed=8, model=wide(256, 1024, 6, 4, 4), prompt_tokens=320
     ),
-    "smollm2-135m": Shape(
+    "smollm2_135m": Shape(
         prompts=8,
         samples=4,
         new_tokens=32,
