@@ -1,7 +1,7 @@
 """Put the study's numbers into the tables of the READMEs: python tools/study_tables.py [--check]
 
 A row is found by its table's heading and its label; what a table says beside its numbers stays as it is. ``--check``
-changes nothing and fails where a table is not what benchmarks/study/results.json says.
+changes nothing and fails where a table is not what the results.json of the studies say.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from sr_cli.studies import read_spec
 ROOT = Path(__file__).parent.parent
 Arm = dict[str, Any]
 
+# a study's declaration and its records
+STUDIES = {"benchmarks/study/paper.toml": "benchmarks/study", "benchmarks/study/steps.toml": "benchmarks/steps"}
 MAIN = {
     "naive REINFORCE": "naive",
     "GRPO": "grpo",
@@ -26,6 +28,7 @@ MAIN = {
     "ES, the paper's best control": "es",
     "weight averaging": "average",
     "**guard**": "guard",
+    "**measured steps**": "measured",
 }
 CARE = {
     "no planner": "naive",
@@ -61,9 +64,18 @@ TABLES: dict[str, tuple[str, dict[str, str], Callable[[list[Arm]], list[str]]]] 
 }
 
 
+def measured(regime: str) -> dict[str, Arm]:
+    """The arms of a regime, of all studies; evaluations that steer nothing are for the record, and count 0."""
+    found = {}
+    for declared, records in STUDIES.items():
+        spec = read_spec(ROOT / declared)
+        for name, arm in json.loads((ROOT / records / "results.json").read_text())["regimes"][regime]["arms"].items():
+            found[name] = arm if spec.decides(name) else {**arm, "evaluation_samples": 0}
+    return found
+
+
 def filled(text: str, heading: str, labels: dict[str, str], cells: Callable[[list[Arm]], list[str]]) -> str:
-    regimes = json.loads((ROOT / "benchmarks/study/results.json").read_text())["regimes"]
-    spec = read_spec(ROOT / "benchmarks/study/paper.toml")
+    regimes = [measured("rich"), measured("fragile")]
     before, found, after = text.partition(heading + "\n")
     if not found:
         raise SystemExit(f"no table {heading!r}")
@@ -71,11 +83,7 @@ def filled(text: str, heading: str, labels: dict[str, str], cells: Callable[[lis
     table = [rule]
     for row in rows:
         label = row.split("|")[1].strip()
-        arm = labels[label]
-        arms = [regimes[name]["arms"][arm] for name in ("rich", "fragile")]
-        if not spec.decides(arm):  # its evaluations are for the record and steer nothing
-            arms = [{**values, "evaluation_samples": 0} for values in arms]
-        table.append(f"| {' | '.join([label, *cells(arms)])} |")
+        table.append(f"| {' | '.join([label, *cells([arms[labels[label]] for arms in regimes])])} |")
     return before + found + after.replace("\n".join([rule, *rows]), "\n".join(table), 1)
 
 
