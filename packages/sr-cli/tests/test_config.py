@@ -24,7 +24,8 @@ def test_presets_of_real_models_have_measured_steps_and_weights_that_are_known()
 
 
 def test_every_preset_loads_and_the_contract_names_them() -> None:
-    assert {"testbed", "testbed-fragile", "qwen2.5-3b", "qwen2.5-7b", "gemma-3-4b"} | REAL == set(presets())
+    demos = {"testbed-demo", "smollm2-135m-demo"}
+    assert {"testbed", "testbed-fragile", "qwen2.5-3b", "qwen2.5-7b", "gemma-3-4b"} | REAL | demos == set(presets())
     for name in presets():
         load_config(None, name, [])
     assert load_config(None, "qwen2.5-7b", []).train.optim.lr == 1e-6
