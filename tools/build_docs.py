@@ -235,7 +235,8 @@ def main() -> int:
     if options.stage:
         return 0
     shutil.rmtree(SITE, ignore_errors=True)
-    if code := subprocess.run(["zensical", "build", "--clean", "--strict"], cwd=ROOT, check=False).returncode:
+    build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    if code := subprocess.run(build, cwd=ROOT, check=False).returncode:
         return code
     failures = broken(SITE.resolve())
     print("\n".join(failures) or f"{len(list(SITE.rglob('*.html')))} pages in {SITE.relative_to(ROOT)}, no broken link")

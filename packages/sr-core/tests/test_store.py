@@ -268,6 +268,13 @@ def test_a_failed_write_says_what_to_do(tmp_path: Path) -> None:
         store.append("metrics.jsonl", [{"step": 1}])
 
 
+def test_a_run_that_never_began_is_not_to_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="give another --out") as caught:
+        RunStore.create(tmp_path / "file" / "run", {})
+    assert "sr resume" not in str(caught.value)
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """Writing beyond ``size`` bytes of a file fails, as on a full disk; a real limit of the system."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from sr_core.errors import RunError
+from sr_core.runs.run_dir import RUN
 
 __all__ = ["DamageError", "reporting", "verify", "write_file", "write_folder", "write_json"]
 
@@ -100,9 +101,9 @@ def reporting(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(
-            f"cannot write to {str(folder)!r} ({error}): make room or repair the folder, then: sr resume {folder}"
-        ) from error
+        run = next((path for path in (folder, *folder.parents) if os.path.exists(path / RUN)), None)
+        way_out = f"make room or repair the folder, {f'then: sr resume {run}' if run else 'or give another --out'}"
+        raise RunError(f"cannot write to {str(folder)!r} ({error}): {way_out}") from error
 
 
 def _digest(path: Path) -> str:
