@@ -4,7 +4,7 @@ Each run is one campaign of the embedded testbed, without any control. After eve
 are drawn (what a rule asks for is later dealt out from them, each sample once), and 4 of each audit task, which no rule
 sees. A run that has been dead for a while is cut short. Resumable: what is recorded is not recorded again.
 
-    uv run python benchmarks/traces/record.py [--seeds 0-7] [--out DIR] [--workers 2]
+    uv run python benchmarks/traces/record.py [--seeds 0-7] [--pool 32] [--out DIR] [--workers 2]
     uv run python benchmarks/traces/record.py --out DIR --pack benchmarks/traces/data/traces.json.gz
 """
 
@@ -37,7 +37,7 @@ from sr_core.protocols import Task
 from sr_core.seeds import torch_rng_for
 from sr_core.unguarded import Unguarded
 
-POOL = 32  # samples per held-out task and step
+POOL = 32  # samples per held-out task and step; for signals of training alone fewer do, which is several times faster
 AUDIT_SAMPLES = 4  # per audit task and step
 DEAD = 0.02  # held-out pass@1 below which a policy is dead ...
 DEAD_STEPS = 4  # ... and after how many such steps the recording ends
@@ -114,14 +114,14 @@ def parses(program: str) -> bool:
 class Recorder:
     """Called with each row of a campaign: measures the policy as it is, and keeps what a trace needs."""
 
-    def __init__(self, trainer: Observed, heldout: Sequence[Task], audit: Sequence[Task]) -> None:
-        self.trainer, self.heldout, self.audit = trainer, heldout, audit
+    def __init__(self, trainer: Observed, heldout: Sequence[Task], audit: Sequence[Task], pool: int) -> None:
+        self.trainer, self.heldout, self.audit, self.pool = trainer, heldout, audit, pool
         self.rows: list[dict[str, Any]] = []
         self.known: tuple[list[list[int]], list[list[int]]] = ([], [])
 
     def __call__(self, row: dict[str, Any]) -> None:
         step = row["step"]
-        rollout, passed = self.measure(self.heldout, POOL, step, "pool")
+        rollout, passed = self.measure(self.heldout, self.pool, step, "pool")
         if step == 0:
             self.known = right_answers(rollout, passed)
         audited = self.measure(self.audit, AUDIT_SAMPLES, step, "audit")[1]
@@ -164,14 +164,16 @@ class Recorder:
         if len(self.rows) < DEAD_STEPS:
             return False
         right = [sum(int(task, 16).bit_count() for task in row["heldout"]) for row in self.rows[-DEAD_STEPS:]]
-        return max(right) < DEAD * POOL * len(self.heldout)
+        return max(right) < DEAD * self.pool * len(self.heldout)
 
 
 def right_answers(rollout: Rollout, passed: list[list[bool]]) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and tokens of the first ``KNOWN`` distinct right answers of each task."""
     prompts, tokens = [], []
     for place, task in enumerate(passed):
-        right = dict.fromkeys(tuple(rollout.tokens[place * POOL + j]) for j, bit in enumerate(task) if bit)
+        right = dict.fromkeys(
+            tuple(rollout.tokens[place * rollout.group_size + j]) for j, bit in enumerate(task) if bit
+        )
         for answer in list(right)[:KNOWN]:
             prompts.append(rollout.prompts[place])
             tokens.append(list(answer))
@@ -182,7 +184,7 @@ class _Over(Exception):
     """The run is dead: nothing more to record."""
 
 
-def record(name: str, seed: int, folder: Path) -> None:
+def record(name: str, seed: int, folder: Path, pool: int) -> None:
     """One run, written whole or not at all."""
     torch.set_num_threads(1)
     preset, changes = RUNS[name]
@@ -191,7 +193,7 @@ def record(name: str, seed: int, folder: Path) -> None:
     tasks = make_tasks(config.tasks, seed)(0)
     with make_grader(config) as grader:
         trainer = Observed(Policy.load(config.train.policy), grader, config.training(seed))
-        recorder = Recorder(trainer, tasks.heldout, tasks.audit)
+        recorder = Recorder(trainer, tasks.heldout, tasks.audit, pool)
 
         def watch(row: dict[str, Any]) -> None:
             recorder(row)
@@ -215,7 +217,7 @@ def record(name: str, seed: int, folder: Path) -> None:
         },
         "train_samples": config.train.sampling.prompts * config.train.sampling.group_size,
         "tasks": len(tasks.heldout),
-        "pool": POOL,
+        "pool": pool,
         "audit_samples": AUDIT_SAMPLES,
         "rows": recorder.rows,
     }
@@ -244,6 +246,7 @@ def missing(seeds: str, folder: Path) -> Iterator[tuple[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0-7", help="first-last")
+    parser.add_argument("--pool", type=int, default=POOL, help="samples per held-out task and step (default 32)")
     parser.add_argument("--out", type=Path, default=Path("runs/traces"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help="record this run and nothing else")
@@ -256,12 +259,22 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one:
-        record(options.one[0], int(options.one[1]), options.out)
+        record(options.one[0], int(options.one[1]), options.out, options.pool)
         return
 
     def launch(run: tuple[str, int]) -> None:
         name, seed = run
-        command = [sys.executable, __file__, "--out", str(options.out), "--one", name, str(seed)]
+        command = [
+            sys.executable,
+            __file__,
+            "--out",
+            str(options.out),
+            "--pool",
+            str(options.pool),
+            "--one",
+            name,
+            str(seed),
+        ]
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
         print(f"{name}, seed {seed}: {'recorded' if not done.returncode else done.stderr[-2000:]}", file=sys.stderr)
 
