@@ -81,7 +81,7 @@ def test_no_step_moves_the_policy_further_than_its_limit_whatever_the_rate(expon
         before = trainer.policy.frozen_copy()
         graded = samples(trainer, step)
         taken = step_of(trainer.update(graded))
-        assert taken.limit == pytest.approx(0.03 * graded.rollout.entropy)
+        assert taken.limit == pytest.approx(0.03 * graded.rollout.entropy * min(1, max(0.01, graded.failing) / 0.5))
         assert taken.moved <= taken.limit
         assert textbook_movement(before, trainer.policy, graded, 1.0) == pytest.approx(taken.moved, rel=1e-3, abs=1e-7)
 
@@ -226,6 +226,42 @@ def test_the_limit_is_a_share_of_the_entropy_or_a_given_number_and_never_nothing
     assert StepSize(1e-3, None).limit(0.0) == StepSize(1e-3, None).limit(1e-5)
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.floats(0.01, 100), st.floats(-10, 10))
+def test_fewer_failures_leave_less_of_the_limit_in_whatever_units_rewards_are(
+    passed: list[bool], unit: float, shift: float
+) -> None:
+    graded = batch_of([unit * reward + shift for reward in passed])
+    wrong = 1 - sum(passed) / len(passed)
+    assert graded.failing == pytest.approx(wrong if 0 < wrong < 1 else 0)
+    size = StepSize(1e-3, None)
+    part = size.limit(0.5, graded.failing) / size.limit(0.5)
+    assert part == pytest.approx(min(1, 2 * max(graded.failing, 0.01)))
+    assert size.rate_for(graded.failing) == pytest.approx(1e-3 * math.sqrt(part))
+    given_limit = StepSize(1e-3, 0.002)
+    assert (given_limit.limit(0.5, graded.failing), given_limit.rate_for(graded.failing)) == (0.002, 1e-3)
+
+
+def test_a_sample_that_was_not_judged_counts_neither_as_failed_nor_as_passed() -> None:
+    graded = batch_of([1.0, 0.0, 0.0, 1.0])
+    invalid = torch.tensor([[True, True, False, True]])
+    assert replace(graded, valid_PG=invalid).failing == pytest.approx(1 / 3)
+    assert replace(graded, valid_PG=torch.zeros_like(invalid)).failing == 0
+
+
+def batch_of(rewards: list[float]) -> Batch:
+    count = len(rewards)
+    rollout = Rollout(
+        prompts=[[1]],
+        group_size=count,
+        tokens=[[2]] * count,
+        logprobs=[torch.zeros(1)] * count,
+        truncated=[False] * count,
+        entropy=0.5,
+    )
+    valid = torch.ones((1, count), dtype=torch.bool)
+    return Batch(rollout=rollout, rewards_PG=torch.tensor([rewards]), valid_PG=valid, sampled_tokens=count)
+
+
 def test_a_roll_back_lowers_the_limit_and_a_campaign_begins_with_the_planned_one() -> None:
     trainer = trainer_of(MEASURED)
     train(trainer, range(1, 3))
@@ -237,7 +273,7 @@ def test_a_roll_back_lowers_the_limit_and_a_campaign_begins_with_the_planned_one
     assert (trainer.step_size.total, trainer.step_size.limit_factor) == (gone, 0.5)
     graded = samples(trainer, 5)
     taken = step_of(trainer.update(graded))
-    assert taken.limit == pytest.approx(0.015 * graded.rollout.entropy)
+    assert taken.limit == pytest.approx(0.5 * 0.03 * graded.rollout.entropy * min(1, max(0.01, graded.failing) / 0.5))
     trainer.begin_campaign(lr=MEASURED.lr * 0.25)
     assert (trainer.step_size.total, trainer.step_size.limit_factor) == (0.0, 0.25)
     assert trainer.step_size.rate > 0.1 * min(found, rate)  # what was found is not forgotten

@@ -67,6 +67,12 @@ class Batch:
     sampled_tokens: int
     first: Batch | None = None
 
+    @property
+    def failing(self) -> float:
+        """Share of the judged samples whose reward is below their mean: of verdicts right and wrong, the wrong ones."""
+        rewards = self.rewards_PG[self.valid_PG].double()  # so that the mean of equal ones is none other
+        return float((rewards < rewards.mean()).double().mean()) if len(rewards) else 0.0
+
     def replaced(self, places: Sequence[int], other: Batch) -> Batch:
         """These samples with the groups at ``places`` taken from ``other``, in order."""
         rewards_PG, valid_PG = self.rewards_PG.clone(), self.valid_PG.clone()

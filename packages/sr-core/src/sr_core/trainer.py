@@ -135,7 +135,7 @@ class Trainer:
             self._average = WeightAverage(self._own_weights())
         self.updates += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate(graded)
         stepper = self._stepper(graded)
         result = update(self.engine, stepper, graded, self.objective(), self.config.optim, self.ranks)
         if (taken := stepper.result) is not None:
@@ -154,11 +154,11 @@ class Trainer:
                 self._average.add(self._own_weights())
         return result
 
-    def _rate(self) -> float:
+    def _rate(self, graded: Batch) -> float:
         """What the optimizer gets for the next update."""
         optim = self.config.optim
         if optim.step == "measured":
-            return self.step_size.rate
+            return self.step_size.rate_for(graded.failing)
         return self.lr * min(1.0, self.updates / max(optim.warmup_steps, 1))
 
     def _stepper(self, graded: Batch) -> Stepper:
@@ -170,7 +170,7 @@ class Trainer:
             self._master_weights.parameters,
             self._master_weights.give_weights,
             Probe(self.engine, rollout, temperature=self.config.sampling.temperature, ranks=self.ranks),
-            limit=size.limit(rollout.entropy) if measured else math.inf,
+            limit=size.limit(rollout.entropy, graded.failing) if measured else math.inf,
             epochs=optim.epochs,
             search=measured and not size.found,
         )

@@ -7,8 +7,13 @@ the limit holds:
     w = w_old + scale (w_proposed - w_old),    scale *= clip(sqrt(AIM limit / moved), SHRINK_MOST, SHRINK_LEAST)
 
 (for small steps the KL grows with the square of the scale). The limit is ``optim.step_kl`` where given, else
-``SHARE_OF_ENTROPY`` of the rollout's entropy, so that a policy that is sure of itself moves less; an entropy below
-``LEAST_ENTROPY`` counts as that. The rate then follows, so that few steps need to be shortened:
+
+    SHARE_OF_ENTROPY entropy min(1, failing / ENOUGH_FAILING)
+
+with the rollout's entropy, so that a policy that is sure of itself moves less, and the share of samples whose reward is
+below the mean: where few fail, the gradient consists of those few, and long steps along it wear off what the policy can
+do. ``LEAST_ENTROPY`` and ``LEAST_FAILING`` bound both from below. The optimizer's rate is multiplied by the root of the
+last factor, as a step of that size wants it. The rate then follows, so that few steps need to be shortened:
 
     log rate += clip(GAIN (log scale + log(AIM limit / moved) / 2), log FALL, log RISE)
 
@@ -42,6 +47,8 @@ __all__ = ["Step", "StepSize", "Stepper"]
 
 SHARE_OF_ENTROPY = 0.03
 LEAST_ENTROPY = 0.01  # nats per token
+ENOUGH_FAILING = 0.5  # share of the samples below the mean reward, from which on the limit is whole
+LEAST_FAILING = 0.01
 AIM = 0.7  # of the limit: what a step is shortened to, and what the rate is steered to
 SEARCHED = 0.35  # the first step is lengthened until it has moved this much of the limit
 SHRINK_MOST, SHRINK_LEAST = 0.01, 0.8
@@ -70,8 +77,8 @@ class Step:
 class StepSize:
     """The rate of measured steps and what it has learned so far.
 
-    ``rate``: what the optimizer is given next. ``limit_factor``: on the limit, lowered by a guard. ``total``: movement
-    summed over the steps since the campaign's start, the length of the way in nats per token.
+    ``rate``: what the optimizer is given where the limit is whole. ``limit_factor``: on the limit, lowered by a guard.
+    ``total``: movement summed over the steps since the campaign's start, the length of the way in nats per token.
     """
 
     def __init__(self, rate: float, step_kl: float | None) -> None:
@@ -90,10 +97,19 @@ class StepSize:
         self.limit_factor *= factor
         self.total = total
 
-    def limit(self, entropy: float) -> float:
-        """The most that a step may move a policy whose samples have this ``entropy``, both in nats per token."""
+    def limit(self, entropy: float, failing: float = 1.0) -> float:
+        """The most that a step may move a policy whose samples have this ``entropy``, both in nats per token, and of
+        which a share ``failing`` had a reward below their mean."""
         known = self.step_kl if self.step_kl is not None else SHARE_OF_ENTROPY * max(entropy, LEAST_ENTROPY)
-        return known * self.limit_factor
+        return known * self._left(failing) * self.limit_factor
+
+    def rate_for(self, failing: float) -> float:
+        """What the optimizer is given for a step on such samples."""
+        return self.rate * math.sqrt(self._left(failing))
+
+    def _left(self, failing: float) -> float:
+        """The part of the limit that is left where few samples fail; a limit that was given is whole."""
+        return 1.0 if self.step_kl is not None else min(1.0, max(failing, LEAST_FAILING) / ENOUGH_FAILING)
 
     def follow(self, step: Step, taught: float) -> None:
         """Steer the rate by what became of a step; ``taught``: the share of its samples that had an advantage."""

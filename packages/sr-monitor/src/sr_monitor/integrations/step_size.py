@@ -9,8 +9,9 @@ rate follows, through the scheduler's base rate. The rule is that of ``sr_core.o
 
 For models whose forward pass takes ``input_ids`` and returns ``logits`` (with ``logits_to_keep``, as TRL calls it, only
 those are measured). It holds one more copy of the trained weights on their device. Where the weights are not whole here
-(FSDP, ZeRO-3) steps are not shortened, only the rate follows. Left out: gradient accumulation beyond the last
-micro-batch, ``max_grad_norm`` applied by DeepSpeed itself, images.
+(FSDP, ZeRO-3) steps are not shortened, only the rate follows. Left out: the smaller limit where few samples fail (the
+model is not given the rewards), gradient accumulation beyond the last micro-batch, ``max_grad_norm`` applied by
+DeepSpeed itself, images.
 """
 
 from __future__ import annotations
