@@ -47,7 +47,7 @@ __all__ = ["Step", "StepSize", "Stepper"]
 
 SHARE_OF_ENTROPY = 0.03
 LEAST_ENTROPY = 0.01  # nats per token
-ENOUGH_FAILING = 0.5  # share of the samples below the mean reward, from which on the limit is whole
+ENOUGH_FAILING = 0.2  # share of the samples below the mean reward, from which on the limit is whole
 LEAST_FAILING = 0.01
 AIM = 0.7  # of the limit: what a step is shortened to, and what the rate is steered to
 SEARCHED = 0.35  # the first step is lengthened until it has moved this much of the limit
