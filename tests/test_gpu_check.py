@@ -16,7 +16,7 @@ sys.path.append(str(ROOT / "tools"))
 import gpu_check  # noqa: E402
 import gpu_checks  # noqa: E402
 
-SLOW = ("device", "nccl", "vllm")  # a product of 2048, two more processes, an engine of its own
+SLOW = ("device", "nccl", "engines")  # a product of 2048, two more processes, other engines
 
 
 def test_every_check_has_its_name() -> None:

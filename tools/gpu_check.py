@@ -38,7 +38,7 @@ CHECKS = (
     "step_gpu_1.5b",
     "step_gpu_3b",
     "step_gpu_7b_lora",
-    "vllm",
+    "engines",
 )
 SHARE = 0.4  # of all minutes, the most that one check may take
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.util
 import os
 import socket
@@ -22,6 +21,7 @@ from torch.nn.attention.flex_attention import flex_attention
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
+import engines  # noqa: E402
 from step_vs_trl import SHAPES, CheckSum, make_tasks, measure, prepare  # noqa: E402
 from stopwatch import machine_speed, now  # noqa: E402
 
@@ -255,39 +255,16 @@ def step_check(name: str, side: str) -> Callable[[str], Result]:
     return check
 
 
-def vllm_check(device: str) -> Result:
-    """vLLM beside our sampling of the same model: seconds, and how far its log-probabilities are from ours."""
-    if importlib.util.find_spec("vllm") is None:
-        raise Skip("vLLM is not installed")
-    vllm: Any = importlib.import_module("vllm")
+def engines_check(device: str) -> Result:
+    """The engines that are installed beside our sampling of the same model, after its weights have changed."""
     shape = SHAPES["gpu_0.5b" if device == "cuda" else "testbed"]
     with tempfile.TemporaryDirectory() as folder:
         prepare(shape, Path(folder))
         policy = Policy.load(replace(shape.on_device, path=folder))
         ids = [policy.prompt_ids(task.prompt) for task in make_tasks(shape, policy)[: shape.prompts]]
-        sampling = SamplingConfig(max_new_tokens=shape.new_tokens, temperature=0.7)
-        began = now(device)
-        Engine(policy).sample(ids, shape.samples, sampling, torch.Generator().manual_seed(0))
-        own_s = now(device) - began
-        model = vllm.LLM(
-            model=folder, dtype=shape.dtype, gpu_memory_utilization=0.5, logprobs_mode="processed_logprobs"
-        )
-        wanted = vllm.SamplingParams(
-            n=shape.samples, temperature=0.7, top_k=-1, max_tokens=shape.new_tokens, logprobs=0, seed=0
-        )
-        began = now(device)
-        answers = model.generate([{"prompt_token_ids": one} for one in ids], wanted)
-        vllm_s = now(device) - began
-        flat = [(prompt, out) for prompt, answer in zip(ids, answers, strict=True) for out in answer.outputs]
-        prompts, tokens = [prompt for prompt, _ in flat], [list(out.token_ids) for _, out in flat]
-        with torch.no_grad():
-            scores = Engine(policy).score(prompts, tokens, temperature=0.7)
-    theirs = [[step[token].logprob for step, token in zip(o.logprobs, o.token_ids, strict=True)] for _, o in flat]
-    gaps = [
-        float((row[: len(values)].cpu() - torch.tensor(values)).abs().max())
-        for row, values in zip(scores.logprobs_NT, theirs, strict=True)
-    ]
-    return {"own_s": own_s, "vllm_s": vllm_s, "largest_gap_nats": max(gaps)}
+        work = engines.Work(policy=policy, ids=ids, samples=shape.samples, new_tokens=shape.new_tokens)
+        found = engines.measure(work, engines.installed(), rounds=1)
+    return {f"{name}_{key}": value for name, numbers in found.items() for key, value in numbers.items()}
 
 
 CHECKS: dict[str, Callable[[str], Result]] = {
@@ -300,5 +277,5 @@ CHECKS: dict[str, Callable[[str], Result]] = {
     "step_testbed": step_check("testbed", "ours"),
     **{f"step_{name}": step_check(name, "ours") for name, shape in SHAPES.items() if shape.device == "cuda"},
     "step_gpu_0.5b_trl": step_check("gpu_0.5b", "trl"),
-    "vllm": vllm_check,
+    "engines": engines_check,
 }
