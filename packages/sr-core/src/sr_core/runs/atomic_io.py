@@ -101,7 +101,7 @@ def reporting(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        run = next((path for path in (folder, *folder.parents) if os.path.exists(path / RUN)), None)
+        run = next((path for path in (folder, *folder.parents) if (path / RUN).exists()), None)
         way_out = f"make room or repair the folder, {f'then: sr resume {run}' if run else 'or give another --out'}"
         raise RunError(f"cannot write to {str(folder)!r} ({error}): {way_out}") from error
 
