@@ -42,7 +42,7 @@ def command(policy: str, out: Path | None, seed: int, as_json: bool) -> None:
     """Train a policy on the same tasks in three ways: at a fixed rate it rises and collapses; with a guard it keeps its
     peak; with steps of a measured size it rises without a collapse.
 
-    Takes three minutes on two cores, an estimated half hour with smollm2-135m. Every number is measured here and now.
+    Takes three minutes on two cores, 20 to 30 with smollm2-135m. Every number is measured here and now.
     """
     from sr_cli.console import print_json
     from sr_core.runs.atomic_io import write_json
