@@ -1,10 +1,12 @@
 """Host memory of full fine-tuning at its peak, by what holds it.
 
-    uv run --group bench --group models python benchmarks/memory.py [--policy NAME] [--dtype float32|bfloat16] [--json]
+    uv run --group bench --group models python benchmarks/memory.py [--policy NAME] [--dtype float32|bfloat16]
+        [--micro-batch-tokens 4096] [--json]
 
-One step of 8 prompts x 16 samples on the testbed with the preset's micro-batches, the first policy and a peak retained,
-as a run with an audit has them. Tensors are counted; `activations` is what the process needed above them at its peak
-(the cache of sampling and the score of a micro-batch, too), without the interpreter and its libraries. CPU, Linux.
+One step of 8 prompts x 16 samples of at most 48 tokens on the testbed, the first policy and a peak retained, as a run
+with an audit has them. `smollm2-135m` as it comes fills nearly all of the 48, so that a micro-batch is full. Tensors
+are counted; `activations` is what the process needed above them at its peak (the cache of sampling and the score of a
+micro-batch, too), without the interpreter and its libraries. CPU, Linux.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ def size(tensors: list[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def measure(name: str, dtype: Literal["float32", "bfloat16"]) -> dict[str, int]:
+def measure(name: str, dtype: Literal["float32", "bfloat16"], micro_batch_tokens: int) -> dict[str, int]:
     libraries = resident("VmRSS")
     config = TrainConfig(
         policy=PolicyConfig(path=name, prompt="completion", dtype=dtype, device="cpu"),
         sampling=SamplingConfig(prompts=8, group_size=16, max_new_tokens=48, batch_size=128),
-        optim=OptimConfig(lr=1e-6, micro_batch_tokens=4096),
+        optim=OptimConfig(lr=1e-6, micro_batch_tokens=micro_batch_tokens),
     )
     tasks = load_testbed().train[:8]
     with CodeGrader() as grader:
@@ -79,13 +81,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="smollm2-135m")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--micro-batch-tokens", type=int, default=4096, help="of the update (default 4096, the preset's)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    found = measure(arguments.policy, arguments.dtype)
+    found = measure(arguments.policy, arguments.dtype, arguments.micro_batch_tokens)
     if arguments.json:
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         origin = {"date": f"{datetime.date.today()}", "machine": machine, "policy": arguments.policy}
-        print(json.dumps(origin | {"dtype": arguments.dtype, "bytes": found}, indent=1))
+        settings = {"dtype": arguments.dtype, "micro_batch_tokens": arguments.micro_batch_tokens}
+        print(json.dumps(origin | settings | {"bytes": found}, indent=1))
         return
     for name, count in found.items():
         print(f"{name:<16}{count:>12,}" if name == "parameters" else f"{name:<16}{count / 1e9:>9.2f} GB")
