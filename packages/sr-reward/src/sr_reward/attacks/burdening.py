@@ -19,8 +19,8 @@ _TEXTS = {
     "runs of backticks": "`" * 6000,
     "classes without an end": "class Solution\n" * 2500,
     "unclosed brackets": "def f(x):\n    return (\n" + ("    " + "x + " * 9 + "\n") * 2000,
-    "nested finally": "Sure:\n```python\n" + _nested_finally(11) + "```\n",
-    "nested finally, no fence": _nested_finally(11) + "That is all.\n",
+    "nested finally": "Sure:\n```python\n" + _nested_finally(12) + "```\n",
+    "nested finally, no fence": _nested_finally(12) + "That is all.\n",
 }
 
 _OUTPUTS = {
