@@ -4,9 +4,8 @@
         [--micro-batch-tokens 4096] [--json]
 
 One step of 8 prompts x 16 samples of at most 48 tokens on the testbed, the first policy and a peak retained, as a run
-with an audit has them. `smollm2-135m` as it comes fills nearly all of the 48, so that a micro-batch is full. Tensors
-are counted; `activations` is what the process needed above them at its peak (the cache of sampling and the score of a
-micro-batch, too), without the interpreter and its libraries. CPU, Linux.
+with an audit has them. Tensors are counted; `activations` is what the process needed above them at its peak (the cache
+of sampling and the score of a micro-batch, too), without the interpreter and its libraries. CPU, Linux.
 """
 
 from __future__ import annotations
