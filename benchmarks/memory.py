@@ -1,7 +1,7 @@
 """Host memory of full fine-tuning at its peak, by what holds it.
 
     uv run --group bench --group models python benchmarks/memory.py [--policy NAME] [--dtype float32|bfloat16]
-        [--micro-batch-tokens 4096] [--json]
+        [--micro-batch-tokens 1024] [--json]
 
 One step of 8 prompts x 16 samples of at most 48 tokens on the testbed, the first policy and a peak retained, as a run
 with an audit has them. Tensors are counted; `activations` is what the process needed above them at its peak (the cache
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--policy", default="smollm2-135m")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument(
-        "--micro-batch-tokens", type=int, default=4096, help="of the update (default 4096, the preset's)"
+        "--micro-batch-tokens", type=int, default=1024, help="of the update (default 1024, the preset's)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
