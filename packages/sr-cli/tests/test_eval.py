@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from sr_cli.commands.eval import command
 from sr_cli.commands.tasks import command as tasks_command
-from sr_reward import TaskError, load_tasks
+from sr_core.errors import ConfigError, PolicyError
+from sr_reward import IsolationError, TaskError, load_tasks
 
 
 def test_a_policy_is_evaluated_goes_on_and_its_tasks_are_selected(tmp_path: Path) -> None:
@@ -45,3 +46,62 @@ def test_a_k_beyond_the_samples_is_refused_before_anything_is_drawn(tmp_path: Pa
     asked = ["--policy", "nowhere", "--tasks", "testbed", "--samples", "2", "--k", "4"]
     with pytest.raises(TaskError, match="pass@4"):
         CliRunner().invoke(command, asked, catch_exceptions=False)
+
+
+FEW = ["--policy", "pocket-rich", "--tasks", "testbed", "--limit", "2"]
+
+
+def test_greedy_draws_one_completion_at_temperature_0(tmp_path: Path) -> None:
+    asked = [*FEW, "--greedy", "--json", "--out"]
+    drawn = []
+    for seed in ("0", "1"):
+        made = CliRunner().invoke(command, [*asked, str(tmp_path / seed), "--seed", seed], catch_exceptions=False)
+        assert json.loads(made.stdout)["samples"] == 2
+        assert json.loads((tmp_path / seed / "metadata.json").read_text())["sampling"]["temperature"] == 0
+        drawn.append((tmp_path / seed / "samples.jsonl").read_text())
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(
+    "more", [["--samples", "4"], ["--temperature", "0.5"], ["--set", "sampling.temperature=0.5"]], ids=lambda m: m[-1]
+)
+def test_greedy_and_what_contradicts_it_is_refused(more: list[str]) -> None:
+    found = CliRunner().invoke(command, [*FEW, "--greedy", *more])
+    assert found.exit_code == 2
+    assert "leave out" in found.output
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("guard.name=collapse", r"\[guard\] changes nothing here"),
+        ("gaurd.name=collapse", r"\[gaurd\] is unknown"),
+        ("sampling.group_size=4", "give --samples"),
+        ("sandbox.require_isolation=nonsense", "one of"),
+        ("sampling.max_new_token=4", "did you mean 'max_new_tokens'"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(setting: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        CliRunner().invoke(command, [*FEW, "--set", setting], catch_exceptions=False)
+
+
+def test_the_sandbox_is_the_one_asked_for() -> None:
+    asked = [*FEW, "--samples", "1", "--json", "--set", "sandbox.isolation=limits"]
+    assert json.loads(CliRunner().invoke(command, asked, catch_exceptions=False).stdout)["isolation"] == "limits"
+    with pytest.raises(IsolationError):
+        CliRunner().invoke(command, [*asked, "--set", "sandbox.require_isolation=landlock"], catch_exceptions=False)
+
+
+def test_room_is_checked_for_all_tasks_before_any_is_asked(tmp_path: Path) -> None:
+    tests = {"kind": "calls", "cases": [{"args": [1], "expected": 3}]}
+    rows = [
+        {"task_id": str(i), "prompt": f'def f(x):\n    """{text}"""\n', "entry_point": "f", "tests": tests}
+        for i, text in enumerate(["Return x plus 2.", "Return x plus 2. " * 100])
+    ]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["--policy", "pocket-rich", "--tasks", str(tmp_path / "tasks.jsonl"), "--samples", "1"]
+    short = ["--set", "sampling.batch_size=1", "--set", "sampling.max_new_tokens=8", "--out", str(tmp_path / "e")]
+    with pytest.raises(PolicyError, match="task 1 has"):
+        CliRunner().invoke(command, [*asked, *short], catch_exceptions=False)
+    assert not (tmp_path / "e" / "samples.jsonl").read_text()

@@ -45,6 +45,7 @@ CODECONTESTS = {
     "public_tests": {"input": ["1\n"], "output": ["1\n"]},
     "private_tests": {"input": [], "output": []},
     "generated_tests": {"input": ["2\n"], "output": ["2\n"]},
+    "solutions": {"language": [2, 3], "solution": ["int main() {}", "print(input())"]},
 }
 HIDDEN = json.dumps([{"input": "[3]\n1", "output": "4", "testtype": "functional"}])
 LIVECODEBENCH = {

@@ -51,6 +51,10 @@ EITHER = {
     "list": f"1. So:\n\n   ```python\n   {WHOLE.replace(chr(10) + ' ', chr(10) + '    ')}   ```\n",
     "list on one line": "1. ```python\n   def f(xs):\n       return sum(xs)\n   ```\n",
     "quoted": "> ```python\n> def f(xs):\n>     return sum(xs)\n> ```\n",
+    "tests that import it": f"```python\n{WHOLE}```\nTests:\n```python\nfrom solution import f\nprint(f([1]))\n```\n",
+    "tests for pytest": f"```python\n{WHOLE}```\n```python\nimport pytest\nfrom my_module import f\n\n\n"
+    "def test_one():\n    assert f([1]) == 1\n```\n",
+    "an import for an answer": "```python\nfrom builtins import sum as f\n```\n",
     "output after it": f"```python\n{WHOLE}```\nOutput:\n```\n7\n```\n",
     "older without a mark": f"```python\n{WHOLE}```\nAn older one:\n```\ndef f(xs):\n    return 0\n```\n",
     "windows": f"Here:\r\n```python\r\n{WHOLE}```\r\nDone.".replace("\n", "\r\n").replace("\r\r", "\r"),
@@ -81,6 +85,7 @@ EITHER = {
 }
 COMPLETIONS = {
     "body": BODY,
+    "body in a fence, tests that import it": f"```python\n{BODY}```\n```python\nfrom solution import f\nf([1])\n```\n",
     "body in a fence": f"```python\n{BODY}```",
     "body at the margin in a fence": "```python\nreturn sum(xs)\n```",
     "body and more": f"{BODY}\ndef g():\n    return 1\n",

@@ -83,6 +83,11 @@ def test_each_format_is_recognized_and_grades_a_right_and_a_wrong_program(file, 
     assert [grade.outcome for grade in grades] == ["passed", "failed"], grades
 
 
+def test_codecontests_references_are_the_solutions_in_python_3(file):
+    (task,) = load_tasks(file(CODECONTESTS))
+    assert task.reference == "print(input())"
+
+
 @pytest.mark.parametrize(
     ("row", "near"),
     [

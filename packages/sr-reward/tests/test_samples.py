@@ -53,6 +53,13 @@ def test_a_task_is_known_in_either_writing(file, given, found):
     assert read(file({"task_id": given, "completion": "x"})) == [(found, "x", False)]
 
 
+@pytest.mark.parametrize("given", [0, "0", "Mbpp/0", "Mbpp_0", "whatever_0", "HumanEval/601", "HumanEval_7", "q/1"])
+def test_a_task_of_another_data_set_is_none(file, given):
+    """MBPP's 2 is not HumanEval/2: a mixed-up file must not become low scores."""
+    with pytest.raises(FormatError, match="must be one of"):
+        read(file({"task_id": given, "completion": "x"}))
+
+
 def test_livecodebench_writes_lists_of_programs(file):
     found = read(file({"question_id": "q1", "code_list": ["a", "b"]}, array=True))
     assert found == [("q1", "a", True), ("q1", "b", True)]

@@ -13,10 +13,10 @@ from sr_cli.config import (
     CareConfig,
     CollapseConfig,
     EarlyStopConfig,
+    EvaluationConfig,
     RunConfig,
     ScheduleConfig,
     TasksConfig,
-    from_mapping,
 )
 from sr_cli.launched import neighbours
 from sr_core import Policy
@@ -24,7 +24,6 @@ from sr_core.config import PolicyConfig
 from sr_core.errors import ConfigError
 from sr_core.evaluation.completions import Sampler
 from sr_core.protocols import Guard, Planner
-from sr_core.sections import parse_settings
 from sr_core.tasks import CampaignTasks, Pools, choose, split
 from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
@@ -44,15 +43,17 @@ def make_policy(config: PolicyConfig) -> Policy:
     return Policy.load(config, prompter=make_prompter(config))
 
 
-def make_sampler(
-    policy: str, source: str, temperature: float, samples: int, seed: int, settings: Sequence[str]
-) -> Sampler:
-    """What draws the completions of an evaluation; ``settings`` (``section.key=value``) over the other values."""
-    sampling = {"temperature": temperature, "max_new_tokens": 48 if source == "testbed" else 512}
-    train = from_mapping(parse_settings(settings, {"policy": {"path": policy}, "sampling": sampling})).train
-    sampler = Sampler(make_policy(train.policy), train.sampling, samples, seed)
-    sampler.origin = {"policy": train.policy.path, "template": train.policy.template}
+def make_sampler(config: EvaluationConfig, samples: int, seed: int) -> Sampler:
+    """What draws the completions of an evaluation."""
+    sampler = Sampler(make_policy(config.policy), config.sampling, samples, seed)
+    sampler.origin = {"policy": config.policy.path, "template": config.policy.template}
     return sampler
+
+
+def make_judge(config: EvaluationConfig) -> CodeGrader:
+    """The grader of an evaluation: what ``[sandbox]`` does not say is as in ``sr grade``."""
+    given: dict[str, Any] = {key: value or None for key, value in config.sandbox.items()}  # 0 workers: one per core
+    return CodeGrader(**given)
 
 
 def make_grader(config: RunConfig) -> CodeGrader:

@@ -98,7 +98,10 @@ def sampling_options(samples: int) -> Callable[[Callable[..., Any]], Callable[..
         click.option("--temperature", default=0.7, show_default=True, help="Of sampling: as a rule that of training."),
         click.option("--seed", default=0, show_default=True, help="Seed of every random draw."),
         click.option(
-            "--set", "settings", multiple=True, help="As in sr run: policy.prompt=chat, sampling.stop=[], ..."
+            "--set",
+            "settings",
+            multiple=True,
+            help="[policy], [sampling], [sandbox] as in sr run: policy.prompt=chat",
         ),
     ]
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)

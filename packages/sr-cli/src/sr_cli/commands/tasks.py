@@ -32,13 +32,17 @@ def select(
 
     Samples are kept in OUT-samples, so that the same command goes on where it was interrupted.
     """
-    from sr_cli.assemble import make_sampler
-    from sr_reward import CodeGrader
+    from sr_cli.assemble import make_judge, make_sampler
+    from sr_cli.config import for_evaluation
+    from sr_reward.formats import Skipped
     from sr_reward.grading.selection import Bounds, rows_of, select_tasks
 
-    bounds, tasks, place = Bounds(low=low, high=high), rows_of(given["source"]), None if dry_run else out
-    with CodeGrader() as grader:
-        said = select_tasks(
-            tasks, make_sampler(**given), grader, bounds, out=place, pool=pool, on_task=Progress(what="tasks").of
-        )
+    samples, seed = given.pop("samples"), given.pop("seed")
+    bounds, config, skipped = Bounds(low=low, high=high), for_evaluation(**given), Skipped()
+    tasks, place = rows_of(given["source"], skipped), None if dry_run else out
+    if skipped.count:
+        click.echo(f"sr tasks select: {skipped.describe()}", err=True)
+    sampler, progress = make_sampler(config, samples, seed), Progress(what="tasks")
+    with make_judge(config) as grader:
+        said = select_tasks(tasks, sampler, grader, bounds, out=place, pool=pool, on_task=progress.of)
     click.echo("\n".join(said))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,18 +13,24 @@ import click
 @click.option("--tasks", "source", required=True, help="A task file with reference solutions, or testbed.")
 @click.option("--examples", default=224, show_default=True, help="Solutions to imitate, 16 a step.")
 @click.option("--prompt", type=click.Choice(["completion", "chat"]), default="completion", show_default=True)
+@click.option("--set", "settings", multiple=True, help="[policy] as in sr run: policy.template=FILE, ...")
 @click.option("--seed", default=0, show_default=True, help="Seed of the order of examples.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the policy.")
-def command(path: str, source: str, examples: int, prompt: Any, seed: int, out: Path) -> None:
+def command(path: str, source: str, examples: int, prompt: str, settings: Sequence[str], seed: int, out: Path) -> None:
     """Imitate reference solutions for a few steps, and write a Hugging Face folder that policy.path takes."""
     from sr_cli.assemble import make_prompter, testbed_or_file
     from sr_cli.console import Progress
     from sr_core.config import PolicyConfig
+    from sr_core.errors import ConfigError
+    from sr_core.sections import build, parse_settings
     from sr_core.warm_start import WarmStart, start_policy
 
-    plan, config = WarmStart(examples=examples, seed=seed), PolicyConfig(path=path, prompt=prompt)
+    given = parse_settings(settings, {"policy": {"path": path, "prompt": prompt}})
+    if others := given.keys() - {"policy"}:
+        raise ConfigError(f"a warm start takes settings of [policy], got [{min(others)}]; leave it out")
+    plan, config = WarmStart(examples=examples, seed=seed), build(PolicyConfig, given["policy"], "policy")
     progress = Progress(plan.steps, "steps")
     tasks, prompter = testbed_or_file(source, "train", None), make_prompter(config)
     losses = start_policy(config, tasks, source, plan, out, lambda _: progress.step(), prompter)
     said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
-    click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={prompt} --out RUN")
+    click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={config.prompt} --out RUN")

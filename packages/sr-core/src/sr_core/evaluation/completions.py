@@ -64,14 +64,14 @@ class Sampler:
 
     def complete(self, tasks: Sequence[Task]) -> Iterator[Answers]:
         """The completions task by task, in order. Raises PolicyError for a prompt that leaves no room for
-        ``sampling.max_new_tokens``."""
+        ``sampling.max_new_tokens``, before any is drawn."""
         policy, sampling = self.engine.policy, self.sampling
         together = max(1, sampling.batch_size // self.samples)
+        for task, prompt in zip(tasks, policy.prompts(tasks, sampling.stop), strict=True):
+            _check_room(policy, task, len(prompt.ids), sampling.max_new_tokens)
         for start in range(0, len(tasks), together):
             part = tasks[start : start + together]
             prompts = policy.prompts(part, sampling.stop)
-            for task, prompt in zip(part, prompts, strict=True):
-                _check_room(policy, task, len(prompt.ids), sampling.max_new_tokens)
             rngs = [torch_rng_for(self.seed, 0, 0, f"evaluate {task.task_id}") for task in part]
             rollout = self.engine.sample(prompts, self.samples, sampling, rngs)
             texts = policy.answers(prompts, rollout.tokens)

@@ -29,6 +29,7 @@ def apps(row: Row) -> Task:
         prompt_is_code=False,
         format="taco" if "raw_tags" in row or "skill_types" in row else "apps",
         starter=row.get("starter_code") or "",
+        tier=first_text(row, "difficulty").lower(),
     )
 
 
@@ -49,6 +50,7 @@ def codecontests(row: Row) -> Task:
         prompt=row["description"],
         entry_point="",
         tests=StdioTests(cases=tuple(cases), rule="codecontests"),
+        reference=_python3_solution(row),
         prompt_is_code=False,
         format="codecontests",
     )
@@ -66,6 +68,7 @@ def livecodebench(row: Row) -> Task:
         prompt_is_code=False,
         format="livecodebench",
         starter=row.get("starter_code") or "",
+        tier=first_text(row, "difficulty").lower(),
     )
 
 
@@ -205,6 +208,15 @@ def _first_solution(row: Row) -> str:
         except ValueError:
             return ""
     return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
+
+
+def _python3_solution(row: Row) -> str:
+    """The first solution in Python 3 of CodeContests' ``solutions``: languages by number (3) or name, and programs."""
+    found = decoded(row.get("solutions"), "solutions")
+    if not isinstance(found, dict):
+        return ""
+    pairs = zip(list_of(found, "language", []), list_of(found, "solution", []), strict=False)
+    return next((text for language, text in pairs if language in (3, "PYTHON3") and isinstance(text, str)), "")
 
 
 class _TextOnly(pickle.Unpickler):

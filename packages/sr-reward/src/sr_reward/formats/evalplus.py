@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from sr_reward.canonical import canonical
 from sr_reward.formats.fields import Row, Unusable, name_of, text_of
 from sr_reward.formats.functions import called_name, parsed
 from sr_reward.task import AssertTests, Task
@@ -53,7 +54,7 @@ def _right(got, wanted, given, atol):
 
 _reference = {{"__name__": "reference"}}
 exec({reference!r}, _reference)
-for _number, _given in enumerate({inputs!r}):
+for _number, _given in enumerate({inputs}):
     _wanted = _reference[{entry_point!r}](*_copy.deepcopy(_given))
     _got = {entry_point}(*_copy.deepcopy(_given))
     assert _right(_got, _wanted, _given, {atol!r}), f"input {{_number}}"
@@ -72,7 +73,7 @@ def evalplus(row: Row) -> Task:
     code = _TESTS.format(
         exception=_exception(entry_point),
         reference=reference,
-        inputs=inputs,
+        inputs=canonical(inputs),
         entry_point=entry_point,
         atol=float(row.get("atol") or 0),
     )
@@ -121,5 +122,5 @@ def _like(value: Any, examples: list[Any]) -> Any:
     kinds = [type(example) for example in examples if isinstance(example, (list, tuple, set))]
     inner = [item for example in examples if isinstance(example, (list, tuple, set)) for item in example]
     items = [_like(item, inner) for item in value]
-    kind = max(set(kinds), key=kinds.count) if kinds else list
+    kind = max(kinds, key=kinds.count) if kinds else list
     return kind(items)

@@ -77,6 +77,7 @@ def kodcode(row: Row) -> Task:
         reference=first_text(row, "solution"),
         prompt_is_code=False,
         format="kodcode",
+        tier=first_text(row, "gpt_difficulty", "difficulty").lower(),
         starter=first.get("function_declaration") or "",
     )
 

@@ -6,6 +6,7 @@ import ast
 import math
 from typing import Any
 
+from sr_reward.canonical import canonical
 from sr_reward.errors import FormatError
 from sr_reward.formats.fields import Row, list_of, name_of, text_of
 from sr_reward.task import AssertTests, CallCase, CallTests, StdioCase, StdioTests, Task, Tests
@@ -74,8 +75,8 @@ def _written(value: Any) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value) and list(value) != ["$py"]:
         return {key: _written(item) for key, item in value.items()}
     try:
-        if ast.literal_eval(repr(value)) == value:
-            return {"$py": repr(value)}
+        if ast.literal_eval(text := canonical(value)) == value:
+            return {"$py": text}
     except (ValueError, SyntaxError):
         pass
     raise FormatError(f"a native row holds values that a Python literal can write, got {value!r:.60}")

@@ -123,20 +123,25 @@ def _text(given: Any, key: str) -> str:
 
 
 class _Finder:
-    """Names of tasks as samples write them: MBPP's 601 is also ``Mbpp/601``, and a folder says ``HumanEval_0``."""
+    """Names of tasks as samples write them: MBPP's 601 is also ``Mbpp/601``, and a folder says ``HumanEval_0``.
+
+    A name of another data set, and a mere number where the tasks are HumanEval's, which is never called so, is none.
+    """
 
     def __init__(self, tasks: Mapping[str, Task], skipped: Skipped | None) -> None:
         self.known = {*tasks, *(skipped.names if skipped else ())}
         ends = Counter(name.rpartition("/")[2] for name in self.known)
-        self.by_end = {name.rpartition("/")[2]: name for name in self.known if ends[name.rpartition("/")[2]] == 1}
+        single = {name.rpartition("/")[2]: name for name in self.known if ends[name.rpartition("/")[2]] == 1}
+        self.by_end = {end: name for end, name in single.items() if not name.startswith("HumanEval/")}
 
     def find(self, given: object) -> str | None:
         """The task's own name, or None."""
         if not isinstance(given, (str, int)) or isinstance(given, bool):
             return None
         name = str(given)
-        head, _, end = name.rpartition("_")
-        for candidate in (name, f"{head}/{end}", name.rpartition("/")[2]):
+        head, _, end = name.replace("/", "_").rpartition("_")
+        for candidate in (name, f"{head}/{end}", *([end] if head.lower() == "mbpp" else [])):
             if candidate in self.known:
                 return candidate
-        return self.by_end.get(name) or (self.by_end.get(end) if head and end in self.by_end else None)
+        found = self.by_end.get(end)
+        return found if found and head.lower() in ("", found.rpartition("/")[0].lower()) else None

@@ -1,8 +1,8 @@
 """The files of a model's evaluation: samples, raw texts with their verdicts, and what was evaluated how.
 
-Beside ``samples.jsonl`` (or whatever it is called), which ``sr grade`` and EvalPlus read, stand ``samples.raw.jsonl``
-with the texts as they were graded, and ``metadata.json``. Rows are added task by task; an interrupted evaluation goes
-on after its last whole task.
+Beside ``samples.jsonl`` (or another name that ends so), which ``sr grade`` and EvalPlus read, stand
+``samples.raw.jsonl`` with the texts as they were graded, and ``metadata.json``. Rows are added task by task; an
+interrupted evaluation goes on after its last whole task.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sr_reward.canonical import canonical
 from sr_reward.errors import FormatError
 from sr_reward.formats import Sample
-from sr_reward.formats.files import iter_rows
+from sr_reward.formats.files import iter_rows, iter_tasks_and_rows
 from sr_reward.grading.grade import Grade
 from sr_reward.grading.grader import CodeGrader
 from sr_reward.grading.stats import share_interval
@@ -25,6 +26,9 @@ from sr_reward.grading.summary import summarize
 from sr_reward.task import Task
 
 Row = dict[str, Any]
+_SUFFIX = ".jsonl"
+DRAWN = ("weights", "template", "sampling", "seed")  # what the rows of a selection say of its samples
+_FLUSHED_S = 10.0  # verdicts of samples that were drawn before are written that often
 
 
 class Answers(Protocol):
@@ -51,15 +55,16 @@ class Sampler(Protocol):
 
 def tasks_digest(tasks: Iterable[Task]) -> str:
     """A hash of tasks, in any order."""
-    return hashlib.sha256("\n".join(sorted(map(repr, tasks))).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(sorted(map(canonical, tasks))).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class EvaluationFiles:
     """Rows by task, in memory and, with ``out``, on disk.
 
-    ``about``: what must be the same for an evaluation to go on, plain values for ``metadata.json``. ``chat``: whether
-    answers are programs in prose, of which ``samples.jsonl`` then has the program. Raises FormatError where the folder
-    holds the evaluation of something else, or cannot be written.
+    ``out`` is the file of samples if it ends in ``.jsonl``, else the folder for it. ``about``: what must be the same
+    for an evaluation to go on, plain values for ``metadata.json``. ``chat``: whether answers are programs in prose, of
+    which ``samples.jsonl`` then has the program. Raises FormatError where the folder holds the evaluation of something
+    else, where a file of it is missing or somebody else's, or where it cannot be written.
     """
 
     def __init__(self, out: str | Path | None, about: Mapping[str, Any], *, chat: bool) -> None:
@@ -70,22 +75,36 @@ class EvaluationFiles:
         self.graded, self.seconds = 0, 0.0  # by this process
         if self.samples is None:
             return
-        if self.samples.is_dir() or not self.samples.suffix:
-            self.samples = self.samples / "samples.jsonl"
-        self.raw = self.samples.with_suffix(".raw.jsonl")
-        metadata = self.samples.with_name("metadata.json")
+        if self.samples.is_dir() or self.samples.suffix != _SUFFIX:
+            self.samples = self.samples / f"samples{_SUFFIX}"
+        self.raw = self.samples.with_name(f"{self.samples.name.removesuffix(_SUFFIX)}.raw{_SUFFIX}")
         try:
             self.samples.parent.mkdir(parents=True, exist_ok=True)
-            if metadata.exists():
-                self._continue(metadata)
-            else:
-                if self.samples.exists():
-                    raise FormatError(f"{self.samples} exists and is no evaluation of sr eval; name a new file")
-                metadata.write_text(json.dumps(self.about, indent=1) + "\n", encoding="utf-8")
+            self._open(self.samples, self.samples.with_name("metadata.json"))
         except OSError as error:
             raise FormatError(f"{self.samples} cannot be written: {error.strerror}; name another file") from None
 
-    def _continue(self, metadata: Path) -> None:
+    def _open(self, samples: Path, metadata: Path) -> None:
+        """Go on with what is there, or begin. An evaluation without rows binds nobody."""
+        files = (self.raw, samples)
+        missing = [path for path in files if not path.exists()]
+        filled = [path for path in files if path.exists() and path.stat().st_size]
+        if filled and (missing or not metadata.exists()):
+            raise FormatError(
+                f"{filled[0]} exists and is no evaluation of sr eval, which has {self.raw.name}, {samples.name} and "
+                f"{metadata.name} side by side; name a new file, or put back the one that is missing"
+            )
+        if any(path.stat().st_size for path in samples.parent.glob(f"*.raw{_SUFFIX}")):
+            self._check(metadata)
+        elif metadata.exists() and not {"samples", "tasks"} <= read_about(metadata).keys():
+            raise FormatError(f"{metadata} exists and is no evaluation's; give --out in another folder")
+        else:
+            metadata.write_text(json.dumps(self.about, indent=1) + "\n", encoding="utf-8")
+        for path in missing:
+            path.touch()
+        self._read(samples)
+
+    def _check(self, metadata: Path) -> None:
         known = read_about(metadata)
         wrong = [key for key, value in self.about.items() if known.get(key) != value]
         if wrong:
@@ -93,20 +112,24 @@ class EvaluationFiles:
                 f"{metadata.parent} holds an evaluation with other {', '.join(wrong)} "
                 f"({known.get(wrong[0])!r:.60}, here {self.about[wrong[0]]!r:.60}); give --out in another folder"
             )
-        assert self.samples is not None
-        if not self.raw.exists() or not self.samples.exists():
-            return
-        raw, written = _whole_lines(self.raw), _whole_lines(self.samples)
+
+    def _read(self, samples: Path) -> None:
+        raw, written = _whole_lines(self.raw), _whole_lines(samples)
         each = int(self.about["samples"])
         whole = min(len(raw), len(written)) // each * each
         for row in map(json.loads, raw[:whole]):
             self.rows.setdefault(row["task_id"], []).append(row)
-        for path, lines in ((self.raw, raw), (self.samples, written)):
-            path.write_text("".join(f"{line}\n" for line in lines[:whole]), encoding="utf-8")
+        for path, lines in ((self.raw, raw), (samples, written)):
+            if len(lines) > whole or not _ends(path):
+                path.write_text("".join(f"{line}\n" for line in lines[:whole]), encoding="utf-8")
 
     def todo(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks without rows."""
         return [task for task in tasks if task.task_id not in self.rows]
+
+    def ungraded(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks whose samples were drawn and have no verdict."""
+        return [task for task in tasks if any(row["outcome"] is None for row in self.rows.get(task.task_id, ()))]
 
     def add(self, answers: Answers, grades: Sequence[Grade | None], programs: Sequence[str | None]) -> None:
         """The answers to one task, with their grades (None: not graded) and the programs in them."""
@@ -146,7 +169,9 @@ class EvaluationFiles:
         """Write all raw rows anew."""
         if self.samples is not None:
             partial = self.raw.with_suffix(".new")
-            partial.write_text("".join(json.dumps(row) + "\n" for rows in self.rows.values() for row in rows))
+            partial.write_text(
+                "".join(json.dumps(row) + "\n" for rows in self.rows.values() for row in rows), encoding="utf-8"
+            )
             partial.replace(self.raw)
 
 
@@ -163,33 +188,42 @@ def evaluate(
     """Draw and grade answers to the first ``limit`` of ``tasks``, or go on with what ``out`` holds.
 
     Without ``judge`` nothing is graded; a later call with it grades what was drawn. ``on_task`` is told how many tasks
-    are to be drawn when one of them is done.
+    are to be drawn or graded when one of them is done.
     """
     about = {**sampler.about(tasks), "tasks": tasks_digest(tasks)}
     files = EvaluationFiles(out, about, chat=sampler.chat)
     wanted = tasks[:limit]
-    if judge:
-        _grade_drawn(wanted, files, grader)
-    todo = files.todo(wanted)
+    todo, drawn = files.todo(wanted), files.ungraded(wanted) if judge else []
+
+    def done() -> None:
+        if on_task is not None:
+            on_task(len(drawn) + len(todo))
+
+    _grade_drawn(drawn, files, grader, done)
     for found in sampler.complete(todo):
         repeated = [found.task] * len(found.texts)
         grades = _judged(files, grader, repeated, found.texts) if judge else [None] * len(repeated)
         self_contained = files.samples is not None and (files.chat or not found.task.prompt_is_code)
         programs = grader.programs(repeated, found.texts) if self_contained else [None] * len(repeated)
         files.add(found, grades, programs)
-        if on_task is not None:
-            on_task(len(todo))
+        done()
     return files
 
 
-def _grade_drawn(tasks: Sequence[Task], files: EvaluationFiles, grader: CodeGrader) -> None:
-    """Grade the rows of an earlier call that only drew samples."""
-    drawn = [task for task in tasks if any(row["outcome"] is None for row in files.rows.get(task.task_id, ()))]
-    for task in drawn:
-        texts = [row["text"] for row in files.rows[task.task_id]]
-        files.grade(task, _judged(files, grader, [task] * len(texts), texts))
-    if drawn:
-        files.flush()
+def _grade_drawn(tasks: Sequence[Task], files: EvaluationFiles, grader: CodeGrader, done: Callable[[], None]) -> None:
+    """Grade the rows of an earlier call that only drew samples; ``done`` is called after each task."""
+    written = time.monotonic()
+    try:
+        for task in tasks:
+            texts = [row["text"] for row in files.rows[task.task_id]]
+            files.grade(task, _judged(files, grader, [task] * len(texts), texts))
+            done()
+            if time.monotonic() > written + _FLUSHED_S:
+                files.flush()
+                written = time.monotonic()
+    finally:
+        if tasks:
+            files.flush()
 
 
 def _judged(files: EvaluationFiles, grader: CodeGrader, tasks: Sequence[Task], texts: Sequence[str]) -> Sequence[Grade]:
@@ -199,13 +233,18 @@ def _judged(files: EvaluationFiles, grader: CodeGrader, tasks: Sequence[Task], t
     return grades
 
 
-def summary_of(tasks: Sequence[Task], files: EvaluationFiles, k: str | None) -> dict[str, Any]:
-    """The part of ``sr eval --json`` that is about outcomes, of the tasks that have rows, per tier and family too.
+def summary_of(
+    tasks: Sequence[Task], files: EvaluationFiles, k: str | None, limit: int | None = None
+) -> dict[str, Any]:
+    """The part of ``sr eval --json`` that is about outcomes, per tier and family too: of those of the first ``limit``
+    tasks whose samples are graded; where none are, what was drawn.
 
     ``avg@n`` is the mean over the n samples of these very tasks: its interval is over draws of samples, that of pass@k
     over draws of tasks.
     """
-    judged = [task for task in tasks if task.task_id in files.rows]
+    drawn = [task for task in tasks[:limit] if task.task_id in files.rows]
+    open_tasks = {task.task_id for task in files.ungraded(drawn)}
+    judged = [task for task in drawn if task.task_id not in open_tasks] or drawn
     made = _scores(judged, files, k)
     by: dict[str, dict[str, Any]] = {}
     for kind in ("tier", "family"):
@@ -260,28 +299,47 @@ def read_about(metadata: Path) -> dict[str, Any]:
     return found
 
 
-def counts_in(path: str | Path, weights: str) -> dict[str, tuple[int, int]]:
-    """``(samples, passed)`` by task of an earlier evaluation (its raw file) or selection of the policy ``weights``.
+def counts_in(path: str | Path, about: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """``(samples, passed)`` by task of an earlier evaluation (its raw file) or selection, whose samples were drawn as
+    ``about`` says, with another seed.
 
-    Raises FormatError for a file of another policy, or without verdicts.
+    Raises FormatError for samples of another policy or drawn in another way, for the very same draws, and for a file
+    without verdicts.
     """
     path = Path(path)
     counts: dict[str, tuple[int, int]] = {}
-    about = path.with_name("metadata.json")
-    beside = read_about(about).get("weights") if about.exists() and path.name.endswith(".raw.jsonl") else None
-    for line, row in iter_rows(path):
-        other = row.get("weights", beside)
-        if other is not None and other != weights:
-            raise FormatError(f"{path}, line {line}: samples of another policy ({other}); only one policy's are pooled")
-        n, passed = counts.get(name := str(row.get("task_id")), (0, 0))
-        if isinstance(row.get("n"), int) and isinstance(row.get("n_passed"), int):
-            counts[name] = (n + row["n"], passed + row["n_passed"])
-        elif isinstance(row.get("outcome"), str):
-            judged = row["outcome"] != "infra_error"
-            counts[name] = (n + judged, passed + (row["outcome"] == "passed"))
-        else:
-            raise FormatError(f"{path}, line {line}: a row holds an outcome, or n and n_passed; give a .raw.jsonl file")
+    if path.name.endswith(f".raw{_SUFFIX}"):
+        metadata = path.with_name("metadata.json")
+        if metadata.exists():
+            _check_poolable(path, read_about(metadata), about)
+        for line, row in iter_rows(path):
+            if not isinstance(row.get("outcome"), str) or "task_id" not in row:
+                raise FormatError(f"{path}, line {line}: a row holds task_id and outcome; grade the samples first")
+            n, passed = counts.get(name := str(row["task_id"]), (0, 0))
+            counts[name] = (n + (row["outcome"] != "infra_error"), passed + (row["outcome"] == "passed"))
+        return counts
+    for task, row in iter_tasks_and_rows(path):
+        if not (isinstance(row.get("n"), int) and isinstance(row.get("n_passed"), int)):
+            raise FormatError(
+                f"{path}: task {task.task_id} has no n and n_passed; give an evaluation's .raw.jsonl or a selection"
+            )
+        _check_poolable(path, {key: row[key] for key in DRAWN if key in row}, about)
+        counts[task.task_id] = (row["n"], row["n_passed"])
     return counts
+
+
+def _check_poolable(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise FormatError unless other samples of the same policy, drawn in the same way, were ``theirs``."""
+    for key in ("prompt", *DRAWN):
+        if key != "seed" and key in theirs and theirs[key] != ours.get(key):
+            raise FormatError(
+                f"{path}: samples drawn with other {key} ({theirs[key]!r:.80}, here {ours.get(key)!r:.80}); only "
+                "samples of one policy, drawn in the same way, are pooled"
+            )
+    if theirs.get("seed", -1) == ours.get("seed"):
+        raise FormatError(
+            f"{path}: the same draws again (seed {ours.get('seed')}), which tell nothing new; draw with another --seed"
+        )
 
 
 def _verdict(grade: Grade | None) -> Row:
@@ -293,6 +351,15 @@ def _verdict(grade: Grade | None) -> Row:
 def _whole_lines(path: Path) -> list[str]:
     """The lines that end; a last one that was cut short is dropped."""
     return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _ends(path: Path) -> bool:
+    """Whether a file is empty or its last line is whole."""
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            return True
+        file.seek(-1, 2)
+        return file.read() == b"\n"
 
 
 def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

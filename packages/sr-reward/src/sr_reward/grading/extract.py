@@ -7,7 +7,8 @@ The rules, in order; the first that gives a program that compiles decides:
 3. What stands before the first fence, for a text that began inside a block.
 4. A fenced block: of those that define the entry point (or a class ``Solution`` that does) the last, as a revised
    answer comes later; where no function is asked for the last that reads or prints something. Blocks marked as Python
-   go before those without a mark. Blocks before it that only import and define things go with it.
+   go before those without a mark, and those that define it before those that import it, as tests do. Blocks before
+   it that only import and define things go with it.
 5. The same among the runs of lines that read as Python, between prose, if one defines the entry point.
 
 A program that defines the entry point anew, and every solution, follows the prompt, whose imports and helpers it may
@@ -199,6 +200,7 @@ def _chosen(blocks: list[markdown.Block], recipe: Recipe) -> _Candidate | None:
     filled = [[block.text for block in rank if block.text.strip()] for rank in ranks]
     rows = [[_Candidate(text, recipe) for text in rank[-_BLOCKS:]] for rank in filled]
     tests: tuple[Callable[[_Candidate], bool], ...] = (
+        lambda found: found.code is not None and found.answers and not found.imports,
         lambda found: found.code is not None and found.answers,
         lambda found: bool(recipe.entry_point) and found.answers,
         lambda found: found.code is not None,
@@ -213,23 +215,25 @@ def _chosen(blocks: list[markdown.Block], recipe: Recipe) -> _Candidate | None:
 
 
 class _Candidate:
-    """A piece of code as a program: placed, compiled (None where it does not), and whether it answers the task."""
+    """A piece of code as a program: placed, compiled (None where it does not), whether it answers the task, and whether
+    that is by an import alone."""
 
     def __init__(self, text: str, recipe: Recipe) -> None:
-        if recipe.whole and text.lstrip("\n")[:1].isspace():
+        if recipe.whole and _indented(text):
             text = _dedented(text)
         elif not recipe.whole and not _is_answer(text, recipe) and _compiled(text) is None:
             text = "".join(f"    {line}\n" for line in text.split("\n"))  # a body at the margin
         self.text, self.source = text, _placed(text, recipe)
         self.code = _compiled(self.source)
         self.answers = _is_answer(text, recipe)
+        self.imports = bool(recipe.entry_point) and _imports(text, recipe.entry_point)
 
 
 def _with_helpers(row: list[_Candidate], recipe: Recipe) -> _Candidate:
     """The last of a row, after those before it that only import and define what it may use."""
     found = row[-1]
     helpers = [other.text for other in row[:-1] if _only_defines(other.text, recipe)]
-    if helpers and found.code is not None and not found.text[:1].isspace():
+    if helpers and found.code is not None and not _indented(found.text):
         both = _Candidate("".join(helpers) + found.text, recipe)
         if both.code is not None:
             return both
@@ -248,7 +252,7 @@ def _placed(code: str, recipe: Recipe) -> str:
 
 def _is_answer(code: str, recipe: Recipe) -> bool:
     """Whether the code answers the task: by what it defines or, indented, as the body that the prompt waits for."""
-    return _answers(code, recipe) or (not recipe.whole and code.lstrip("\n")[:1].isspace())
+    return _answers(code, recipe) or (not recipe.whole and _indented(code))
 
 
 def _answers(code: str, recipe: Recipe) -> bool:
@@ -297,6 +301,13 @@ def _defines(code: str, entry_point: str) -> bool:
     return found is not None and in_class.search(code, found.end()) is not None
 
 
+def _imports(code: str, entry_point: str) -> bool:
+    """Whether all that defines the function is an import."""
+    at_margin, _ = _definitions_of(entry_point.partition(".")[0])
+    found = [match[0] for match in at_margin.finditer(code)]
+    return bool(found) and all(text.startswith(("from", "import")) for text in found)
+
+
 @lru_cache(maxsize=4096)
 def _definitions_of(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     name = re.escape(name)
@@ -322,6 +333,13 @@ def _only_defines(code: str, recipe: Recipe) -> bool:
         if not (equals and name.strip().isidentifier() and "(" not in value and value[:1] != "="):
             return False
     return _compiled(code) is not None
+
+
+def _indented(code: str) -> bool:
+    """Whether the first line that is not blank is indented. A form feed begins a line anew, as in Python."""
+    at = len(code) - len(code.lstrip())
+    begin = code.rfind("\n", 0, at) + 1
+    return begin < at < len(code) and not code[begin:at].strip(" \t")
 
 
 def _dedented(code: str) -> str:

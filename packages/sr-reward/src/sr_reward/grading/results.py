@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sr_reward.canonical import canonical
 from sr_reward.errors import FormatError
 from sr_reward.formats import Sample
 from sr_reward.grading.grade import OUTCOMES, Grade
@@ -105,7 +106,7 @@ def _identities(samples: Sequence[Sample], tasks: Mapping[str, Task]) -> list[tu
     for sample in samples:
         name = sample.task_id
         if name not in known:
-            known[name] = _digest(repr(tasks[name]))
+            known[name] = _digest(canonical(tasks[name]))
         found.append((name, seen[name], _digest(f"{known[name]} {sample.solution} {sample.text}")))
         seen[name] += 1
     return found

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sr_reward.errors import FormatError, TaskError
-from sr_reward.formats.files import iter_tasks_and_rows
+from sr_reward.formats.files import Skipped, iter_tasks_and_rows
 from sr_reward.formats.native import native_row
-from sr_reward.grading.evaluation import Sampler, counts_in, evaluate
+from sr_reward.formats.rows import read_task
+from sr_reward.grading.evaluation import DRAWN, Sampler, counts_in, evaluate
 from sr_reward.grading.grader import CodeGrader
 from sr_reward.task import Task
 from sr_reward.testbed import load_testbed
@@ -60,13 +61,16 @@ def write_selection(
     about: Mapping[str, Any],
 ) -> None:
     """The rows of the chosen tasks as they were, with ``pass_rate``, ``n``, ``n_passed`` and what ``about`` says of the
-    policy. Raises FormatError where the file exists or cannot be written."""
+    policy; a row without a name gets the one it has among all, as ``task_id``. Raises FormatError where the file exists
+    or cannot be written."""
     try:
         with Path(path).open("x", encoding="utf-8") as file:
             for name in chosen:
                 n, passed = counts[name]
                 rate = {"pass_rate": passed / n, "n": n, "n_passed": passed}
-                file.write(json.dumps({**rows[name], **rate, **about}) + "\n")
+                row = dict(rows[name])
+                named = row if read_task(row, number=-1).task_id == name else {**row, "task_id": name}
+                file.write(json.dumps({**named, **rate, **about}) + "\n")
     except OSError as error:
         raise FormatError(f"{path} cannot be written: {error.strerror}; name a new file") from None
 
@@ -85,33 +89,47 @@ def select_tasks(
     ``out``; returns what there is to say.
 
     Samples stay in the folder ``OUT-samples``, from which an interrupted call goes on. ``pool``: files of earlier
-    samples of the same policy that count, too. Without ``out`` nothing is written.
+    samples of the same policy that count, too. Without ``out``, or where no task is within bounds, no file is written.
     """
     if out is not None and out.exists():
         raise FormatError(f"{out} exists; name a new file for the selected tasks")
     given = [task for task, _ in tasks.values()]
+    earlier = _pooled(pool, sampler.about(given), tasks)
     failing = failing_references(given, grader)
-    folder = None if out is None else out.with_name(f"{out.stem}-samples")
-    files = evaluate(sampler, given, grader, out=folder, on_task=on_task)
+    place = None if out is None else out.with_name(f"{out.stem}-samples") / "samples.jsonl"
+    files = evaluate(sampler, given, grader, out=place, on_task=on_task)
     counts = files.counts()
-    for path in pool:
-        for name, (n, passed) in counts_in(path, files.about["weights"]).items():
-            if name in counts:
-                counts[name] = (counts[name][0] + n, counts[name][1] + passed)
+    said = []
+    for path, found in earlier.items():
+        for name, (n, passed) in found.items():
+            counts[name] = (counts[name][0] + n, counts[name][1] + passed)
+        said.append(f"{path}: {sum(n for n, _ in found.values())} samples of {len(found)} tasks")
     chosen = select(counts, bounds, failing)
-    if out is not None:
-        about: dict[str, Any] = {
-            key: files.about[key] for key in ("policy", "weights", "prompts", "template") if key in files.about
-        }
+    if out is not None and chosen:
+        kept = ("policy", "prompts", *DRAWN)
+        about: dict[str, Any] = {key: files.about[key] for key in kept if key in files.about}
         write_selection(out, {name: row for name, (_, row) in tasks.items()}, chosen, counts, about)
-    return list(selection_lines(counts, chosen, failing))
+    return [*said, *selection_lines(counts, chosen, failing)]
 
 
-def rows_of(source: str) -> dict[str, tuple[Task, Mapping[str, Any]]]:
-    """Tasks by id with their rows: of a file, or the training tasks of the ``testbed`` as native rows."""
+def _pooled(
+    paths: Sequence[str | Path], about: Mapping[str, Any], tasks: Mapping[str, Any]
+) -> dict[Path, dict[str, tuple[int, int]]]:
+    """``counts_in`` each file, of the ``tasks``. Raises FormatError for a file that has none of them, too."""
+    found: dict[Path, dict[str, tuple[int, int]]] = {}
+    for path in dict.fromkeys(map(Path, paths)):
+        found[path] = {name: count for name, count in counts_in(path, about).items() if name in tasks}
+        if not found[path]:
+            raise FormatError(f"{path} has samples of none of the {len(tasks)} tasks; leave it out of --pool")
+    return found
+
+
+def rows_of(source: str, skipped: Skipped | None = None) -> dict[str, tuple[Task, Mapping[str, Any]]]:
+    """Tasks by id with their rows: of a file, or the training tasks of the ``testbed`` as native rows. ``skipped`` is
+    told of rows that cannot be graded."""
     if source == "testbed":
         return {task.task_id: (task, native_row(task)) for task in load_testbed().train}
-    return {task.task_id: (task, row) for task, row in iter_tasks_and_rows(source)}
+    return {task.task_id: (task, row) for task, row in iter_tasks_and_rows(source, skipped=skipped)}
 
 
 def selection_lines(
@@ -127,7 +145,7 @@ def selection_lines(
     largest = max(count for _, count in cells) or 1
     for name, count in cells:
         yield f"  {name:>6} {'#' * round(40 * count / largest):<40} {count}"
-    yield f"{len(chosen)} of {len(counts)} tasks chosen"
+    yield f"{len(chosen)} of {len(counts)} tasks chosen" + ("" if chosen else "; no file is written")
     if failing:
         yield f"{len(failing)} left out, whose own reference does not pass, such as {failing[0]}"
     fewest = min((n for n, c in counts.values() if n and c == 0), default=0)

@@ -64,6 +64,8 @@ class Template:
             raise TaskError(f"a template's shots must be a number of at least 0, got {self.shots!r}")
         if "{prompt}" not in self.text or "{prompt}" not in self.user:
             raise TaskError("a template's text and user must hold {prompt}, else no model sees the task; add it")
+        if "{answer}" not in self.example:
+            raise TaskError("a template's example must hold {answer}, else no model sees how one is solved; add it")
 
 
 # evalplus/codegen.py and evalplus/provider/utility.py
