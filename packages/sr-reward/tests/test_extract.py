@@ -68,6 +68,8 @@ EITHER = {
     "tag of two words": f"```Python 3\n{WHOLE}```",
     "helper in a block of its own": "```python\ndef add(xs):\n    return sum(xs)\n```\nThen:\n```python\ndef f(xs):\n"
     "    return add(xs)\n```\n",
+    "helper in a block after it": "```python\ndef f(xs):\n    return add(xs)\n```\nwith\n```python\ndef add(xs):\n"
+    "    return sum(xs)\n```\nand, for other cases,\n```python\nimport nowhere\n\ndef test_it():\n    pass\n```\n",
     "imports in a block of their own": "```python\nimport operator, functools\n```\n```python\ndef f(xs):\n"
     "    return functools.reduce(operator.add, xs)\n```\n",
     "drafts in thinking": f"<think>\n```python\ndef f(xs):\n    return 0\n```\n</think>\n```python\n{WHOLE}```",

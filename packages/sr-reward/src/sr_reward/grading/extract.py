@@ -7,8 +7,8 @@ The rules, in order; the first that gives a program that compiles decides:
 3. What stands before the first fence, for a text that began inside a block.
 4. A fenced block: of those that define the entry point (or a class ``Solution`` that does) the last, as a revised
    answer comes later; where no function is asked for the last that reads or prints something. Blocks marked as Python
-   go before those without a mark, and those that define it before those that import it, as tests do. Blocks before
-   it that only import and define things go with it.
+   go before those without a mark, and those that define it before those that import it, as tests do. Blocks that
+   only import and define things go with it: those before it, and those after it that define a name that it uses.
 5. The same among the runs of lines that read as Python, between prose, if one defines the entry point.
 
 A program that defines the entry point anew, and every solution, follows the prompt, whose imports and helpers it may
@@ -210,7 +210,7 @@ def _chosen(blocks: list[markdown.Block], recipe: Recipe) -> _Candidate | None:
         for row in rows:
             for number in range(len(row) - 1, -1, -1):
                 if test(row[number]):
-                    return _with_helpers(row[: number + 1], recipe)
+                    return _with_helpers(row[number], row[:number], row[number + 1 :], recipe)
     return None
 
 
@@ -229,10 +229,11 @@ class _Candidate:
         self.imports = bool(recipe.entry_point) and _imports(text, recipe.entry_point)
 
 
-def _with_helpers(row: list[_Candidate], recipe: Recipe) -> _Candidate:
-    """The last of a row, after those before it that only import and define what it may use."""
-    found = row[-1]
-    helpers = [other.text for other in row[:-1] if _only_defines(other.text, recipe)]
+def _with_helpers(found: _Candidate, before: list[_Candidate], after: list[_Candidate], recipe: Recipe) -> _Candidate:
+    """The block after those that only import and define what it may use."""
+    used = set(_WORDS.findall(found.text))
+    named = [other for other in after if not used.isdisjoint(_DEFINED.findall(other.text))]
+    helpers = [other.text for other in (*before, *named) if _only_defines(other.text, recipe)]
     if helpers and found.code is not None and not _indented(found.text):
         both = _Candidate("".join(helpers) + found.text, recipe)
         if both.code is not None:
@@ -319,6 +320,7 @@ def _definitions_of(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(at_margin, re.MULTILINE), re.compile(in_class, re.MULTILINE)
 
 
+_WORDS, _DEFINED = re.compile(r"\w+"), re.compile(r"^(?:async def|def|class)[ \t]+(\w+)", re.MULTILINE)
 _SOLUTION = re.compile(r"^class[ \t]+Solution\b", re.MULTILINE)
 
 
