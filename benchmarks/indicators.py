@@ -2,13 +2,13 @@
 
     uv run --group bench python benchmarks/indicators.py [--json] [--rate 0.1] [--data DIR]
 
-Each signal is averaged over three steps and taken as its change since the run's first three, so that policies compare
-(the movement of a step is also taken as it is);
-a slope is that of the last five steps. It warns when it passes a threshold: the lowest that at most ``rate`` of the
-calibration runs without a fall pass at any step. Up or down, whichever warned of more falls there. Then, on the test
-part: warned: falls with a warning before their onset; lead: median steps from the first warning to the onset; false
-warnings: runs without a fall that were warned of, with the 95% Wilson interval. A signal that warns of no more falls
-than it warns without one is of no use.
+Each signal is averaged over three steps and taken as its change since the run's first three, so that policies
+compare; a slope is that of the last five steps. The movement of a step needs no comparison, as it is taken over the
+entropy: it is also averaged over three steps, and over the first five. A signal warns when it passes a threshold: the
+lowest that at most ``rate`` of the calibration runs without a fall pass at any step. Up or down, whichever warned of
+more falls there. Then, on the test part: warned: falls with a warning before their onset; lead: median steps from the
+first warning to the onset; false warnings: runs without a fall that were warned of, with the 95% Wilson interval. A
+signal that warns of no more falls than it warns without one is of no use.
 """
 
 from __future__ import annotations
@@ -68,6 +68,20 @@ def change(series: Series) -> Series:
     return values
 
 
+def beginning(series: Series) -> Series:
+    """The mean of the first steps, from the last of them on."""
+
+    def values(trace: Trace) -> NDArray[np.float64]:
+        raw_E = series(trace)
+        first = np.flatnonzero(np.isfinite(raw_E))[:SHORTEST]
+        made_E = np.full(len(raw_E), np.nan)
+        if len(first) == SHORTEST:
+            made_E[first[-1] :] = raw_E[first].mean()
+        return made_E
+
+    return values
+
+
 def slope(series: Series) -> Series:
     def steepness(window_W: NDArray[np.float64]) -> float:
         return float(np.polyfit(np.arange(len(window_W)), window_W, 1)[0])
@@ -94,6 +108,7 @@ INDICATORS: dict[str, Series] = {
     "cosine of gradients in a row": change(signal("grad_cosine")),
     "likelihood of right answers": change(signal("correct_logprob")),
     "movement of a step over entropy": lambda trace: _rolling(movement(trace), WINDOW, np.mean),
+    "the same, first five steps": beginning(movement),
     "change of that movement": change(movement),
     "training reward": change(signal("train_reward")),
     "training minus held-out": change(divergence),
