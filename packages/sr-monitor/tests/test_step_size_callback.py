@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,30 @@ def test_the_rate_has_bounds(factor: float, rate: float) -> None:
     scale_rate(optimizer, scheduler, factor, RATES)
     assert scheduler.base_lrs[0] == pytest.approx(rate)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate / 2)
+
+
+def test_steps_that_cannot_be_measured_are_not_taken_and_lower_the_rate_to_its_bound(tmp_path: Path) -> None:
+    callback = StepSizeCallback()
+    run = trainer(tmp_path, callback, 1e-9, steps=5)
+    before = [parameter.detach().clone() for parameter in run.model.parameters()]
+    run.create_optimizer().register_step_post_hook(lambda *_: next(run.model.parameters()).data.fill_(math.nan))
+    run.train()
+    assert [step["scale"] for step in callback.steps] == [0] * 5
+    assert [step["lr"] for step in callback.steps] == pytest.approx([1e-9, 1e-11, 1e-12, 1e-12, 1e-12])
+    assert all(torch.equal(old, new) for old, new in zip(before, run.model.parameters(), strict=True))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft: uv run --group bench")
+def test_adapters_on_frozen_bfloat16_weights_are_measured(tmp_path: Path) -> None:
+    import peft
+
+    callback = StepSizeCallback()
+    run = trainer(tmp_path, callback, 10.0, steps=3)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    run.model = run.model_wrapped = peft.get_peft_model(run.model.to(torch.bfloat16), config)
+    run.callback_handler.model = run.model
+    run.train()
+    assert all(0 < step["step_kl"] <= step["limit"] for step in callback.steps)
 
 
 @pytest.mark.parametrize(("lr", "first_change"), [(1e-4, RISE), (10.0, SHRINK_MOST)])

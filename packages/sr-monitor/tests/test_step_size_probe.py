@@ -96,3 +96,14 @@ def test_tokens_that_are_impossible_leave_a_number() -> None:
             parameter.mul_(1.05)
     assert 0 < probe.moved() < 100
     assert 0 < probe.entropy < 4
+
+
+def test_only_logits_of_the_measured_places_are_computed_by_wrapped_models_too() -> None:
+    model = model_of()
+    rows = rows_of({"input_ids": IDS, "logits_to_keep": 3}, 2)
+    for wrapped in (model, torch.nn.DataParallel(model), torch.compile(model, backend="eager")):
+        assert movement._innermost(wrapped) is model
+    shapes: list[Any] = []
+    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: shapes.append(tuple(logits.shape)))
+    Probe(model, rows, temperature=1.0)
+    assert shapes == [(1, 2, 40)] * 2

@@ -41,6 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_core.distributed.sharded_state import local_rows
 from sr_core.optim.movement import Probe
 
 __all__ = ["Step", "StepSize", "Stepper"]
@@ -209,7 +210,8 @@ class Stepper:
 
     def _has_gradient(self) -> bool:
         """Whether any gradient is not 0, on any process: without one a step is weight decay, which has no rate."""
-        some = any(weight.grad is not None and bool(weight.grad.any()) for weight in self.weights)
+        gradients = [local_rows(weight.grad) for weight in self.weights if weight.grad is not None]
+        some = any(bool(gradient.any()) for gradient in gradients)
         return self.probe.ranks.total(float(some))[0] > 0
 
     @torch.no_grad()

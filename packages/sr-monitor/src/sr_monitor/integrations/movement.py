@@ -152,11 +152,11 @@ def summed(*values: float, device: torch.device) -> tuple[float, ...]:
 
 
 def _innermost(model: Any) -> Any:
-    """The model that computes the logits, without adapters and without what distributes it."""
+    """The model that computes the logits, without adapters, compilation, and what distributes it."""
     while True:
-        if hasattr(model, "get_base_model"):
-            model = model.get_base_model()
-        elif isinstance(inner := getattr(model, "module", None), torch.nn.Module):
-            model = inner
-        else:
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else None
+        for name in ("module", "_orig_mod"):
+            inner = inner or getattr(model, name, None)
+        if not isinstance(inner, torch.nn.Module) or inner is model:
             return model
+        model = inner
