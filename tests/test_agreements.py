@@ -5,7 +5,9 @@ import torch
 from sr_care.belief.effects import GROUP_NORMALISED
 from sr_core.algorithm_config import ALGORITHM
 from sr_core.algorithms import ALGORITHMS, make_algorithm
+from sr_core.optim import movement
 from sr_core.optim import step_size as rule
+from sr_monitor.integrations import movement as callback_movement
 from sr_monitor.integrations import step_size as callback
 
 
@@ -29,3 +31,4 @@ def test_the_callback_measures_steps_by_the_rule_of_the_trainer() -> None:
     numbers = {name for name in shared if name.isupper() and isinstance(getattr(rule, name), int | float)}
     assert numbers >= {"SHARE_OF_ENTROPY", "LEAST_ENTROPY", "AIM", "SEARCHED", "MEASUREMENTS", "GAIN", "FALL", "RISE"}
     assert {name: getattr(rule, name) for name in numbers} == {name: getattr(callback, name) for name in numbers}
+    assert (rule.RATES, movement.KEPT) == (callback.RATES, callback_movement.KEPT)

@@ -186,6 +186,20 @@ def test_samples_that_teach_nothing_leave_the_rate_as_it_is() -> None:
         assert trainer.step_size.rate == rate
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_first_batch_that_teaches_nothing_is_not_searched(weight_decay: float) -> None:
+    trainer = trainer_of(replace(MEASURED, weight_decay=weight_decay))
+    rate = trainer.step_size.rate
+    for step in range(1, 3):
+        graded = samples(trainer, step)
+        taken = step_of(trainer.update(replace(graded, rewards_PG=torch.ones_like(graded.rewards_PG))))
+        assert taken.scale <= 1
+    assert (trainer.step_size.found, trainer.step_size.rate) == (False, rate)
+    found = train(trainer, range(3, 4))[0]
+    assert trainer.step_size.found
+    assert 0 < found.moved <= found.limit
+
+
 @given(st.floats(1e-9, 1e3), st.floats(1e-9, 1.0), st.floats(0, 1), st.floats(1e-10, 1e2))
 def test_the_rate_follows_by_small_factors_towards_what_would_have_met_the_limit(
     moved_over_limit: float, scale: float, taught: float, rate: float

@@ -18,7 +18,7 @@ last factor, as a step of that size wants it. The rate then follows, so that few
     log rate += clip(GAIN (log scale + log(AIM limit / moved) / 2), log FALL, log RISE)
 
 and rises only in proportion to the share of the samples that taught something. Until a step has been taken within the
-limit there is no rate to speak of, and the first step is searched in both directions.
+limit there is no rate to speak of, and the first step that has a gradient is searched in both directions.
 
 AdamW's proposal is proportional to the rate (weight decay included), and its moments depend on gradients alone. So the
 shortened step is the step of a smaller rate, exactly, and the moments stay as they are. The same holds for the two
@@ -41,6 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_core.distributed.sharded_state import local_rows
 from sr_core.optim.movement import Probe
 
 __all__ = ["Step", "StepSize", "Stepper"]
@@ -143,7 +144,8 @@ class Stepper:
     """``optimizer`` for the gradient steps of one update, each within its part of the limit.
 
     ``weights``: what the optimizer steps on; ``follow``: to be called when they have changed otherwise (copies).
-    ``search``: lengthen a step, too, since there is no rate yet. It holds one more copy of the weights meanwhile.
+    ``search``: lengthen a step that has a gradient, too, since there is no rate yet. It holds one more copy of the
+    weights meanwhile.
     """
 
     def __init__(
@@ -183,6 +185,7 @@ class Stepper:
         """The next gradient step, of at most ``epochs``."""
         bounded = math.isfinite(self.limit)
         before = [weight.detach().clone() for weight in self.weights] if bounded else []
+        search = self.search and self._has_gradient()
         self.optimizer.step()
         limit = self.limit * ((len(self._scales) + 1) / self.epochs) ** 2
         scale, good = 1.0, 0.0  # of the proposal: what the weights have now, and the most found to be within the limit
@@ -191,7 +194,7 @@ class Stepper:
             wanted = math.sqrt(AIM * limit / max(moved, TINY))
             if moved <= limit:
                 good, self._moved = scale, moved
-                if not self.search or moved >= SEARCHED * limit:
+                if not search or moved >= SEARCHED * limit:
                     break
                 factor = min(wanted, GROW_MOST)
             else:
@@ -204,6 +207,12 @@ class Stepper:
         elif good != scale:
             self._stretch(before, good / scale)
         self._scales.append(good)
+
+    def _has_gradient(self) -> bool:
+        """Whether any gradient is not 0, on any process: without one a step is weight decay, which has no rate."""
+        gradients = [local_rows(weight.grad) for weight in self.weights if weight.grad is not None]
+        some = any(bool(gradient.any()) for gradient in gradients)
+        return self.probe.ranks.total(float(some))[0] > 0
 
     @torch.no_grad()
     def _stretch(self, before: Sequence[Tensor], factor: float) -> None:

@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import torch
+
 from sr_monitor.errors import MonitorError
 from sr_monitor.integrations.weights import trainable
 
-__all__ = ["passed_count", "passing_counts", "refuse_encoder_decoder", "refuse_sharded"]
+__all__ = [
+    "passed_count",
+    "passing_counts",
+    "refuse_deepspeed",
+    "refuse_encoder_decoder",
+    "refuse_narrow",
+    "refuse_sharded",
+    "sharding",
+]
 
 
 def passing_counts(counts: Any, tasks: int, samples: int) -> list[int]:
@@ -61,7 +71,7 @@ def refuse_encoder_decoder(model: Any) -> None:
 
 def refuse_sharded(model: Any, arguments: Any = None) -> None:
     """A guard copies whole parameters; where a process holds a part of each, the copies would be wrong."""
-    kind = _sharding(model, arguments)
+    kind = sharding(model, arguments)
     if kind:
         raise MonitorError(
             f"callback: {kind} keeps only a part of each parameter on a process, and the guard copies whole ones; use "
@@ -69,7 +79,30 @@ def refuse_sharded(model: Any, arguments: Any = None) -> None:
         )
 
 
-def _sharding(model: Any, arguments: Any) -> str | None:
+def refuse_deepspeed(arguments: Any, trainer: Any = None) -> None:
+    """DeepSpeed steps inside the backward pass, where no callback is called."""
+    kind = getattr(getattr(trainer, "accelerator", None), "distributed_type", "")
+    plugin = getattr(arguments, "deepspeed_plugin", None)
+    if getattr(arguments, "deepspeed", None) or plugin is not None or str(getattr(kind, "value", kind)) == "DEEPSPEED":
+        raise MonitorError(
+            "callback: DeepSpeed takes the optimizer's step inside the backward pass, so its size cannot be measured; "
+            "use DDP or FSDP with StepSizeCallback"
+        )
+
+
+def refuse_narrow(model: Any) -> None:
+    """A small step of a weight of few bits is lost in rounding, so that neither step nor rate can be measured."""
+    for name, parameter in trainable(model).items():
+        if parameter.dtype in (torch.bfloat16, torch.float16):
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise MonitorError(
+                f"callback: the trained weight {name} is {kind}, and steps must be measured in float32; load the model "
+                "in float32 and train with bf16=True (autocast), or use LoRA with adapters in float32"
+            )
+
+
+def sharding(model: Any, arguments: Any) -> str | None:
+    """What leaves this process a part of each trained parameter, or None where it has whole ones."""
     if getattr(arguments, "fsdp", None):
         return "FSDP"
     plugin = getattr(arguments, "hf_deepspeed_config", None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
@@ -19,6 +20,7 @@ __all__ = [
     "default_guard",
     "rank_and_world",
     "save_policy",
+    "scale_rate",
     "soften",
 ]
 
@@ -75,22 +77,49 @@ def save_policy(trainer: Trainer | None, model: Any, folder: Path) -> bool:
     return True
 
 
-def soften(optimizer: Any, scheduler: Any, decision: Decision) -> None:
-    """Forget the moments, and scale the learning rate now and for the rest of the schedule."""
-    while hasattr(optimizer, "optimizer"):  # accelerate wraps it
-        optimizer = optimizer.optimizer
-    while hasattr(scheduler, "scheduler"):
-        scheduler = scheduler.scheduler
+@runtime_checkable
+class BoundsSteps(Protocol):
+    """A callback that bounds the size of steps, for which the learning rate is a consequence."""
+
+    def soften(self, factor: float, *, moments_reset: bool) -> None: ...
+
+
+def soften(optimizer: Any, scheduler: Any, decision: Decision, callbacks: Iterable[Any] = ()) -> None:
+    """Forget the moments, and scale the learning rate now and for the rest of the schedule.
+
+    Where one of ``callbacks`` bounds the size of steps, its limit is scaled instead: it would restore the rate.
+    """
     if optimizer is None:
         return
     if decision.reset_optimizer:
-        optimizer.state.clear()
+        _innermost_optimizer(optimizer).state.clear()
+    bounding = [callback for callback in callbacks if isinstance(callback, BoundsSteps)]
+    for callback in bounding:
+        callback.soften(decision.lr_factor, moments_reset=decision.reset_optimizer)
+    if not bounding:
+        scale_rate(optimizer, scheduler, decision.lr_factor)
+
+
+def scale_rate(optimizer: Any, scheduler: Any, factor: float, rates: tuple[float, float] = (0.0, math.inf)) -> None:
+    """Multiply the learning rate, now and for the rest of the schedule; its base is not moved out of ``rates``."""
+    optimizer = _innermost_optimizer(optimizer)
+    while hasattr(scheduler, "scheduler"):
+        scheduler = scheduler.scheduler
+    base = max(float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups)
+    if base > 0:
+        factor = max(min(factor, rates[1] / base), 1.0) if factor > 1 else min(max(factor, rates[0] / base), 1.0)
     for group in optimizer.param_groups:
-        group["lr"] *= decision.lr_factor
+        group["lr"] *= factor
         if "initial_lr" in group:
-            group["initial_lr"] *= decision.lr_factor
+            group["initial_lr"] *= factor
     if scheduler is not None and hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs = [lr * decision.lr_factor for lr in scheduler.base_lrs]
+        scheduler.base_lrs = [lr * factor for lr in scheduler.base_lrs]
+
+
+def _innermost_optimizer(optimizer: Any) -> Any:
+    while hasattr(optimizer, "optimizer"):  # accelerate wraps it
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def rank_and_world() -> tuple[int, int]:

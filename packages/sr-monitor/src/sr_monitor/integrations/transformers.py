@@ -219,7 +219,9 @@ class CollapseGuardCallback(TrainerCallback):
         paste(model, self._held.get(decision.to_step if decision.to_step is not None else step))
         if self.average is not None:
             self.average.begin(model)
-        soften(given.get("optimizer"), given.get("lr_scheduler"), decision)
+        trainer = self._log.trainer
+        callbacks = [] if trainer is None else trainer.callback_handler.callbacks
+        soften(given.get("optimizer"), given.get("lr_scheduler"), decision, callbacks)
 
     def _answer(self, model: Any, step: int) -> None:
         asked: Counter[int] = Counter()
