@@ -170,8 +170,8 @@ def test_the_rate_has_bounds(factor: float, rate: float) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5)
     scale_rate(optimizer, scheduler, factor, RATES)
-    assert scheduler.base_lrs[0] == pytest.approx(rate)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate / 2)
+    assert scheduler.base_lrs[0] == pytest.approx(rate, rel=1e-6, abs=0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate / 2, rel=1e-6, abs=0)
 
 
 def test_steps_that_cannot_be_measured_are_not_taken_and_lower_the_rate_to_its_bound(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_steps_that_cannot_be_measured_are_not_taken_and_lower_the_rate_to_its_b
     run.create_optimizer().register_step_post_hook(lambda *_: next(run.model.parameters()).data.fill_(math.nan))
     run.train()
     assert [step["scale"] for step in callback.steps] == [0] * 5
-    assert [step["lr"] for step in callback.steps] == pytest.approx([1e-9, 1e-11, 1e-12, 1e-12, 1e-12])
+    assert [step["lr"] for step in callback.steps] == pytest.approx([1e-9, 1e-11, 1e-12, 1e-12, 1e-12], rel=1e-6, abs=0)
     assert all(torch.equal(old, new) for old, new in zip(before, run.model.parameters(), strict=True))
 
 
@@ -272,6 +272,15 @@ def test_a_guard_lowers_the_limit_for_good_and_a_resumed_run_knows(tmp_path: Pat
     again = StepSizeCallback(step_kl=4e-3)
     trainer(tmp_path / "elsewhere", again, 1e-3, steps=10).train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
     assert again.steps == callback.steps[8:10]
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_an_optimizer_without_moments_begins_with_a_search(reset: bool) -> None:
+    callback = StepSizeCallback()
+    callback.found = True
+    callback.soften(0.5, moments_reset=reset)
+    callback.soften(0.5, moments_reset=False)
+    assert (callback.limit_factor, callback.found) == (0.25, not reset)
 
 
 def test_the_guard_tells_the_callback_when_it_rolls_back(tmp_path: Path) -> None:
