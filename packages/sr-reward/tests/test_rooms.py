@@ -12,6 +12,7 @@ PACKAGE = Path(sr_reward.__file__).parent
 # each imports itself and those before it only
 ORDER = (
     "errors",
+    "canonical",
     "rules",
     "sandbox.child",
     "sandbox",
