@@ -74,8 +74,8 @@ def test_greedy_and_what_contradicts_it_is_refused(more: list[str]) -> None:
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        ("guard.name=collapse", r"\[guard\] changes nothing here"),
-        ("gaurd.name=collapse", r"\[gaurd\] is unknown"),
+        ("guard.name=collapse", r"\[guard\] is none of an evaluation"),
+        ("gaurd.name=collapse", r"\[gaurd\] is none of an evaluation"),
         ("sampling.group_size=4", "give --samples"),
         ("sandbox.require_isolation=nonsense", "one of"),
         ("sampling.max_new_token=4", "did you mean 'max_new_tokens'"),

@@ -6,15 +6,15 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sr_care import CarePlanner
 from sr_cli.config import (
     CareConfig,
     CollapseConfig,
     EarlyStopConfig,
-    EvaluationConfig,
     RunConfig,
+    SandboxConfig,
     ScheduleConfig,
     TasksConfig,
 )
@@ -23,12 +23,12 @@ from sr_core import Policy
 from sr_core.config import PolicyConfig
 from sr_core.errors import ConfigError
 from sr_core.evaluation.completions import Sampler
+from sr_core.evaluation.settings import EvaluationConfig, for_evaluation
 from sr_core.protocols import Guard, Planner
 from sr_core.tasks import CampaignTasks, Pools, choose, split
 from sr_core.unguarded import Schedule
 from sr_monitor import CollapseGuard, EarlyStop
 from sr_reward import CodeGrader, Task, load_tasks
-from sr_reward.formats import Skipped
 from sr_reward.prompts import Prompter, load_template
 from sr_reward.testbed import load_testbed
 
@@ -43,11 +43,16 @@ def make_policy(config: PolicyConfig) -> Policy:
     return Policy.load(config, prompter=make_prompter(config))
 
 
+def read_evaluation(policy: str, source: str, temperature: float, settings: Sequence[str]) -> EvaluationConfig:
+    """The configuration of an evaluation, ``settings`` over the other values."""
+    sampling = {"temperature": temperature, "max_new_tokens": 48 if source == "testbed" else 512}
+    return for_evaluation({"policy": {"path": policy}, "sampling": sampling}, settings, SandboxConfig)
+
+
 def make_sampler(config: EvaluationConfig, samples: int, seed: int) -> Sampler:
     """What draws the completions of an evaluation."""
-    sampler = Sampler(make_policy(config.policy), config.sampling, samples, seed)
-    sampler.origin = {"policy": config.policy.path, "template": config.policy.template}
-    return sampler
+    origin = {"policy": config.policy.path, "template": config.policy.template}
+    return Sampler(make_policy(config.policy), config.sampling, samples, seed, origin)
 
 
 def make_judge(config: EvaluationConfig) -> CodeGrader:
@@ -71,14 +76,6 @@ def make_grader(config: RunConfig) -> CodeGrader:
 def given_tasks(config: TasksConfig) -> list[Task]:
     """The tasks of the file that ``tasks.path`` names; none for the testbed, whose tests are known to run."""
     return [] if config.path == "testbed" else list(load_tasks(config.path))
-
-
-def testbed_or_file(source: str, split: Literal["train", "heldout"], skipped: Skipped | None) -> Sequence[Task]:
-    """What ``--tasks`` of a command names: the testbed's tasks of that split, or all tasks of a file."""
-    if source != "testbed":
-        return load_tasks(source, skipped=skipped)
-    testbed = load_testbed()
-    return testbed.train if split == "train" else testbed.heldout
 
 
 def make_tasks(config: TasksConfig, seed: int, left_out: Collection[str] = ()) -> Callable[[int], CampaignTasks]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from sr_core.config import SECTIONS as TRAINING
-from sr_core.config import PolicyConfig, SamplingConfig, TrainConfig
+from sr_core.config import TrainConfig
 from sr_core.errors import ConfigError, RunError
 from sr_core.runs.run_dir import read_run
 from sr_core.sections import Variants, build, layered, nearest, parse_settings, parse_toml, plain, read_toml, require
@@ -212,31 +212,6 @@ def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
         optim = dataclasses.replace(train.optim, average=isinstance(config.guard, CollapseConfig))
         config = dataclasses.replace(config, train=dataclasses.replace(train, optim=optim))
     return config
-
-
-class EvaluationConfig(NamedTuple):
-    """What a command that only samples and grades reads of a run's configuration."""
-
-    policy: PolicyConfig
-    sampling: SamplingConfig
-    sandbox: dict[str, Any]  # the keys that were given
-
-
-def for_evaluation(policy: str, source: str, temperature: float, settings: Sequence[str]) -> EvaluationConfig:
-    """The sections of an evaluation, with ``settings`` over the other values. Raises ConfigError as ``load_config``
-    does, and for settings that change nothing where nothing is trained."""
-    sampling = {"temperature": temperature, "max_new_tokens": 48 if source == "testbed" else 512}
-    given = parse_settings(settings, {"policy": {"path": policy}, "sampling": sampling})
-    sections: dict[str, type[Any]] = {"policy": PolicyConfig, "sampling": SamplingConfig, "sandbox": SandboxConfig}
-    for name in given:
-        if name not in sections:
-            known = "changes nothing here" if name in SECTIONS else "is unknown"
-            raise ConfigError(f"section [{name}] {known}: valid are [policy], [sampling] and [sandbox]")
-    for key, instead in (("prompts", "all tasks are asked"), ("group_size", "give --samples")):
-        if key in given.get("sampling", {}):
-            raise ConfigError(f"sampling.{key} changes nothing where nothing is trained: {instead}")
-    made = {name: build(section, given.get(name, {}), name) for name, section in sections.items()}
-    return EvaluationConfig(policy=made["policy"], sampling=made["sampling"], sandbox=dict(given.get("sandbox", {})))
 
 
 def describe_run(folder: Path) -> Described:

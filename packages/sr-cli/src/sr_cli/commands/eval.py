@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sr_cli.console import Progress, json_option, print_result, sampling_options
+from sr_cli.console import json_option, print_result, sampling_options
+from sr_monitor.report.progress import Progress
 
 
 @click.command(epilog="Example:  sr eval --policy smollm2-135m --tasks HumanEval.jsonl.gz --greedy --out eval.jsonl")
@@ -26,10 +27,10 @@ def command(
     context: click.Context, /, source: str, k: str | None, greedy: bool, predict_only: bool, as_json: bool, **given: Any
 ) -> None:
     """Sample from a policy, grade, print pass@k and avg@k. The same command goes on where it was interrupted."""
-    from sr_cli.assemble import make_judge, make_sampler, testbed_or_file
-    from sr_cli.config import for_evaluation
+    from sr_cli.assemble import make_judge, make_sampler, read_evaluation
     from sr_reward.formats import Skipped
     from sr_reward.grading.evaluation import evaluate, summary_lines, summary_of
+    from sr_reward.grading.selection import tasks_of
     from sr_reward.grading.summary import read_ks
 
     out, limit = given.pop("out"), given.pop("limit")
@@ -39,12 +40,12 @@ def command(
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 raise click.UsageError(f"--greedy takes one completion at temperature 0: leave out --{name}")
         samples, given["temperature"] = 1, 0.0
-    config = for_evaluation(source=source, **given)
+    config = read_evaluation(source=source, **given)
     if greedy and config.sampling.temperature:
         raise click.UsageError("--greedy takes one completion at temperature 0: leave out sampling.temperature")
     read_ks(k, [(samples, 0)])  # what cannot be reported is refused before anything is drawn
     skipped = Skipped()
-    tasks = testbed_or_file(source, "heldout", skipped)
+    tasks = tasks_of(source, "heldout", skipped)
     if skipped.count:
         click.echo(f"sr eval: {skipped.describe()}", err=True)
     sampler = make_sampler(config, samples, seed)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from sr_cli.console import Progress, json_option, print_result
+from sr_cli.console import json_option, print_result
+from sr_monitor.report.progress import Progress
 from sr_reward import CodeGrader, Grade, Sample, Task, load_samples, load_tasks
 from sr_reward.formats import EXPORTS, FORMATS, Skipped, write_results
 from sr_reward.grading.grade import NO_CODE, SEPARATIONS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from sr_cli.console import Progress, print_json
+from sr_cli.console import print_json
+from sr_monitor.report.progress import Progress
 from sr_reward.sandbox.check import Feature, check_isolation, strongest_level
 
 

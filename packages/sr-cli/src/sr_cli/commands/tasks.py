@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from sr_cli.console import Progress, sampling_options
+from sr_cli.console import sampling_options
+from sr_monitor.report.progress import Progress
 
 
 @click.group()
@@ -32,13 +33,12 @@ def select(
 
     Samples are kept in OUT-samples, so that the same command goes on where it was interrupted.
     """
-    from sr_cli.assemble import make_judge, make_sampler
-    from sr_cli.config import for_evaluation
+    from sr_cli.assemble import make_judge, make_sampler, read_evaluation
     from sr_reward.formats import Skipped
     from sr_reward.grading.selection import Bounds, rows_of, select_tasks
 
     samples, seed = given.pop("samples"), given.pop("seed")
-    bounds, config, skipped = Bounds(low=low, high=high), for_evaluation(**given), Skipped()
+    bounds, config, skipped = Bounds(low=low, high=high), read_evaluation(**given), Skipped()
     tasks, place = rows_of(given["source"], skipped), None if dry_run else out
     if skipped.count:
         click.echo(f"sr tasks select: {skipped.describe()}", err=True)

@@ -18,19 +18,23 @@ import click
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the policy.")
 def command(path: str, source: str, examples: int, prompt: str, settings: Sequence[str], seed: int, out: Path) -> None:
     """Imitate reference solutions for a few steps, and write a Hugging Face folder that policy.path takes."""
-    from sr_cli.assemble import make_prompter, testbed_or_file
-    from sr_cli.console import Progress
+    from sr_cli.assemble import make_prompter
     from sr_core.config import PolicyConfig
     from sr_core.errors import ConfigError
     from sr_core.sections import build, parse_settings
     from sr_core.warm_start import WarmStart, start_policy
+    from sr_monitor.report.progress import Progress
+    from sr_reward.formats import Skipped
+    from sr_reward.grading.selection import tasks_of
 
     given = parse_settings(settings, {"policy": {"path": path, "prompt": prompt}})
     if others := given.keys() - {"policy"}:
         raise ConfigError(f"a warm start takes settings of [policy], got [{min(others)}]; leave it out")
     plan, config = WarmStart(examples=examples, seed=seed), build(PolicyConfig, given["policy"], "policy")
     progress = Progress(plan.steps, "steps")
-    tasks, prompter = testbed_or_file(source, "train", None), make_prompter(config)
+    tasks, prompter = tasks_of(source, "train", skipped := Skipped()), make_prompter(config)
+    if skipped.count:
+        click.echo(f"sr warm-start: {skipped.describe()}", err=True)
     losses = start_policy(config, tasks, source, plan, out, lambda _: progress.step(), prompter)
     said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
     click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={config.prompt} --out RUN")

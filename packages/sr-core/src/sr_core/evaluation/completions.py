@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,16 +35,23 @@ class Sampler:
     """Draws ``samples`` completions of each task from ``policy`` as ``sampling`` says.
 
     A task's random numbers depend on ``seed`` and its id, so a part of the tasks gets the completions it would get
-    among all. ``sampling.batch_size`` is lowered to what ``CACHE_BYTES`` hold. ``chat``: whether answers are programs
-    in prose.
+    among all. ``origin``: what else ``about`` says of the policy and its prompts. ``sampling.batch_size`` is lowered
+    to what ``CACHE_BYTES`` hold. ``chat``: whether answers are programs in prose.
     """
 
-    def __init__(self, policy: Policy, sampling: SamplingConfig, samples: int, seed: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        sampling: SamplingConfig,
+        samples: int,
+        seed: int,
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
         self.engine, self.samples, self.seed = Engine(policy), samples, seed
         most = min(sampling.batch_size, _most_sequences(policy, sampling.max_new_tokens))
         self.sampling = replace(sampling, batch_size=most)
         self.chat = policy.prompt == "chat"
-        self.origin: dict[str, str] = {}  # what else is known of the policy and its prompts, for ``about``
+        self.origin = dict(origin or {})
 
     def about(self, tasks: Sequence[Task]) -> dict[str, Any]:
         """What decides the completions, as plain values: hashes of the weights and of the prompts (tokens, prefills,

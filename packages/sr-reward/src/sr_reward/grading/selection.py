@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sr_reward.errors import FormatError, TaskError
-from sr_reward.formats.files import Skipped, iter_tasks_and_rows
+from sr_reward.formats.files import Skipped, iter_tasks_and_rows, load_tasks
 from sr_reward.formats.native import native_row
 from sr_reward.formats.rows import read_task
 from sr_reward.grading.evaluation import DRAWN, Sampler, counts_in, evaluate
@@ -122,6 +122,14 @@ def _pooled(
         if not found[path]:
             raise FormatError(f"{path} has samples of none of the {len(tasks)} tasks; leave it out of --pool")
     return found
+
+
+def tasks_of(source: str, split: Literal["train", "heldout"], skipped: Skipped) -> Sequence[Task]:
+    """The tasks of a file, or the ``testbed``'s of that split. ``skipped`` is told of rows that cannot be graded."""
+    if source != "testbed":
+        return load_tasks(source, skipped=skipped)
+    testbed = load_testbed()
+    return testbed.train if split == "train" else testbed.heldout
 
 
 def rows_of(source: str, skipped: Skipped | None = None) -> dict[str, tuple[Task, Mapping[str, Any]]]:
