@@ -289,10 +289,10 @@ def test_a_half_written_last_line_is_left_out(kind: str, tmp_path: Path) -> None
     assert only(read_runs(path)).records[-1].step == 3
 
 
-def test_a_broken_line_in_the_middle_is_one_error_with_its_number(tmp_path: Path) -> None:
+def test_more_broken_lines_than_rows_are_one_error_with_a_number(tmp_path: Path) -> None:
     path = sr_log(tmp_path) / "metrics.jsonl"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], "{oops", *lines[1:]]) + "\n")
+    path.write_text("\n".join([lines[0], *["{oops"] * 4, *lines[1:]]) + "\n")
     with pytest.raises(MonitorError, match=r"metrics\.jsonl:2: not JSON"):
         read_runs(tmp_path)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from sr_monitor.logs.records import RawRow
 from sr_monitor.logs.services import services_in
-from sr_monitor.logs.text import printed_dict
+from sr_monitor.logs.text import open_text, printed_dict
 
 # Kinds in the order in which they are believed where a file holds several.
 KINDS = ("verl", "openrlhf", "nemo-rl", "areal", "slime", "trl", "console")
@@ -97,7 +97,7 @@ def _read(path: Path, size: int, changed_ns: int) -> Printed:
 
 def lines_of(path: Path) -> Iterator[str]:
     """Lines without colours; a carriage return ends one as well, as progress bars use it."""
-    with path.open(encoding="utf-8", errors="replace", newline=None) as file:
+    with open_text(path) as file:
         for line in file:
             yield _ANSI.sub("", line.rstrip("\n"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sr_monitor.logs.console import read_console
 from sr_monitor.logs.dumps import harness_files, is_harness_result, validation_dumps
 from sr_monitor.logs.tables import header_of, is_page_export
 from sr_monitor.logs.tensorboard import event_files, event_folders, has_scalars
-from sr_monitor.logs.text import json_object, json_value
+from sr_monitor.logs.text import ending, first_row, json_object, json_value
 
 FORMATS = (
     *("sr", "trl", "verl", "openrlhf", "tensorboard", "wandb", "csv", "jsonl"),
@@ -43,15 +42,18 @@ def _detected(path: Path) -> str | None:
         return _of_folder(path)
     if ".tfevents." in path.name:
         return "tensorboard"
-    if path.suffix in (".csv", ".tsv"):
+    suffix = ending(path)
+    if suffix in (".csv", ".tsv"):
         return "wandb" if _from_wandb(header_of(path)) else "csv"
-    if path.suffix == ".json":
+    if suffix == ".jsonl" or first_row(path):
+        return _of_lines(path)
+    if suffix == ".json":
         value = json_value(path)
         if is_harness_result(value):
             return "lm-eval"
-        return "trl" if not isinstance(value, dict) or "log_history" in value or not _columns(value) else "jsonl"
-    if path.suffix == ".jsonl":
-        return _of_lines(path)
+        return "trl" if not isinstance(value, dict) or "log_history" in value or not columns_of(value) else "jsonl"
+    if suffix in ("", ".txt") and step_columns(header_of(path)):
+        return "csv"
     printed = read_console(path)
     return printed.kind or ("console" if printed.services else None)
 
@@ -79,7 +81,7 @@ def own_kind(path: Path) -> str | None:
 
 def _of_lines(path: Path) -> str:
     """The kind of a JSONL file, from its first row."""
-    first = _first_row(path)
+    first = first_row(path)
     keys = set(first)
     if path.name == "metrics.jsonl" and (not keys or {"campaign", "decision", "heldout_pass1"} & keys):
         return "sr"
@@ -92,24 +94,15 @@ def _of_lines(path: Path) -> str:
     return "jsonl"
 
 
-def _first_row(path: Path) -> dict[str, Any]:
-    """The first row of a JSONL file; empty where it is none."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line = next((line for line in file if line.strip()), "")
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
 def _from_wandb(header: list[str]) -> bool:
     return is_page_export(header) or "_step" in header
 
 
-def _columns(value: dict[str, Any]) -> bool:
-    """Whether an object is a table by columns, ``{"step": [...], "reward": [...]}``."""
-    return "step" in value and all(isinstance(column, list) for column in value.values())
+def columns_of(value: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of a table ``{"step": [...], "reward": [...]}``, or with index and value as pandas writes it."""
+    columns = {name: [*column.values()] if isinstance(column, dict) else column for name, column in value.items()}
+    table = bool(step_columns(columns)) and all(isinstance(column, list) for column in columns.values())
+    return columns if table else {}
 
 
 def metrics_file(folder: Path) -> Path | None:
@@ -142,7 +135,7 @@ def places_below(path: Path) -> list[Path]:
 
 
 def _outermost(path: Path, depth: int) -> list[Path]:
-    files = [p for p in sorted(path.iterdir()) if p.is_file() and p.suffix in (".csv", ".jsonl", *_CONSOLES)]
+    files = [p for p in sorted(path.iterdir()) if p.is_file() and ending(p) in (".csv", ".tsv", ".jsonl", *_CONSOLES)]
     found = [p for p in files if _could_be_log(p)]
     for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if own_kind(folder) == "tensorboard":
@@ -160,7 +153,7 @@ def _could_be_log(path: Path) -> bool:
     try:
         kind = _detected(path)
         if kind == "jsonl":
-            return bool(step_columns(_first_row(path)))
+            return bool(step_columns(first_row(path)))
         return kind is not None and (kind != "csv" or bool(step_columns(header_of(path))))
     except (MonitorError, OSError, UnicodeDecodeError):
         return False

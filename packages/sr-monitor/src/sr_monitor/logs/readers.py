@@ -19,20 +19,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from sr_monitor.analysis.runs import Candidate, Run
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.checkpoints import checkpoints_near
 from sr_monitor.logs.columns import advice, candidates, command, unknown
 from sr_monitor.logs.console import read_console
-from sr_monitor.logs.detect import FORMATS, detect, metrics_file, newest_state, own_kind, places_below
+from sr_monitor.logs.detect import FORMATS, columns_of, detect, metrics_file, newest_state, own_kind, places_below
 from sr_monitor.logs.dumps import read_harness, read_validation_dumps, validation_dumps
 from sr_monitor.logs.records import RawRow, Size, clean
 from sr_monitor.logs.services import how_to_get
 from sr_monitor.logs.tables import read_table
 from sr_monitor.logs.tensorboard import event_folders, read_events
-from sr_monitor.logs.text import json_object, json_value, jsonl
+from sr_monitor.logs.text import UNPACKING_FAILED, ending, first_row, json_object, json_value, jsonl
 
 __all__ = ["FORMATS", "Unreadable", "detect", "read_run", "read_runs", "read_some", "runs_of"]
 
@@ -110,6 +109,8 @@ def _read_place(
         raise MonitorError(f"format: must be auto, {', '.join(FORMATS)}, got {format!r}")
     if not place.exists():
         raise MonitorError(f"{place}: no such file or directory")
+    if not place.is_dir() and not place.is_file():
+        raise MonitorError(f"{place}: a pipe or a device, which can be read only once; save it to a file")
     runs = _read(place, format, columns, size)
     if place == path or any(run.format == "sr" for run in runs):
         return runs
@@ -153,8 +154,8 @@ def _read(path: Path, format: str, columns: Mapping[str, str] | None, size: Size
         parts = _READERS[kind](path, beside)
     except OSError as error:
         raise MonitorError(f"{path}: cannot be read, {error.strerror}; check the path and its rights") from error
-    except UnicodeDecodeError as error:
-        raise MonitorError(f"{path}: not a text file; name its kind with --format") from error
+    except UNPACKING_FAILED as error:
+        raise MonitorError(f"{path}: cannot be unpacked, {error}; is it whole?") from error
     if not any(rows for _, rows in parts):
         if beside.services:
             return [_elsewhere(path, kind, beside)]
@@ -228,7 +229,7 @@ def _trl(path: Path, beside: _Read) -> Parts:
         if state is None:
             raise MonitorError(f"{path}: no trainer_state.json here or in checkpoint-*; give the file")
         path = state
-    if path.suffix != ".json":
+    if ending(path) != ".json":
         return _console(path, beside, "trl")
     state_of = json_value(path)
     rows = state_of.get("log_history") if isinstance(state_of, dict) else state_of
@@ -242,7 +243,7 @@ def _verl(path: Path, beside: _Read) -> Parts:
         if validation_dumps(path):
             return [("", read_validation_dumps(path, beside.notes))]
         raise MonitorError(f"{path}: no STEP.jsonl of verl's validation here; give the log's file")
-    if path.suffix != ".jsonl":
+    if not first_row(path):
         return _console(path, beside, "verl")
     rows: list[RawRow] = []
     for row in jsonl(path, beside.notes, needed=True):
@@ -285,8 +286,8 @@ def _table(path: Path, beside: _Read) -> Parts:
         if file is None:
             raise MonitorError(f"{path}: is a directory; give the table's file")
         path = file
-    if path.suffix == ".json":
-        table: dict[str, list[Any]] = json_object(path)
+    if ending(path) == ".json" and not first_row(path):
+        table = columns_of(json_object(path))
         length = min((len(column) for column in table.values()), default=0)
         return [("", [{name: column[i] for name, column in table.items()} for i in range(length)])]
     return read_table(path, beside.notes)

@@ -8,23 +8,26 @@ one run per text. TensorBoard's page exports ``Wall time,Step,Value`` and says t
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.records import RawRow
-from sr_monitor.logs.text import HALF_WRITTEN, jsonl
+from sr_monitor.logs.text import HALF_WRITTEN, ending, first_row, jsonl, open_text
 
 _RUN_COLUMNS = ("run", "run_name", "run_id", "Run", "run_path", "experiment_name")
 _MOST_RUNS = 100
+_LONGEST_FIELD = 2**31 - 1
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 _TAG = re.compile(r"tag-(.+)$")
 
 
 def read_table(path: Path, notes: list[str]) -> list[tuple[str, list[RawRow]]]:
     """(name of the run, its rows) for every run of a table; the name is empty where there is one only."""
-    if path.suffix in (".jsonl", ".json"):
+    if ending(path) == ".jsonl" or first_row(path):
         return _by_run([*jsonl(path, notes, needed=True)])
     header, rows = _csv(path, notes)
     if [name.lower() for name in header] == ["wall time", "step", "value"]:
@@ -43,28 +46,73 @@ def is_page_export(header: Sequence[str]) -> bool:
 
 def header_of(path: Path) -> list[str]:
     """The names of a CSV's columns."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        first = file.readline()
-    return next(csv.reader([first], delimiter=_delimiter(first)), [])
+    with open_text(path) as file:
+        first = next(_table_lines(file), "")
+    try:
+        return [name.strip() for name in next(csv.reader([first], delimiter=_delimiter(first)), [])]
+    except csv.Error:
+        return []
 
 
 def _csv(path: Path, notes: list[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = _delimiter(file.readline())
-        file.seek(0)
-        try:
-            reader = csv.DictReader(file, strict=True, delimiter=delimiter)
-            rows: list[dict[str, Any]] = list(reader)
-            header = [name.strip() for name in reader.fieldnames or ()]
-        except csv.Error as error:
-            raise MonitorError(f"{path}: not a comma-separated table, {error}") from error
-    if rows and None in rows[-1].values():
+    """The first header of a CSV and its rows. A header repeated on the way, as by a resume, counts from there on.
+
+    Rows that do not fit the header, as a killed writer leaves them, are left out with a note; an error where they are
+    not fewer than the others.
+    """
+    first: list[str] = []
+    header: list[str] = []
+    rows: list[dict[str, Any]] = []
+    odd: list[int] = []
+    with open_text(path, newline="") as file:
+        for line, cells in _cells(path, file):
+            if not header or header[0] == cells[0] != "":
+                header = cells
+                first = first or header
+            elif len(cells) == len(header):
+                rows.append(dict(zip(header, cells, strict=True)))
+            else:
+                odd.append(line)
+        last = line if header else 0
+    if odd and odd[-1] == last and len(cells) < len(header):
         notes.append(HALF_WRITTEN)
-        rows.pop()
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise MonitorError(f"{path}:{line}: as many fields as the header has are needed")
-    return header, [{name.strip(): value for name, value in row.items()} for row in rows]
+        odd.pop()
+    if odd and len(odd) >= len(rows):
+        raise MonitorError(f"{path}:{odd[0]}: as many fields as the header has are needed")
+    if odd:
+        notes.append(f"{len(odd)} broken line(s) were left out, the first is {path}:{odd[0]}")
+    return first, rows
+
+
+def _cells(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """(line, its cells, stripped); a quote that is still open in the last line ends the table."""
+    lines = _table_lines(file)
+    head = next(lines, "")
+    delimiter = _delimiter(head)
+    reader = csv.reader(itertools.chain([head], lines), strict=True, delimiter=delimiter)
+    limit, begun = csv.field_size_limit(_LONGEST_FIELD), 0
+    try:
+        for cells in reader:
+            if any(cells):
+                yield reader.line_num, [_with_point(c.strip()) if delimiter == ";" else c.strip() for c in cells]
+            begun = reader.line_num
+    except csv.Error as error:
+        if reader.line_num > begun + 1 or "unexpected end" not in str(error):
+            raise MonitorError(f"{path}:{begun + 1}: not a comma-separated table, {error}") from error
+        yield reader.line_num, [""]
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a table from its header on: what comes before, empty lines and comments, is left out."""
+    lines = (line.replace("\0", "") for line in file)
+    return itertools.dropwhile(lambda line: not line.strip() or line.startswith("#"), lines)
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal comma, as tables separated by semicolons have them, with a point."""
+    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
 
 
 def _delimiter(header: str) -> str:
