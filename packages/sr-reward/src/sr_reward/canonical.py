@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+_LONG = 2000  # bits of a whole number that ``repr`` may refuse to write in decimal digits
+
 
 def canonical(value: Any) -> str:
     """``repr(value)``, with the elements of sets in the order of their texts. For plain values and dataclasses of
@@ -23,4 +25,6 @@ def canonical(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f"{f.name}={canonical(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.repr]
         return f"{type(value).__qualname__}({', '.join(fields)})"
+    if type(value) is int and value.bit_length() > _LONG:
+        return hex(value)
     return repr(value)

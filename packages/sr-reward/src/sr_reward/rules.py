@@ -13,11 +13,12 @@ _CONTEST = [
     "functools", "operator", "io", "sys", "json",
 ]  # fmt: skip
 _LEETCODE = ["sys", "time", "itertools", "collections", "math", "fractions", "random", "heapq"]
-_RECURSION = "sys.setrecursionlimit({})\n"
+_RECURSION = "sys.setrecursionlimit(50_000)\n"
+_DIGITS = "getattr(sys, 'set_int_max_str_digits', int)(50_000)\n"  # Python before 3.10.7 has no such limit
 
 
-def _imports(names: list[str], more: str = "") -> str:
-    return "".join(f"import {name}\n" for name in names) + more
+def _imports(names: list[str]) -> str:
+    return "".join(f"import {name}\n" for name in names)
 
 
 def _stars(names: list[str]) -> str:
@@ -26,7 +27,7 @@ def _stars(names: list[str]) -> str:
 
 # later lines win where two modules share a name, so built-ins come last of those that hide them
 CONTEST_IMPORTS = (
-    _stars(_CONTEST) + "from builtins import *\nfrom typing import *\n" + _imports(_CONTEST) + _RECURSION.format(50_000)
+    _stars(_CONTEST) + "from builtins import *\nfrom typing import *\n" + _imports(_CONTEST) + _RECURSION + _DIGITS
 )
 LEETCODE_IMPORTS = (
     _imports(_LEETCODE)
@@ -36,7 +37,8 @@ LEETCODE_IMPORTS = (
     + "from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan\n"
     + "from heapq import *\n"
     + "from typing import *\n"
-    + _RECURSION.format(50_000)
+    + "stdin, stdout = sys.stdin, sys.stdout\n"
+    + _RECURSION
 )
 
 

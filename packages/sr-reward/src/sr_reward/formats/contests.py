@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
 import pickle
 import zlib
-from collections.abc import Sequence
 from typing import Any, cast
 
 from sr_reward.errors import FormatError
+from sr_reward.formats.contest_tests import NO_TESTS, contest_tests, paired_tests, recorded_tests
 from sr_reward.formats.fields import Row, Unusable, decoded, first_text, list_of, name_of
-from sr_reward.task import CallCase, CallTests, StdioCase, StdioTests, Task, Tests
+from sr_reward.task import StdioCase, StdioTests, Task
 
-NO_TESTS = "without tests"
+_PYTHON = ("python", "python3", "py")
 
 
 def apps(row: Row) -> Task:
@@ -74,22 +75,14 @@ def livecodebench(row: Row) -> Task:
 
 def deepcoder(row: Row) -> Task:
     """Rows of DeepCoder: ``problem`` and ``tests``, a list of records or a pair of lists, mostly as JSON text."""
-    tests = decoded(row["tests"], "tests")
     metadata = decoded(row.get("metadata") or {}, "metadata")
-    format = "deepcoder"
-    if isinstance(tests, dict):
-        entry_point, built = tests.get("fn_name") or "", paired_tests(tests, rule="apps")
-    else:
-        if any("testtype" in case for case in tests or []):
-            format = "livecodebench"  # the rows that come from there
-        named = metadata.get("func_name") if isinstance(metadata, dict) else None
-        rule = "livecodebench" if format == "livecodebench" else "apps"
-        entry_point, built = recorded_tests(tests or [], named or "", rule=rule)
+    named = metadata.get("func_name") if isinstance(metadata, dict) else None
+    entry_point, tests, format = contest_tests(row["tests"], named or "", format="deepcoder")
     return Task(
         task_id=name_of(row, "task_id", "problem_id", "id"),
         prompt=first_text(row, "problem", "question", "prompt"),
         entry_point=entry_point,
-        tests=built,
+        tests=tests,
         reference=_first_solution(row),
         prompt_is_code=False,
         format=format,
@@ -98,16 +91,19 @@ def deepcoder(row: Row) -> Task:
 
 
 def prime(row: Row) -> Task:
-    """Rows with their tests under a verifier: PRIME's ``reward_model.ground_truth`` and PrimeIntellect's
-    ``verification_info``."""
+    """Rows with their tests under a verifier: verl's ``reward_model.ground_truth`` (PRIME, DeepCoder) and
+    PrimeIntellect's ``verification_info`` (SYNTHETIC-1, INTELLECT-2, open-r1). Such files hold problems of mathematics
+    and of other languages, too."""
     held = row.get("reward_model")
-    found = decoded(held.get("ground_truth") if isinstance(held, dict) else row["verification_info"], "the tests")
-    if not isinstance(found, dict) or not ("inputs" in found or "test_cases" in found):
+    found = _literal(held.get("ground_truth") if isinstance(held, dict) else row["verification_info"])
+    if isinstance(found, dict) and str(found.get("language") or "python").lower() not in _PYTHON:
+        raise Unusable("whose programs are not Python")
+    named = (found.get("fn_name") or "") if isinstance(found, dict) else ""
+    if isinstance(found, dict) and "test_cases" in found:
+        found = _literal(found["test_cases"])
+    if not _holds_tests(found):
         raise Unusable("whose ground truth holds no tests of programs")
-    if "test_cases" in found:
-        entry_point, tests = recorded_tests(found["test_cases"], "", rule="apps")
-    else:
-        entry_point, tests = found.get("fn_name") or "", paired_tests(found, rule="apps")
+    entry_point, tests, format = contest_tests(found, named, format="prime")
     prompt = row["prompt"]
     if isinstance(prompt, list):  # a conversation: what the user says
         prompt = "\n\n".join(turn["content"] for turn in prompt if turn.get("role") == "user")
@@ -120,84 +116,28 @@ def prime(row: Row) -> Task:
         tests=tests,
         reference=first_text(row, "gold_standard_solution"),
         prompt_is_code=False,
-        format="prime",
+        format=format,
     )
 
 
-def paired_tests(found: Any, *, rule: str) -> Tests:
-    """Tests written as two lists, ``inputs`` and ``outputs``, and ``fn_name`` where they are calls."""
-    if not found or not found.get("inputs"):
-        raise Unusable(NO_TESTS)
-    inputs, outputs = found["inputs"], found["outputs"]
-    if len(inputs) != len(outputs):
-        raise FormatError(f"inputs and outputs go in pairs, got {len(inputs)} and {len(outputs)}")
-    if not found.get("fn_name"):
-        cases = tuple(
-            StdioCase(stdin=_joined(given), stdout=_joined(answer))
-            for given, answer in zip(inputs, outputs, strict=True)
-        )
-        return StdioTests(cases=cases, rule=rule)
-    calls = [_apps_call(given, answer) for given, answer in zip(inputs, outputs, strict=True)]
-    return CallTests(cases=tuple(calls), exact_types=False)
-
-
-def recorded_tests(cases: Sequence[Row], entry_point: str, *, rule: str) -> tuple[str, Tests]:
-    """The entry point and the tests written as records: ``input``, ``output``, and what kind they are."""
-    if not cases:
-        raise Unusable(NO_TESTS)
-    if not entry_point:
-        entry_point = cases[0].get("fn_name") or ""
-    if not entry_point and cases[0].get("testtype") == "functional":
-        entry_point = (decoded(cases[0].get("metadata") or {}, "metadata") or {}).get("func_name") or ""
-    if not entry_point:
-        texts = [(case["input"], case["output"]) for case in cases]
-        return "", StdioTests(
-            cases=tuple(StdioCase(stdin=_joined(given), stdout=_joined(answer)) for given, answer in texts), rule=rule
-        )
-    if rule == "livecodebench":
-        calls = [
-            CallCase(args=tuple(_lines_of_json(case["input"])), expected=json.loads(case["output"])) for case in cases
-        ]
-    else:
-        calls = [_apps_call(case["input"], case["output"]) for case in cases]
-    return entry_point, CallTests(cases=tuple(calls), exact_types=False)
-
-
-def _apps_call(given: Any, answer: Any) -> CallCase:
-    """A call as APPS' grader has it: JSON made the keys of dicts texts, which are whole numbers again where all of
-    them can be; an answer may stand in a list of its own."""
-    args = _lines_of_json(given) if isinstance(given, str) else list(given)
-    if isinstance(given, str):
-        answer = decoded(answer, "an output")
-    whole = _with_whole_keys(answer)
-    accepted: list[Any] = []
-    if isinstance(answer, dict):
-        accepted = [[whole]]
-    elif isinstance(answer, list) and len(answer) == 1:
-        accepted = [whole[0]]
-    elif whole != answer:
-        accepted = [answer]
-    return CallCase(args=tuple(map(_with_whole_keys, args)), expected=whole, accepted=tuple(accepted))
-
-
-def _with_whole_keys(found: Any) -> Any:
-    """A dict, or each dict of a list, with whole numbers for keys where all of them can be."""
-    if isinstance(found, list):
-        return [_with_whole_keys(item) if isinstance(item, dict) else item for item in found]
-    if not isinstance(found, dict):
-        return found
+def _literal(text: Any) -> Any:
+    """What a verifier is given: data, or its text, as JSON or (SYNTHETIC-1) as a Python literal; None for prose."""
+    if not isinstance(text, str):
+        return text
     try:
-        return {int(key): value for key, value in found.items()}
-    except ValueError:
-        return found
+        return decoded(text, "the tests")
+    except FormatError:
+        pass
+    try:
+        return ast.literal_eval(text) if text.lstrip().startswith(("{", "[")) else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
-def _lines_of_json(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def _joined(text: Any) -> str:
-    return "\n".join(map(str, text)) if isinstance(text, list) else text
+def _holds_tests(found: Any) -> bool:
+    if isinstance(found, list):
+        return bool(found) and all(isinstance(case, dict) and "input" in case for case in found)
+    return isinstance(found, dict) and "inputs" in found
 
 
 def _first_solution(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from sr_reward.errors import FormatError
@@ -45,11 +46,26 @@ def list_of(row: Row, key: str, default: list[Any] | None = None) -> list[Any]:
     return value
 
 
+def read_json(text: str) -> Any:
+    """``json.loads``, with whole numbers of any length: Python stops at 4,300 digits, TACO does not."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=whole)
+
+
+def whole(digits: str) -> int:
+    """``int`` without its limit."""
+    return int(Decimal(digits))
+
+
 def decoded(value: Any, key: str) -> Any:
     """A value that may be written as JSON text. Raises FormatError for a text that is not JSON."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return read_json(value)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{key} must be JSON, got {error}") from None

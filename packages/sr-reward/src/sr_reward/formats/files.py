@@ -10,17 +10,29 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO, cast
 
 from sr_reward.errors import FormatError
-from sr_reward.formats.fields import Row, Unusable
+from sr_reward.formats.fields import Row, Unusable, read_json, whole
 from sr_reward.formats.rows import FORMATS, read_task
 from sr_reward.task import Task
 
 _log = logging.getLogger("sr_reward")
 _GZIP = b"\x1f\x8b"
+_CONVERT = "; with the package datasets, Dataset.{}({{!r}}).to_json('rows.jsonl') writes it as JSON lines"
+_REFUSED = {  # the first bytes of files that are not read, what they are, and the way out
+    b"PAR1": "a Parquet file" + _CONVERT.format("from_parquet"),
+    b"ARROW1": "an Arrow file" + _CONVERT.format("from_file"),
+    b"\xff\xff\xff\xff": "an Arrow file" + _CONVERT.format("from_file"),  # a stream, as save_to_disk writes it
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "a file packed by zstd; unpack it",
+    b"\xfd7zXZ": "a file packed by xz; unpack it",
+    b"BZh": "a file packed by bzip2; unpack it",
+}
+_DATA = (".jsonl", ".json", ".gz", ".parquet", ".arrow")
 
 
 @dataclass(kw_only=True)
@@ -98,16 +110,18 @@ def iter_tasks_and_rows(
 
 def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """``(line number, object)`` of a JSON-lines file, blank lines skipped, or of a JSON array."""
+    first = True
     try:
         with _open(path) as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                if number == 1 and line.lstrip().startswith("["):
-                    yield from _array_rows(path, line + file.read())
+                if first and line.lstrip().startswith("["):
+                    yield from _array_rows(path, "\n" * (number - 1) + line + file.read())
                     return
+                first = False
                 try:
-                    row = json.loads(line)
+                    row = read_json(line)
                 except (ValueError, RecursionError) as error:
                     raise FormatError(f"{path}, line {number}: each line must be JSON, got {error}") from None
                 yield number, _object(row, path, number)
@@ -118,7 +132,7 @@ def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _array_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     """The items of one JSON array, each with the line on which it begins."""
-    decoder, position = json.JSONDecoder(), text.index("[") + 1
+    decoder, position = json.JSONDecoder(parse_int=whole), text.index("[") + 1
     skip = re.compile(r"[\s,]*")
     while True:
         position = cast("re.Match[str]", skip.match(text, position)).end()
@@ -138,12 +152,21 @@ def _object(row: object, path: Path, number: int) -> Row:
     return row
 
 
-def _open(path: Path) -> TextIO:
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    """The text of a file, which is read once: a pipe will do. Raises FormatError for a folder or for what is known and
+    not read, with the way out."""
+    if path.is_dir():
+        found = sorted(entry.name for entry in path.rglob("*") if entry.suffix in _DATA)
+        raise FormatError(f"{path} is a folder; give one file" + (f", such as {found[0]}" if found else ""))
     with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
-    if packed:
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+        begin = file.peek(6)
+        for mark, what in _REFUSED.items():
+            if begin.startswith(mark):
+                raise FormatError(f"{path} must be text, plain or gzipped, got {what.format(str(path))}")
+        unpacked = gzip.GzipFile(fileobj=file) if begin.startswith(_GZIP) else file
+        with io.TextIOWrapper(unpacked, encoding="utf-8-sig") as text:
+            yield text
 
 
 def _names(row: Row) -> Iterator[str]:

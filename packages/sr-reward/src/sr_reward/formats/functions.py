@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections.abc import Iterator
 
 from sr_reward.errors import FormatError
-from sr_reward.formats.fields import Row, Unusable, first_text, list_of, name_of, text_of
+from sr_reward.formats.fields import Row, Unusable, decoded, first_text, list_of, name_of, text_of
 from sr_reward.task import AssertTests, Task
 
 
@@ -26,13 +27,14 @@ def humaneval(row: Row) -> Task:
 
 
 def mbpp(row: Row) -> Task:
+    """MBPP, sanitized or not, and EvalPlus' MBPP+ as a data set, whose whole test is in ``test``."""
     asserts = [line.replace("\r\n", "\n") for line in list_of(row, "test_list")]
     if not asserts:
         raise Unusable("without tests")
     reference = row.get("code", "").replace("\r\n", "\n")
     setup = (row.get("test_setup_code") or "").replace("\r\n", "\n")
     imports = "\n".join(row.get("test_imports") or [])
-    tests = "\n".join([imports, setup, *asserts]) + "\n"
+    tests = first_text(row, "test") or "\n".join([imports, setup, *asserts]) + "\n"
     return Task(
         task_id=name_of(row, "task_id"),
         prompt=text_of(row, "text" if "text" in row else "prompt"),
@@ -58,15 +60,13 @@ def bigcodebench(row: Row) -> Task:
 
 def kodcode(row: Row) -> Task:
     code = text_of(row, "test")
-    imported = [line for line in code.split("\n") if line.startswith("from solution import ")]
     if "pytest.fixture" in code:
         raise Unusable("whose tests need fixtures of pytest")
     if "def test" not in code:
         raise Unusable("without tests")
-    names = [name.strip() for line in imported for name in line.removeprefix("from solution import ").split(",")]
-    info = row.get("test_info")
+    info = decoded(row.get("test_info"), "test_info")
     first: Row = info[0] if isinstance(info, list) and info and isinstance(info[0], dict) else {}
-    entry_point = first.get("function_name") or next((name for name in names if name.isidentifier()), "")
+    entry_point = first.get("function_name") or next(_taken_from_solution(code), "")
     if not entry_point:
         raise Unusable("whose tests name no function")
     return Task(
@@ -80,6 +80,15 @@ def kodcode(row: Row) -> Task:
         tier=first_text(row, "gpt_difficulty", "difficulty").lower(),
         starter=first.get("function_declaration") or "",
     )
+
+
+def _taken_from_solution(code: str) -> Iterator[str]:
+    """The names that tests import from the module ``solution``, or take from it."""
+    for node in ast.walk(parsed(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "solution":
+            yield from (alias.name for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "solution":
+            yield node.attr
 
 
 def called_name(asserts: list[str], reference: str) -> str:
