@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scripted_campaigns import tasks_of
 
 from sr_monitor import MonitorError, Trajectory, corrected_peak, noise_null, null_of
+from sr_monitor.analysis.curve import Curve
+from sr_monitor.analysis.noise import p_value_by_scatter, scatter
 
 
 def test_one_sample_of_thirty_problems_shows_a_fall_where_there_is_none() -> None:
@@ -34,6 +36,22 @@ def test_p_values_of_unchanging_policies_are_not_small_too_often(tasks: int, sam
         assert null is not None
         small += null.p_value(seen.gap) <= 0.1
     assert 5 <= small <= 36  # 20 expected, three standard deviations are 13
+
+
+@pytest.mark.parametrize("evaluations", [6, 9, 14, 40])
+def test_gaps_in_units_of_the_curves_own_scatter_are_seldom_large_without_a_fall(evaluations: int) -> None:
+    """Few evaluations must not make it more often: their scatter is known badly, which the null has to know."""
+    rng = np.random.default_rng(evaluations)
+    curves = rng.binomial(40, 0.4, (1000, evaluations)) / 40
+    p_values = [p_value_by_scatter(Curve.of(Trajectory.from_rates(range(evaluations), row.tolist()))) for row in curves]
+    assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.072  # three standard deviations above 0.05
+
+
+def test_a_jump_does_not_count_as_scatter() -> None:
+    rng = np.random.default_rng(0)
+    noise_DE = 0.02 * rng.standard_normal((100, 20))
+    jump_E = np.where(np.arange(20) < 12, 0.5, 0.0)
+    assert np.median(scatter(noise_DE + jump_E)) == pytest.approx(np.median(scatter(noise_DE)), rel=0.3)
 
 
 def test_a_real_collapse_has_a_small_p_value() -> None:

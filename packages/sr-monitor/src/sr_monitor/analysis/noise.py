@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,11 @@ from sr_monitor.analysis.curve import Curve
 from sr_monitor.analysis.trajectory import Trajectory, one_step_share, onset
 from sr_monitor.errors import MonitorError
 
+# The least standard error assumed where it is estimated from the curve: of a pass rate, and of another metric as a
+# share of its range.
+LEAST_SE = 0.01
+# Share of a curve's second differences that its scatter leaves out, the largest ones: a real jump makes two of them.
+_JUMPS = 0.25
 # Below this many samples in an evaluation the exact distribution of pass@1 is drawn, above it a normal one.
 _EXACT_BELOW = 400
 
@@ -109,6 +115,38 @@ def null_of_curve(curve: Curve, *, draws: int | None = None, seed: int = 0) -> N
     evaluations = len(curve.steps)
     noise_DE = np.random.default_rng(seed).standard_normal((draws or draws_for(evaluations), evaluations))
     return NoiseNull(curve.rising_E.mean() + float(np.nanmax(curve.se_E)) * noise_DE)
+
+
+def scatter(values_DE: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard error of single evaluations as curves (rows, of at least three values) show it by their zigzag.
+
+    The root mean square of the second differences, without the largest ones: a trend hardly touches it.
+    """
+    squares = np.sort(np.diff(values_DE, n=2, axis=-1) ** 2, axis=-1)
+    kept = max(1, math.floor((1 - _JUMPS) * squares.shape[-1]))
+    return np.asarray(np.sqrt(squares[..., :kept].mean(axis=-1) / 6))
+
+
+def p_value_by_scatter(curve: Curve) -> float:
+    """How often a policy that never changes shows as large a gap, in units of its curve's own scatter.
+
+    For evaluations of unknown size. Few evaluations say little about their noise; as the null estimates its noise from
+    as few, the p-value holds for any number of them. It assumes normal noise of one size.
+    """
+    least = LEAST_SE * (1.0 if curve.metric.kind == "pass_rate" else float(np.ptp(curve.values_E)))
+    noise = max(least, float(scatter(curve.values_E)))
+    if curve.gap == 0 or noise == 0:
+        return 1.0
+    null_D = _gaps_over_scatter(len(curve.steps))
+    return float((1 + (null_D >= curve.gap / noise).sum()) / (1 + len(null_D)))
+
+
+@lru_cache(maxsize=64)
+def _gaps_over_scatter(evaluations: int) -> NDArray[np.float64]:
+    """Gap over scatter of the curves of a policy that never changes: the size of the noise cancels out."""
+    draws = draws_for(evaluations)
+    null = NoiseNull(np.random.default_rng(0).standard_normal((draws, evaluations)))
+    return null.gap_D / scatter(null.pass1_DE)
 
 
 def corrected_peak(trajectory: Trajectory, *, draws: int | None = None, seed: int = 0) -> float | None:

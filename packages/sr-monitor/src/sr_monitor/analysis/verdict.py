@@ -11,17 +11,13 @@ import numpy as np
 from sr_monitor.analysis.advice import where_nothing_is_known
 from sr_monitor.analysis.curve import Curve
 from sr_monitor.analysis.margin import limits_of
-from sr_monitor.analysis.noise import null_of_curve
+from sr_monitor.analysis.noise import null_of_curve, p_value_by_scatter
 from sr_monitor.analysis.runs import Campaign, Run
-from sr_monitor.analysis.trajectory import Trajectory
 
 SIGNIFICANCE = 0.05
 FEWEST_EVALUATIONS = 3
 # Fewer points than this say too little about their own noise.
 FEWEST_FOR_NOISE = 6
-# The least standard error assumed where it is estimated from the curve: of a pass rate, and of another metric as a
-# share of its range.
-LEAST_SE = 0.01
 VERDICTS = ("healthy", "at_risk", "collapsed", "insufficient")
 
 
@@ -70,9 +66,7 @@ def _judge_campaign(run: Run, campaign: Campaign) -> Verdict:
             return Verdict(path=path, verdict="at_risk", action="stop", reason=broken)
         why = where_nothing_is_known(run, campaign)
         return Verdict(path=path, verdict="insufficient", action="evaluate", reason=why)
-    known = _with_noise(curve)
-    null = None if known is None else null_of_curve(known)
-    p_value = None if null is None else null.p_value(curve.gap)
+    p_value = _p_value(curve)
     finished = campaign.kept_step is not None
     made = sum(r.heldout is not None for r in campaign.records) if finished else len(curve.steps)
     verdict, action, why = _weigh(curve, p_value, made)
@@ -92,6 +86,14 @@ def _judge_campaign(run: Run, campaign: Campaign) -> Verdict:
         action=action,
         reason=why,
     )
+
+
+def _p_value(curve: Curve) -> float | None:
+    """How often noise alone shows the gap; None where the noise is not known and there are too few evaluations."""
+    null = null_of_curve(curve) if np.isfinite(curve.se_E).all() else None
+    if null is not None:
+        return null.p_value(curve.gap)
+    return None if len(curve.steps) < FEWEST_FOR_NOISE else p_value_by_scatter(curve)
 
 
 def _what_does_not_count(campaign: Campaign) -> str:
@@ -164,20 +166,3 @@ def _broken(campaign: Campaign) -> str | None:
         if not math.isfinite(value) or (name == "finite" and value == 0):
             return f"{name} is not finite at step {last.step}, the last one: the weights may be broken."
     return None
-
-
-def _with_noise(curve: Curve) -> Curve | None:
-    """``curve`` with standard errors: its own, or estimated from its zigzag where nothing is known.
-
-    The estimate is the median absolute second difference, which one real jump does not move.
-    """
-    if np.isfinite(curve.se_E).all():
-        return curve
-    if len(curve.steps) < FEWEST_FOR_NOISE:
-        return None
-    zigzag_E = np.abs(np.diff(curve.values_E, n=2))
-    least = LEAST_SE if curve.metric.kind == "pass_rate" else LEAST_SE * float(np.ptp(curve.values_E))
-    se = [max(least, float(np.median(zigzag_E)) / 0.6745 / math.sqrt(6))] * len(curve.steps)
-    if curve.metric.kind == "pass_rate":
-        return Curve.of(Trajectory.from_rates(curve.steps, curve.values_E.tolist(), se=se), curve.metric)
-    return Curve.from_values(curve.steps, curve.values_E.tolist(), se, curve.metric)
