@@ -241,7 +241,7 @@ def test_rows_that_cannot_be_graded_are_skipped_and_counted(files):
     samples = [{"task_id": 1, "solution": "print(input())"}, {"task_id": 2, "solution": "print(1)"}]
     done = grade_here("--tasks", files("t.jsonl", rows), "--samples", files("s.jsonl", samples), "--k", "1,1")
     assert done.returncode == 0, done.stderr
-    assert "1 row skipped: 1 without tests" in done.stderr
+    assert "1 row skipped: 1 without tests; 1 sample of them left out" in done.stderr
     counts = [done.result[key] for key in ("tasks", "samples", "skipped", "without_samples", "pass@1")]
     assert counts == [1, 1, 1, 1, 1.0]
 
@@ -265,6 +265,28 @@ def test_results_in_the_files_of_other_tools(files, tmp_path):
     assert grade_here(*args, "--results", lists, "--results-format", "livecodebench").returncode == 0
     first = json.loads(Path(lists).read_text())[0]
     assert (first["question_id"], first["graded_list"], first["pass@1"]) == ("t1", [True, False], 0.5)
+
+
+def test_a_place_for_results_is_refused_before_anything_is_graded(files, tmp_path):
+    samples = files("s.jsonl", [GOOD])
+    args = ["--tasks", files("t.jsonl", [TASK]), "--samples", samples, "--out", str(tmp_path / "out.jsonl")]
+    for place in (str(tmp_path / "no" / "results.json"), str(tmp_path), samples):
+        before = Path(samples).read_text()
+        done = grade_here(*args, "--results", place)
+        assert done.returncode == 2, place
+        assert place in done.stderr
+        assert Path(samples).read_text() == before
+        assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_sample_without_a_verdict_is_neither_right_nor_wrong_in_the_results(files, tmp_path):
+    unfit = {**ASSERTS, "tests": {"kind": "asserts", "code": "import no_such_module\nassert f(1) == 2\n"}}
+    args = ["--tasks", files("t.jsonl", [TASK, unfit]), "--samples", files("s.jsonl", [GOOD, BAD, WHOLE])]
+    lists = str(tmp_path / "list.json")
+    for _ in range(2):  # results may be written anew
+        assert grade_here(*args, "--results", lists, "--results-format", "livecodebench").returncode == 0
+    rows = json.loads(Path(lists).read_text())
+    assert [(row["graded_list"], row["pass@1"]) for row in rows] == [([True, False], 0.5), ([None], None)]
 
 
 def test_an_answer_that_was_cut_off_is_trimmed_on_request(files):

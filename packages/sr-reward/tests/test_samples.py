@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sr_reward import FormatError, StdioCase, StdioTests, Task, load_samples
+from sr_reward import FormatError, StdioCase, StdioTests, Task, load_samples, load_tasks
 from sr_reward.formats import Skipped
 
 
@@ -75,6 +75,47 @@ def test_lm_evaluation_harness_logs_documents_and_responses(file):
     assert read(file(row)) == [("HumanEval/0", "a", False), ("HumanEval/0", "b", False)]
 
 
+def test_responses_that_lm_evaluation_harness_filters_in_two_ways_are_one_sample(file):
+    rows = [
+        {"doc_id": number, "doc": {"task_id": name}, "resps": [["a"]], "filtered_resps": ["a"], "filter": kept}
+        for kept in ("create_test", "extract_code")
+        for number, name in enumerate(("HumanEval/0", "Mbpp/7"))
+    ]
+    assert [name for name, _, _ in read(file(*rows))] == ["HumanEval/0", "Mbpp/7"]
+
+
+def test_bigcode_evaluation_harness_writes_a_list_for_each_row_of_the_tasks(file):
+    found = read(file(["a", "b"], [], ["c"], ["d"], array=True))
+    assert found == [("601", "a", True), ("601", "b", True), ("Mbpp/7", "c", True), ("q1", "d", True)]
+
+
+def test_lists_are_for_the_rows_of_the_file_those_without_tests_too(file, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    case = {"inputs": ["1"], "outputs": ["1"]}
+    rows = [{"problem_id": n, "question": "q", "input_output": json.dumps(case) if n != 7 else ""} for n in (5, 7, 9)]
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    skipped = Skipped()
+    known = {task.task_id: task for task in load_tasks(tasks, skipped=skipped)}
+    found = load_samples(file(["a"], ["b", "c"], ["d"], array=True), known, skipped_tasks=skipped)
+    assert [(sample.task_id, sample.text) for sample in found] == [("5", "a"), ("9", "d")]
+    assert skipped.describe() == "1 row skipped: 1 without tests; 2 samples of them left out"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([["a"], ["b"]], "each of the 4 rows of the tasks, got 2"),
+        ([["a"], ["b"], ["c"], ["d"], ["e"]], "got 5"),
+        ([["a"], ["b"], ["c"], [None]], "must be a list of texts"),
+        ([["a"], ["b"], ["c"], {"task_id": "q1", "completion": "d"}], "must be a list of texts"),
+    ],
+)
+def test_lists_that_do_not_fit_the_tasks_are_refused(file, rows, says):
+    with pytest.raises(FormatError, match="samples") as caught:
+        read(file(*rows, array=True))
+    assert says in str(caught.value)
+
+
 def test_folders_of_evalplus(tmp_path):
     for folder, name in (
         ("HumanEval_0", "0.py"),
@@ -130,3 +171,4 @@ def test_samples_of_skipped_tasks_are_left_out(file):
     skipped = Skipped(names={"gone"})
     rows = [{"task_id": "gone", "completion": "x"}, {"task_id": "q1", "completion": "y"}]
     assert read(file(*rows), skipped_tasks=skipped) == [("q1", "y", False)]
+    assert skipped.samples == 1

@@ -11,7 +11,7 @@ import click
 from sr_cli.console import json_option, print_result
 from sr_monitor.report.progress import Progress
 from sr_reward import CodeGrader, Grade, Sample, Task, load_samples, load_tasks
-from sr_reward.formats import EXPORTS, FORMATS, Skipped, write_results
+from sr_reward.formats import EXPORTS, FORMATS, Skipped, check_results, write_results
 from sr_reward.grading.grade import NO_CODE, SEPARATIONS
 from sr_reward.grading.results import ResultFile
 from sr_reward.grading.summary import summarize, unfit_tasks, ungraded_lines
@@ -27,7 +27,7 @@ from sr_reward.sandbox import LEVELS
     "--samples",
     "samples_path",
     required=True,
-    help="Rows with task_id and completion or solution; or a file of EvalPlus, LiveCodeBench, lm-evaluation-harness.",
+    help="Rows with task_id and completion or solution; or files of EvalPlus, LiveCodeBench, lm-eval, bigcode.",
 )
 @click.option("--format", "format_", default="auto", show_default=True, help=f"One of {', '.join(FORMATS)}.")
 @click.option("--k", default=None, help="The ks of pass@k, for example 1,10.")
@@ -74,14 +74,14 @@ def command(
     """
     skipped = Skipped()
     tasks = {task.task_id: task for task in load_tasks(tasks_path, format_, skipped=skipped)}
+    samples = load_samples(samples_path, tasks, skipped_tasks=skipped)
     if skipped.count:
         click.echo(f"sr grade: {skipped.describe()}", err=True)
-    samples = load_samples(samples_path, tasks, skipped_tasks=skipped)
     summarize(samples, ["failed"] * len(samples), k)  # what cannot be reported is refused before it is graded
+    check_results(results_path)
     graded = _grade(tasks, samples, ResultFile(out, samples, tasks) if out else None, ray_address, settings)
     outcomes = [grade.outcome for grade in graded.grades]
-    if results_path:
-        write_results(results_path, results_format, tasks, samples, outcomes)
+    write_results(results_path, results_format, tasks, samples, outcomes)
     infra = "infra_error" in outcomes  # with these, some k may have lost its samples
     summary = summarize(samples, outcomes, None if infra else k)
     for text in ungraded_lines(samples, graded.grades, settings["separation"]):

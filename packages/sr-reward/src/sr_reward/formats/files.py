@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from sr_reward.errors import FormatError
 from sr_reward.formats.fields import Row, Unusable, read_json, whole
@@ -37,19 +37,26 @@ _DATA = (".jsonl", ".json", ".gz", ".parquet", ".arrow")
 
 @dataclass(kw_only=True)
 class Skipped:
-    """The rows of a file that cannot be graded: how many for each reason, and their names where they have one."""
+    """The rows of a file that cannot be graded: how many for each reason, and their names where they have one.
+
+    ``rows``: a name for each row of the file, in its order, that of its task if it has one. ``samples``: how many
+    samples of skipped tasks were left out.
+    """
 
     reasons: Counter[str] = field(default_factory=Counter)
     names: set[str] = field(default_factory=set)
+    rows: list[str] = field(default_factory=list)
+    samples: int = 0
 
     @property
     def count(self) -> int:
         return sum(self.reasons.values())
 
     def describe(self) -> str:
-        """``3 rows skipped: 2 without tests, 1 ...``"""
+        """``3 rows skipped: 2 without tests, 1 ...; 5 samples of them left out``"""
         parts = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
-        return f"{self.count} row{'s' if self.count > 1 else ''} skipped: {parts}"
+        samples = f"; {self.samples} sample{'s' if self.samples > 1 else ''} of them left out" if self.samples else ""
+        return f"{self.count} row{'s' if self.count > 1 else ''} skipped: {parts}{samples}"
 
 
 def load_tasks(path: str | Path, format: str = "auto", *, skipped: Skipped | None = None) -> list[Task]:
@@ -88,7 +95,8 @@ def iter_tasks_and_rows(
             task = read_task(row, format, number=number)
         except Unusable as error:
             told.reasons[str(error)] += 1
-            told.names.update(_names(row))
+            told.rows.append(f"row {line}, skipped")
+            told.names.update((*_names(row), told.rows[-1]))
             continue
         except FormatError as error:
             raise FormatError(f"{path}, line {line}: {error}") from None
@@ -99,6 +107,7 @@ def iter_tasks_and_rows(
             copies[name] += 1
             task = replace(task, task_id=f"{name}#{copies[name] + 1}")
         seen[task.task_id] = line
+        told.rows.append(task.task_id)
         yield task, row
     if not seen:
         raise FormatError(
@@ -110,6 +119,14 @@ def iter_tasks_and_rows(
 
 def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """``(line number, object)`` of a JSON-lines file, blank lines skipped, or of a JSON array."""
+    for number, row in iter_values(path):
+        if not isinstance(row, dict):
+            raise FormatError(f"{path}, line {number}: each row must be an object, got {type(row).__name__}")
+        yield number, row
+
+
+def iter_values(path: Path) -> Iterator[tuple[int, Any]]:
+    """The same for values of any kind."""
     first = True
     try:
         with _open(path) as file:
@@ -124,13 +141,13 @@ def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
                     row = read_json(line)
                 except (ValueError, RecursionError) as error:
                     raise FormatError(f"{path}, line {number}: each line must be JSON, got {error}") from None
-                yield number, _object(row, path, number)
+                yield number, row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FormatError(f"{path} cannot be read: {reason}; give a JSON-lines file") from None
 
 
-def _array_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+def _array_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """The items of one JSON array, each with the line on which it begins."""
     decoder, position = json.JSONDecoder(parse_int=whole), text.index("[") + 1
     skip = re.compile(r"[\s,]*")
@@ -143,13 +160,7 @@ def _array_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
             row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{path}, line {number}: the array must be JSON, got {error}") from None
-        yield number, _object(row, path, number)
-
-
-def _object(row: object, path: Path, number: int) -> Row:
-    if not isinstance(row, dict):
-        raise FormatError(f"{path}, line {number}: each row must be an object, got {type(row).__name__}")
-    return row
+        yield number, row
 
 
 @contextmanager

