@@ -49,6 +49,13 @@ def test_an_unknown_capability_is_refused_before_anything_is_drawn(tmp_path):
     assert not (tmp_path / "belief.png").exists()
 
 
+@pytest.mark.parametrize("name", ["belief", "belief.xyz"])
+def test_a_picture_of_an_unknown_format_is_refused(tmp_path, name):
+    pytest.importorskip("matplotlib")
+    with filled(tmp_path / "m.db") as memory, pytest.raises(CareError, match=r"ends in one of .*png"):
+        draw_posterior(memory.recall(), STRATEGY, CONTEXT, tmp_path / name)
+
+
 def test_the_memory_alone_answers_and_names_its_grounds(tmp_path):
     with filled(tmp_path / "m.db") as memory:
         decision = ask(memory, STRATEGY, CONTEXT)

@@ -1,6 +1,7 @@
 """Several processes, kill -9, damage, full and read-only disks: nothing acknowledged is lost, nothing else
 touched."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ import pytest
 from sr_care import CapabilityDelta, CapabilityMemory, Context, Entry, Strategy
 from sr_care.belief.effects import EffectModel
 from sr_care.belief.posterior import Posterior
-from sr_care.errors import StoreError
+from sr_care.errors import EntryError, StoreError
 from sr_care.memory import schema
+from sr_care.memory.plain import PlainMemories
 from sr_care.memory.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from sr_care.memory.summaries import CHUNK
 
@@ -304,29 +307,105 @@ def test_a_full_disk_keeps_what_was_there_and_nothing_of_the_failed_write(tmp_pa
 
 READER = """
 import os, sys
-from sr_care import CapabilityMemory, CareError
+from sr_care import CapabilityMemory, CareError, CarePlanner
 os.setuid(65534)
-with CapabilityMemory(sys.argv[1], read_only=True) as memory:
-    print(len(memory), int(memory.recall().count[0]))
 try:
-    CapabilityMemory(sys.argv[1]).forget(run="r")
+    with CapabilityMemory(sys.argv[1], read_only=True) as memory:
+        print(len(memory), int(memory.recall().count[0]))
+except CareError as error:
+    print(error)
+try:
+    CarePlanner(sys.argv[1], run="r")
 except CareError as error:
     print(error)
 """
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop the right to write")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop the right to write")
-def test_a_read_only_place_is_readable_and_refuses_writes():
+def read_as_nobody(path, file_mode, folder_mode):
+    """What a user without rights of its own can read, and why a planner of that user refuses."""
+    for file in path.parent.iterdir():
+        file.chmod(file_mode)
+    path.parent.chmod(folder_mode)
+    child = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True, check=False)
+    return child.stdout.splitlines()
+
+
+@as_root
+@pytest.mark.parametrize("modes", [(0o444, 0o555), (0o444, 0o777), (0o666, 0o555)])
+def test_a_read_only_place_is_readable_and_no_planner_begins_in_it(modes):
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
         path = Path(folder) / "m.db"
         with CapabilityMemory(path) as memory:
             memory.append_many(many(20))
-        path.chmod(0o444)
-        Path(folder).chmod(0o555)
-        child = subprocess.run([sys.executable, "-c", READER, path], capture_output=True, text=True, check=False)
-    first, second = child.stdout.splitlines()
+        first, second = read_as_nobody(path, *modes)
     assert first == "20 20"
     assert "writable place" in second
+
+
+@as_root
+@pytest.mark.parametrize("lost", [(), ("m.db-shm",)])
+def test_the_last_writes_of_a_killed_process_are_read_in_a_read_only_place_or_it_is_said_that_they_are_not(lost):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.db"
+        with CapabilityMemory(path) as memory:
+            memory.append_many(many(20))
+        writer = start_writer(path, "killed", 10_000, 10)
+        writer.stdout.readline()
+        writer.kill()
+        writer.wait()
+        for name in lost:
+            (Path(folder) / name).unlink()
+        answer, _ = read_as_nobody(path, 0o444, 0o555)
+    if lost:
+        assert "its last writes are in m.db-wal" in answer
+    else:
+        assert int(answer.split()[0]) >= 30
+
+
+def test_a_reader_waits_for_who_holds_the_file_and_never_reads_beside_it(tmp_path):
+    path = tmp_path / "m.db"
+    with CapabilityMemory(path) as memory:
+        memory.append(entry(0))
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="held by another writer"):
+        CapabilityMemory(path, read_only=True, timeout_s=0.2)
+    holder.close()
+    with CapabilityMemory(path, read_only=True) as memory:
+        assert len(memory) == 1
+
+
+def test_an_export_is_whole_or_not_there_and_makes_the_same_memory(tmp_path):
+    out = tmp_path / "entries.jsonl"
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        memory.append_many(many(5))
+        memory.forget(ids=[2])
+        assert memory.export(out) == 4
+        expected = [replace(entry, id=0) for entry in memory.entries()]
+        memory._db.execute("DROP TRIGGER entries_no_update")
+        memory._db.execute("UPDATE entries SET delta = x'00' WHERE id = 5")
+        with pytest.raises(StoreError, match="damaged"):
+            memory.export(tmp_path / "half.jsonl")
+    assert not (tmp_path / "half.jsonl").exists()
+    PlainMemories().write(tmp_path / "copy.db", [json.loads(row) for row in out.read_text().splitlines()])
+    with CapabilityMemory(tmp_path / "copy.db") as memory:
+        assert [replace(entry, id=0) for entry in memory.entries()] == expected
+
+
+def test_what_no_memory_can_hold_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="must be a file"):
+        CapabilityMemory(":memory:")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StoreError, match="is empty"):
+        CapabilityMemory(tmp_path / "empty.db", read_only=True)
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        for ids in ([2**70], "12", [1.5]):
+            with pytest.raises(EntryError, match="an entry id must be a whole number"):
+                memory.forget(ids=ids)
+        with pytest.raises(StoreError, match="can hold no such value"):
+            list(memory.entries(run="a\udcff"))
 
 
 def test_a_memory_opened_for_reading_refuses_to_write(tmp_path):

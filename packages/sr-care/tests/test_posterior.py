@@ -29,7 +29,7 @@ def random_entries(seed, count, measured=None):
                 strategy=Strategy(
                     algorithm=str(rng.choice(["reinforce", "grpo"])),
                     lr=float(10 ** rng.uniform(-4, -2.5)),
-                    steps=int(rng.integers(0, 40)),
+                    steps=int(rng.integers(1, 40)),
                     penalty=float(rng.choice([0.0, 0.1])),
                 ),
                 context=Context(
@@ -170,6 +170,18 @@ def test_no_training_changes_nothing():
     prediction = Posterior.empty().update(random_entries(0, 20)).predict([held], Context(pass1=0.3))
     np.testing.assert_allclose(prediction.mean, 0, atol=1e-12)
     np.testing.assert_allclose(prediction.covariance, 0, atol=1e-12)
+
+
+def test_held_campaigns_of_others_are_no_evidence_of_anything():
+    entries = random_entries(0, 20)
+    held = [
+        replace(e, strategy=replace(e.strategy, steps=0), context=replace(e.context, family="held")) for e in entries
+    ]
+    held = [replace(e, delta=CapabilityDelta.from_errors({"pass1": 0.0}, {"pass1": 0.0})) for e in held]
+    posterior, expected = Posterior.empty().update([*entries, *held]), Posterior.empty().update(entries)
+    assert (posterior.noise, posterior.information.families) == (expected.noise, expected.information.families)
+    np.testing.assert_array_equal(posterior.count, expected.count)
+    np.testing.assert_array_equal(posterior.weights()[1], expected.weights()[1])
 
 
 def test_a_peak_teaches_that_a_shorter_budget_is_better():

@@ -1,6 +1,7 @@
 """``sr memory`` shows what a memory file holds and what follows from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_show_answers_whether_it_may_be_done_again(db: str) -> None:
     assert f"rests on entry {answer['entries'][0]}" in text
 
 
+def test_show_asks_about_the_newest_campaign_that_trained(db: str) -> None:
+    expected = as_json("show", "--db", db)
+    with CapabilityMemory(db) as memory:
+        last = memory.entry(8)
+        held = CapabilityDelta.from_errors({"pass1": 0.0}, {"pass1": 0.0})
+        memory.append(replace(last, strategy=replace(last.strategy, steps=0), delta=held, campaign=9))
+    answer = as_json("show", "--db", db)
+    assert answer["total"] == expected["total"] + 1
+    assert answer["proposal"] == expected["proposal"]
+
+
 def test_show_draws_the_belief(db: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     result = sr_memory("show", "--db", db, "--figure", str(tmp_path / "belief.png"))
@@ -98,7 +110,14 @@ def test_export_writes_one_entry_a_line_and_never_over_a_file(db: str, tmp_path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["show", "99"], ["forget"], ["forget", "--campaign", "1"], ["show", "--lr", "-1"], ["show", "--pass1", "7"]],
+    [
+        ["show", "99"],
+        ["show", str(2**70)],
+        ["forget"],
+        ["forget", "--campaign", "1"],
+        ["show", "--lr", "-1"],
+        ["show", "--pass1", "7"],
+    ],
 )
 def test_bad_questions_are_errors_of_one_line(db: str, arguments: list[str]) -> None:
     error = sr_memory(arguments[0], "--db", db, *arguments[1:]).exception

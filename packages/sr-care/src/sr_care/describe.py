@@ -16,8 +16,9 @@ EFFECTS = ("if done as asked", "expected", "90% interval", "risk of a fall")
 
 
 def question(memory: CapabilityMemory, given: Mapping[str, Any]) -> tuple[Strategy, Context]:
-    """A strategy and a context to ask about: the newest entry's, with the fields ``given`` in their place."""
-    newest = next(memory.entries(limit=1, newest_first=True), None)
+    """A strategy and a context to ask about: those of the newest campaign that trained, with the fields ``given`` in
+    their place."""
+    newest = next((entry for entry in memory.entries(newest_first=True) if entry.strategy.steps > 0), None)
     strategy = {f.name: given[f.name] for f in fields(Strategy) if f.name in given}
     context = {f.name: given[f.name] for f in fields(Context) if f.name in given}
     if newest is None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_care.errors import EntryError, StoreError, check_number
+from sr_care.errors import EntryError, StoreError, check_mapping, check_number, check_text
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +33,12 @@ def check_capability(name: str) -> int:
     if name not in _INDEX:
         raise EntryError(f"a capability must be one of {', '.join(CAPABILITIES)}, got {name!r}")
     return _INDEX[name]
+
+
+def _settle(instance: object, **checked: Any) -> None:
+    """Put checked values into the fields of a frozen instance."""
+    for name, value in checked.items():
+        object.__setattr__(instance, name, value)
 
 
 def _pick(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,18 +63,21 @@ class Strategy:
     def __post_init__(self) -> None:
         if not isinstance(self.algorithm, str) or not self.algorithm.strip():
             raise EntryError(f"strategy.algorithm must be a name such as 'reinforce', got {self.algorithm!r}")
-        object.__setattr__(self, "algorithm", self.algorithm.strip().lower())
-        check_number("strategy.lr", self.lr, 0, above=True)
-        for name, low in (("steps", 0), ("group_size", 1), ("prompts", 1)):
-            value = getattr(self, name)
-            check_number(f"strategy.{name}", value, low, optional=name != "steps")
-            if value is not None and value != int(value):
-                raise EntryError(f"strategy.{name} must be a whole number, got {value!r}")
-        check_number("strategy.penalty", self.penalty, 0, optional=True)
+        check_text("strategy.algorithm", self.algorithm)
+        _settle(
+            self,
+            algorithm=self.algorithm.strip().lower(),
+            lr=check_number("strategy.lr", self.lr, 0, above=True),
+            steps=check_number("strategy.steps", self.steps, 0, whole=True),
+            group_size=check_number("strategy.group_size", self.group_size, 1, optional=True, whole=True),
+            prompts=check_number("strategy.prompts", self.prompts, 1, optional=True, whole=True),
+            penalty=check_number("strategy.penalty", self.penalty, 0, optional=True),
+        )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Strategy:
         """Read the known keys and ignore the rest. Missing ``algorithm``, ``lr`` or ``steps``: EntryError."""
+        values = check_mapping("the strategy", values)
         missing = [name for name in ("algorithm", "lr", "steps") if values.get(name) is None]
         if missing:
             raise EntryError(f"a strategy needs algorithm, lr and steps, got none for {', '.join(missing)}")
@@ -92,18 +101,26 @@ class Context:
     unique_share: float | None = None
 
     def __post_init__(self) -> None:
-        if self.family is not None and not isinstance(self.family, str):
-            raise EntryError(f"context.family must be a text or None, got {self.family!r}")
-        check_number("context.model_parameters", self.model_parameters, 0, optional=True, above=True)
-        check_number("context.entropy", self.entropy, 0, optional=True)
-        for name in ("pass1", "passk", "positive_rate", "unique_share"):
-            check_number(f"context.{name}", getattr(self, name), 0, 1, optional=True)
+        if self.family not in (None, ""):
+            check_text("context.family", self.family)
+        _settle(
+            self,
+            model_parameters=check_number(
+                "context.model_parameters", self.model_parameters, 0, optional=True, above=True
+            ),
+            entropy=check_number("context.entropy", self.entropy, 0, optional=True),
+            **{
+                name: check_number(f"context.{name}", getattr(self, name), 0, 1, optional=True)
+                for name in ("pass1", "passk", "positive_rate", "unique_share")
+            },
+        )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Context:
         """Read the known keys (``task_family`` is taken for ``family``) and ignore the rest."""
-        renamed = {"family": values.get("task_family"), **values}
-        return cls(**_pick(cls, renamed))
+        values = check_mapping("the context", values)
+        family = values.get("family")
+        return cls(**{**_pick(cls, values), "family": values.get("task_family") if family is None else family})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,24 +128,28 @@ class CapabilityDelta:
     """After minus before, of the capabilities that were measured, with the covariance of the measurement
     error.
 
-    ``covariance`` is a tuple of rows in the order of ``values``; it must be symmetric and positive
-    semi-definite.
+    ``covariance``: rows in the order of ``values``, an array or nested sequences, kept as tuples. It must be positive
+    semi-definite, and symmetric up to rounding, which is then taken off.
     """
 
     values: Mapping[str, float]
     covariance: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        for name, value in self.values.items():
-            check_capability(name)
-            check_number(f"delta.{name}", value, -1, 1)
-        if not self.values:
+        values = {
+            name: check_number(f"delta.{name}", value, -1, 1)
+            for name, value in check_mapping("delta.values", self.values).items()
+            if check_capability(name) >= 0
+        }
+        if not values:
             raise EntryError("a delta needs at least one measured capability, got none")
-        matrix = np.asarray(self.covariance, dtype=float)
-        if matrix.shape != (len(self.values),) * 2 or not np.isfinite(matrix).all():
+        try:
+            matrix = np.asarray(self.covariance, dtype=float)
+        except (OverflowError, TypeError, ValueError):  # texts, None, rows of different lengths
+            matrix = np.full(0, np.nan)
+        if matrix.shape != (len(values),) * 2 or not np.isfinite(matrix).all():
             raise EntryError(
-                f"delta.covariance must be {len(self.values)} × {len(self.values)} finite numbers, "
-                f"got shape {matrix.shape} of {self.covariance!r}"
+                f"delta.covariance must be {len(values)} × {len(values)} finite numbers, got {self.covariance!r}"
             )
         scale = max(float(np.abs(matrix).max()), 1e-300)
         if np.abs(matrix - matrix.T).max() > 1e-9 * scale:
@@ -136,14 +157,16 @@ class CapabilityDelta:
         lowest = float(matrix[0, 0]) if len(matrix) == 1 else float(np.linalg.eigvalsh(matrix)[0])
         if lowest < -1e-9 * scale:
             raise EntryError(f"delta.covariance must have no negative eigenvalue, got {lowest:.3g}")
+        # only the lower triangle is stored: what is read back must equal what was written
+        _settle(self, values=values, covariance=tuple(map(tuple, ((matrix + matrix.T) / 2).tolist())))
 
     @classmethod
     def from_errors(cls, values: Mapping[str, float], errors: Mapping[str, float]) -> CapabilityDelta:
         """From independent standard errors of the deltas, one per measured capability."""
-        for name in values:
-            check_number(f"the standard error of {name}", errors.get(name), 0)
-        rows = tuple(tuple(errors[a] ** 2 if a == b else 0.0 for b in values) for a in values)
-        return cls(values=dict(values), covariance=rows)
+        values, errors = check_mapping("delta.values", values), check_mapping("the standard errors", errors)
+        se = {name: check_number(f"the standard error of {name}", errors.get(name), 0) for name in values}
+        rows = tuple(tuple(se[a] ** 2 if a == b else 0.0 for b in values) for a in values)
+        return cls(values=values, covariance=rows)
 
     def vector(self) -> Floats:
         """The delta as (D,), NaN where not measured."""
@@ -208,9 +231,14 @@ class Boundary:
     kept: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("start", "peak", "end", "kept"):
-            check_number(f"boundary.{name}", getattr(self, name), 0, 1, optional=True)
-        check_number("boundary.peak_step", self.peak_step, 0, optional=True)
+        _settle(
+            self,
+            peak_step=check_number("boundary.peak_step", self.peak_step, 0, optional=True, whole=True),
+            **{
+                name: check_number(f"boundary.{name}", getattr(self, name), 0, 1, optional=True)
+                for name in ("start", "peak", "end", "kept")
+            },
+        )
 
     @property
     def ratio(self) -> float | None:
@@ -243,11 +271,21 @@ class Entry:
     id: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.run, str) or not self.run:
-            raise EntryError(f"entry.run must be a non-empty text, got {self.run!r}")
-        check_number("entry.campaign", self.campaign, 0)
-        check_number("entry.confidence", self.confidence, 0, 1, above=True)
-        check_number("entry.start_from", self.start_from, -1, self.campaign - 1, optional=True)
+        check_text("entry.run", self.run)
+        for name, kind in (("strategy", Strategy), ("context", Context), ("delta", CapabilityDelta)):
+            if not isinstance(getattr(self, name), kind):
+                raise EntryError(f"entry.{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
+        campaign = check_number("entry.campaign", self.campaign, 0, whole=True)
+        _settle(
+            self,
+            campaign=campaign,
+            confidence=check_number("entry.confidence", self.confidence, 0, 1, above=True),
+            seed=check_number("entry.seed", self.seed, optional=True, whole=True),
+            start_from=check_number("entry.start_from", self.start_from, -1, campaign - 1, optional=True, whole=True),
+            id=check_number("entry.id", self.id, 0, whole=True),
+        )
+        if self.recorded_at != "":
+            check_text("entry.recorded_at", self.recorded_at)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back."""
@@ -257,15 +295,13 @@ class Entry:
     def from_dict(cls, values: Mapping[str, Any]) -> Entry:
         """The inverse of ``to_dict``. EntryError when a part is missing or wrong."""
         try:
-            delta = values["delta"]
+            delta = check_mapping("entry.delta", values["delta"])
             parts = {
                 "strategy": Strategy.from_mapping(values["strategy"]),
                 "context": Context.from_mapping(values["context"]),
-                "delta": CapabilityDelta(
-                    values=dict(delta["values"]), covariance=tuple(map(tuple, delta["covariance"]))
-                ),
-                "boundary": Boundary(**values.get("boundary", {})),
+                "delta": CapabilityDelta(values=delta["values"], covariance=delta["covariance"]),
+                "boundary": Boundary(**check_mapping("entry.boundary", values.get("boundary"))),
             }
             return cls(**{**_pick(cls, values), **parts})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise EntryError(f"an entry needs the parts that Entry.to_dict writes, got {error}") from None

@@ -27,7 +27,7 @@ def draw_posterior(
     """Write a picture of the expected change of ``capability`` over the number of steps of ``strategy``: the
     mean, the 50% and 90% intervals, and the measured deltas of ``entries``, each at the steps of this
     learning rate that make its dose. The format follows the suffix of ``path``. CareError without
-    matplotlib."""
+    matplotlib, and for a format that it does not write."""
     try:
         from matplotlib.figure import Figure  # no pyplot: no window system, no global state
     except ImportError:
@@ -39,6 +39,9 @@ def draw_posterior(
     level = context.pass1 if capability == "pass1" else None
     floor, roof = (-1.0, 1.0) if level is None else (-level, 1 - level)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
+    formats = figure.canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in formats:
+        raise CareError(f"a picture needs a name that ends in one of {', '.join(sorted(formats))}, got {str(path)!r}")
     axes = figure.subplots()
     for z, share, alpha in ((1.645, "90%", 0.15), (0.6745, "50%", 0.35)):
         low, high = (np.clip(end[:, place], floor, roof) for end in prediction.interval(z))

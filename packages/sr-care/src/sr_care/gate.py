@@ -71,7 +71,7 @@ class GateConfig:
         for name in ("min_gain", "gain_margin"):
             check_number(f"gate.{name}", getattr(self, name), -1, 1)
         for name in ("pilot_steps", "min_steps"):
-            check_number(f"gate.{name}", getattr(self, name), 1)
+            check_number(f"gate.{name}", getattr(self, name), 1, whole=True)
         for name in ("step_shares", "lr_factors"):
             for value in getattr(self, name):
                 check_number(f"gate.{name}", value, 0, 1, above=True)
@@ -99,8 +99,9 @@ class Outlook:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The gate's answer: what to do (``strategy``; of 0 steps to hold the policy), what to expect of it and
-    of the ``proposal``, the ids of the ``entries`` it rests on most, and the sentence that says why."""
+    """The gate's answer: what to do (``strategy``; of 0 steps to hold the policy), what to expect of it (of the last
+    pilot that was refused, if ``action`` is "reject") and of the ``proposal``, the ids of the ``entries`` it rests on
+    most, and the sentence that says why."""
 
     action: Action
     strategy: Strategy

@@ -25,8 +25,8 @@ class PaperGate:
 
     def __post_init__(self) -> None:
         check_number("gate.limit", self.limit, 0, 1)
-        check_number("gate.pilot_steps", self.pilot_steps, 1)
-        check_number("gate.full_steps", self.full_steps, 1)
+        check_number("gate.pilot_steps", self.pilot_steps, 1, whole=True)
+        check_number("gate.full_steps", self.full_steps, 1, whole=True)
         if self.pilot_steps > self.full_steps:
             raise EntryError(f"gate.pilot_steps must not exceed full_steps, got {self.pilot_steps} > {self.full_steps}")
 

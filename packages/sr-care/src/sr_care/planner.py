@@ -12,11 +12,12 @@ from sr_care.advice import alike, grounds
 from sr_care.belief.information import Information
 from sr_care.belief.replay import Belief, BeliefConfig, believe
 from sr_care.belief.revision import BeliefRevision, RevisionConfig
-from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
-from sr_care.errors import EntryError, check_number
+from sr_care.entry import CAPABILITIES, Boundary, CapabilityDelta, Context, Entry, Strategy, check_capability
+from sr_care.errors import EntryError, check_mapping, check_number, check_text
 from sr_care.gate import Action, Decision, GateConfig, TransferGate
 from sr_care.lineage import FIRST, Policy, advantage, best, lineage
 from sr_care.memory.store import CapabilityMemory
+from sr_care.outcome import covariance, deltas
 from sr_care.paper_gate import PaperGate
 
 MERIT = MappingProxyType({"pass1": 1.0, "pass16": 0.5})
@@ -63,7 +64,7 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         check_number("planner.lr_factor", self.lr_factor, 0, 1, above=True)
         check_number("planner.default_error", self.default_error, 0, above=True)
-        check_number("planner.max_holds", self.max_holds, 0)
+        check_number("planner.max_holds", self.max_holds, 0, whole=True)
         check_number("planner.return_z", self.return_z, 0, optional=True)
         for name, weight in self.merit.items():
             check_capability(name)
@@ -81,7 +82,8 @@ class CarePlanner:
 
     A plan depends on the context given, on this run's campaigns before the one planned, and (v3) on what
     other runs had written when this run first asked: on nothing else, so that a killed and resumed chain
-    decides the same. ``record`` twice is ``record`` once. ``seed`` is remembered as provenance.
+    decides the same. ``record`` twice is ``record`` once. Campaigns count from 0 without gaps: one of which nothing was
+    recorded is taken to have been held. ``seed`` is remembered as provenance.
     """
 
     def __init__(
@@ -95,11 +97,11 @@ class CarePlanner:
     ) -> None:
         if version not in VERSIONS:
             raise EntryError(f"the planner's version must be one of {', '.join(VERSIONS)}, got {version!r}")
-        self.memory = memory if isinstance(memory, CapabilityMemory) else CapabilityMemory(memory)
         self.version = version
-        self.run = run
-        self.seed = seed
+        self.run = check_text("the planner's run", run)
+        self.seed = check_number("the planner's seed", seed, whole=True)
         self.config = config or PlannerConfig()
+        self.memory = memory if isinstance(memory, CapabilityMemory) else CapabilityMemory(memory)
         self.gate = TransferGate(self.config.gate)
         revises = version == "v3"
         self.revision = BeliefRevision(self.config.revision) if revises else None
@@ -107,14 +109,14 @@ class CarePlanner:
     def plan(self, campaign: int, context: Mapping[str, Any]) -> Plan:
         """The plan of ``campaign``. ``context["strategy"]`` is what would be done without advice (algorithm,
         lr, steps, …), ``context["state"]`` what is known before. EntryError when the strategy is
-        incomplete."""
-        proposal = Strategy.from_mapping(context.get("strategy") or {})
+        incomplete or a value is out of its range."""
+        proposal, state = self._asked(campaign, context)
         past = self._past(campaign)
         if self.version == "v1":
             return self._halve(proposal, past)
         if self.version == "v2":
             return self._budget(proposal, past)
-        start, known = self._start(Context.from_mapping(context.get("state") or {}), past)
+        start, known = self._start(state, past)
         decision = self._decide(proposal, known, past)
         plan = Plan(
             action=decision.action,
@@ -144,9 +146,9 @@ class CarePlanner:
 
     def decide(self, campaign: int, context: Mapping[str, Any]) -> Decision:
         """The gate's full answer behind a v3 plan: numbers and the entries it rests on."""
+        proposal, state = self._asked(campaign, context)
         past = self._past(campaign)
-        _, known = self._start(Context.from_mapping(context.get("state") or {}), past)
-        proposal = Strategy.from_mapping(context.get("strategy") or {})
+        _, known = self._start(state, past)
         decision = self._decide(proposal, known, past)
         pool = past[-1:] if self.version == "gate_only" else list(past)
         if self.version != "gate_only":
@@ -160,28 +162,52 @@ class CarePlanner:
 
     def record(self, campaign: int, outcome: Mapping[str, Any]) -> None:
         """Remember what came of ``campaign``: its ``strategy``, ``state`` and ``start_from``, the curve
-        (``start``, ``peak``, ``peak_step``, ``end``, ``kept``), capabilities ``before`` and ``after`` by name,
-        and how well the changes are known: their ``covariance`` by pairs of names, or standard errors ``se``.
+        (``start``, ``peak``, ``peak_step``, ``end``, ``kept``), capabilities ``before`` and ``after`` by name as shares
+        in [0, 1], and how well the changes are known: their ``covariance`` by pairs of names, or standard errors
+        ``se``.
 
         A second record of the same outcome does nothing; EntryError when a different one is already remembered
         under this run and campaign, or the outcome is malformed."""
-        values = _deltas(outcome)
+        check_number("campaign", campaign, 0, whole=True)
+        outcome = check_mapping("an outcome", outcome)
+        values = deltas(outcome)
         strategy = Strategy.from_mapping(outcome.get("strategy") or {})
-        if strategy.steps == 0 and not values:
-            return
+        if not values:
+            if strategy.steps == 0:
+                return
+            raise EntryError(
+                f"the outcome of {strategy.steps} steps needs at least one of {', '.join(CAPABILITIES)} both in "
+                f"'before' and in 'after', got {outcome.get('before')!r} and {outcome.get('after')!r}"
+            )
         entry = self._entry(campaign, outcome, strategy, values)
-        known = self.memory.find(self.run, campaign)
-        if known is None:
-            if self.revision is not None and strategy.steps > 0:
-                # an outlier has the same weight for other runs as for this one
-                weight = self._believe([*self._past(campaign), entry]).revision.weights[-1]
-                entry = replace(entry, confidence=weight)
-            self.memory.append(entry)
-        elif any(getattr(known, n) != getattr(entry, n) for n in ("strategy", "delta", "boundary", "start_from")):
+        known = self.memory.find(self.run, campaign) or self._append(entry)
+        if known is not None and any(
+            getattr(known, n) != getattr(entry, n) for n in ("strategy", "delta", "boundary", "start_from")
+        ):
             raise EntryError(
                 f"run {self.run!r} campaign {campaign} is remembered with another outcome; "
                 "use another run name, or forget that entry"
             )
+
+    def _asked(self, campaign: int, context: Mapping[str, Any]) -> tuple[Strategy, Context]:
+        """What would be done in ``campaign`` without advice, and what is known before."""
+        check_number("campaign", campaign, 0, whole=True)
+        context = check_mapping("a planner's context", context)
+        return Strategy.from_mapping(context.get("strategy") or {}), Context.from_mapping(context.get("state") or {})
+
+    def _append(self, entry: Entry) -> Entry | None:
+        """Write the entry; return the one that another process has written of the same campaign meanwhile."""
+        if self.revision is not None and entry.strategy.steps > 0:
+            # an outlier has the same weight for other runs as for this one
+            weight = self._believe([*self._past(entry.campaign), entry]).revision.weights[-1]
+            entry = replace(entry, confidence=weight)
+        try:
+            self.memory.append(entry)
+        except EntryError:
+            if (known := self.memory.find(entry.run, entry.campaign)) is None:
+                raise
+            return known
+        return None
 
     # --- v1, v2
 
@@ -257,33 +283,15 @@ class CarePlanner:
         return Entry(
             strategy=strategy,
             context=Context.from_mapping(outcome.get("state") or {}),
-            delta=CapabilityDelta(values=dict(values), covariance=self._covariance(outcome, list(values))),
+            delta=CapabilityDelta(
+                values=dict(values), covariance=covariance(outcome, list(values), self.config.default_error)
+            ),
             boundary=Boundary(**{n: outcome.get(n) for n in ("start", "peak", "peak_step", "end", "kept")}),
             run=self.run,
             campaign=campaign,
             seed=self.seed,
             start_from=None if start == "kept" else start,
         )
-
-    def _covariance(self, outcome: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-        """Of the measured deltas: what the outcome says of each pair, else independent with their standard
-        errors, else with the default one."""
-        given, errors = outcome.get("covariance") or {}, outcome.get("se") or {}
-        se = {n: errors[n] if errors.get(n) is not None else self.config.default_error for n in names}
-        for name in names:
-            check_number(f"the standard error of {name}", se[name], 0)
-        rows = [[given.get(a, {}).get(b, se[a] ** 2 if a == b else 0.0) for b in names] for a in names]
-        for a, row in zip(names, rows, strict=True):
-            for b, value in zip(names, row, strict=True):
-                check_number(f"the covariance of {a} and {b}", value)
-        return tuple(map(tuple, rows))
-
-
-def _deltas(outcome: Mapping[str, Any]) -> dict[str, float]:
-    """After minus before of every capability measured both times."""
-    before, after = outcome.get("before") or {}, outcome.get("after") or {}
-    both = [name for name in before if before[name] is not None and after.get(name) is not None]
-    return {name: after[name] - before[name] for name in sorted(both, key=check_capability)}
 
 
 def _held(campaign: int, past: Sequence[Entry]) -> int:

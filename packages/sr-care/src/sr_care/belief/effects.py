@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sr_care.belief.information import COMMON, Information
 from sr_care.belief.numerics import one_thread
@@ -41,6 +42,16 @@ class Rows(NamedTuple):
 
     def column(self, name: str) -> Floats:
         return self.numbers[:, NUMBERS.index(name)]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        """The rows for which ``chosen`` (N,) is true."""
+        return Rows(
+            self.numbers[chosen],
+            [name for name, yes in zip(self.algorithms, chosen, strict=True) if yes],
+            [name for name, yes in zip(self.families, chosen, strict=True) if yes],
+            self.deltas[chosen],
+            self.errors[chosen],
+        )
 
 
 def to_rows(entries: Sequence[Entry]) -> Rows:
@@ -127,7 +138,7 @@ class EffectModel:
     @property
     def key(self) -> str:
         """Names this model among others in a memory file."""
-        text = json.dumps([3, CAPABILITIES, asdict(self)])
+        text = json.dumps([4, CAPABILITIES, asdict(self)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def prior(self, families: Sequence[str]) -> Floats:
@@ -183,7 +194,14 @@ class EffectModel:
         return np.asarray(self.process_error**2 * self.rise(rows) * room)
 
     def observe(self, rows: Rows) -> Information:
-        """What the entries say: each its delta, and its peak where it had one before its end."""
+        """What the entries say: each its delta, and its peak where it had one before its end.
+
+        A campaign of 0 steps says nothing: that its policy did not change is no evidence of how much campaigns scatter.
+        """
+        trained = rows.column("steps") > 0
+        if not trained.any():
+            return Information.none()
+        rows = rows.where(trained)
         return self._observe_deltas(rows) + self._observe_peaks(rows)
 
     def _observe_deltas(self, rows: Rows) -> Information:
@@ -202,18 +220,12 @@ class EffectModel:
         chosen = (step > 0) & (step < steps) & np.isfinite(rise) & np.isfinite(rows.deltas[:, 0])
         if not chosen.any():
             return Information.none()
-        numbers = rows.numbers[chosen].copy()
-        numbers[:, NUMBERS.index("steps")] = step[chosen]
-        part = Rows(
-            numbers,
-            [name for name, yes in zip(rows.algorithms, chosen, strict=True) if yes],
-            [name for name, yes in zip(rows.families, chosen, strict=True) if yes],
-            np.zeros((len(numbers), D)),
-            rows.errors[chosen],
-        )
+        part = rows.where(chosen)  # copies
+        part.numbers[:, NUMBERS.index("steps")] = step[chosen]
+        part.deltas[:] = 0
         variance = part.errors[:, 0, 0]
         part.deltas[:, 0] = rise[chosen] - self.peak_discount * np.sqrt(variance)
-        precision = np.zeros((len(numbers), D, D))
+        precision = np.zeros((len(variance), D, D))
         spread = 2 * (variance + self.process_variance(part) + self.error_floor**2)
         precision[:, 0, 0] = 1 / spread
         first = np.zeros_like(part.deltas)

@@ -46,7 +46,7 @@ class RevisionConfig:
         check_number("revision.noise_max", self.noise_max, 1)
         for name in ("tighten_factor", "tighten_min", "relax", "stale_weight"):
             check_number(f"revision.{name}", getattr(self, name), 0, 1, above=name != "stale_weight")
-        check_number("revision.shift_after", self.shift_after, 2)
+        check_number("revision.shift_after", self.shift_after, 2, whole=True)
 
 
 @dataclass(frozen=True)

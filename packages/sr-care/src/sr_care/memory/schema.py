@@ -58,6 +58,8 @@ def store_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one StoreError line with the way out."""
     try:
         yield
+    except (OverflowError, UnicodeEncodeError) as error:  # of a number or a text asked for
+        raise StoreError(f"{path} can hold no such value ({error}); ask for another") from error
     except sqlite3.Error as error:
         raise StoreError(f"{_advice(path, error)} (SQLite: {error})") from error
 
@@ -84,7 +86,7 @@ def _advice(path: Path, error: sqlite3.Error) -> str:
     if "readonly" in text:
         return f"{path} cannot be written; move it to a writable place, or open it with read_only=True"
     if "unable to open" in text:
-        return f"{path} cannot be opened; its folder must exist and be accessible"
+        return f"{path} cannot be opened; it must be a file in a folder that exists and can be written to"
     if "full" in text or "disk I/O" in text:
         return f"{path}: the disk took no more, nothing of this write was kept; free some space and repeat it"
     if "locked" in text:
@@ -99,6 +101,8 @@ def connect(path: Path, *, read_only: bool, timeout_s: float) -> sqlite3.Connect
     Read-only opening works on a read-only disk too: there no writer can exist, so the file is taken as
     immutable.
     """
+    if str(path) == ":memory:":
+        raise StoreError("a memory must be a file on disk, got ':memory:'; name a path")
     if read_only and not path.is_file():
         raise StoreError(f"a memory to read must exist, got {path}; name an existing file")
     with store_errors(path):
@@ -120,8 +124,17 @@ def _open_for_reading(path: Path, timeout_s: float) -> sqlite3.Connection:
     connection = _open(path, timeout_s, "ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:  # a WAL file needs its companions, which a read-only folder cannot hold
+    except sqlite3.OperationalError as error:
         connection.close()
+        if "locked" in str(error):
+            raise
+        # a WAL file needs its companions, which a read-only folder cannot hold
+        log = Path(f"{path}-wal")
+        if log.exists() and log.stat().st_size > 0:
+            raise StoreError(
+                f"{path} cannot be read: its last writes are in {log.name}, which SQLite reads in a writable folder "
+                "only; copy both there"
+            ) from error
         connection = _open(path, timeout_s, "ro&immutable=1")
     return connection
 
@@ -130,6 +143,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool, tim
     with transaction(connection):
         version = _recognise(connection, path)
     if read_only:
+        if version == 0:
+            raise StoreError(f"{path} is empty, no memory yet; name another file")
         if version < SCHEMA_VERSION:
             raise StoreError(
                 f"{path} has schema {version}, this version reads {SCHEMA_VERSION}; open it once for writing"
@@ -139,10 +154,21 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool, tim
         if version == 0:
             _use_wal(connection, timeout_s)
         _migrate(connection, path)
+    _require_writable(connection)
     connection.execute("PRAGMA synchronous = FULL")
     # at a million entries the index outgrows the default 2 MB of cache, and writing slows to half
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA wal_autocheckpoint = 8000")
+
+
+def _require_writable(connection: sqlite3.Connection) -> None:
+    """Raise what a first write would raise: it may come only after hours of training. Nothing is written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _use_wal(connection: sqlite3.Connection, timeout_s: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sr_care.belief.effects import EffectModel
 from sr_care.belief.posterior import Posterior
 from sr_care.entry import Boundary, CapabilityDelta, Context, Entry, Strategy
-from sr_care.errors import EntryError, StoreError
+from sr_care.errors import EntryError, StoreError, check_number
 from sr_care.memory import summaries
 from sr_care.memory.schema import connect, store_errors, transaction
 
@@ -206,6 +206,7 @@ class CapabilityMemory:
         clauses = [_REMEMBERED, *(f"{name} = ?" for name in given)]
         values: list[Any] = list(given.values())
         if ids is not None:
+            ids = [check_number("an entry id", number, 0, whole=True) for number in ids]
             clauses.append(f"id IN ({', '.join('?' * len(ids))})")
             values += ids
         if upto is not None:
@@ -231,11 +232,18 @@ class CapabilityMemory:
         return found
 
     def export(self, path: str | Path) -> int:
-        """Write all remembered entries to a new file as JSON, one per line; how many. Raises StoreError where the file
-        exists or cannot be written."""
+        """Write all remembered entries to a new file as JSON, one per line; how many. ``PlainMemories.write`` makes a
+        memory of them. Raises StoreError where the file exists or cannot be written; a file begun is then removed."""
+        path = Path(path)
         try:
-            with Path(path).open("x", encoding="utf-8") as file:
-                return sum(1 for entry in self.entries() if file.write(json.dumps(entry.to_dict()) + "\n"))
+            with path.open("x", encoding="utf-8") as file:
+                try:
+                    count = sum(1 for entry in self.entries() if file.write(json.dumps(entry.to_dict()) + "\n"))
+                    file.flush()
+                except BaseException:
+                    path.unlink()
+                    raise
+            return count
         except FileExistsError:
             raise StoreError(f"the export needs a new file, got {path}, which exists; name another") from None
         except OSError as error:
