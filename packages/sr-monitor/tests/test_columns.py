@@ -1,7 +1,7 @@
 """Which column of a log is judged: held-out metrics by their known names, never a training metric."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sr_monitor import MonitorError
@@ -84,10 +84,23 @@ def test_mean_at_n_says_the_samples_per_task(samples: int) -> None:
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=20))
 def test_a_rate_is_in_percent_exactly_if_it_exceeds_one(values: list[float]) -> None:
+    assume(not 1 < max(values) < 1.001)
     found = find({"eval_acc": values}, {})
     assert found.metric is not None
     assert found.metric.percent == (max(values) > 1)
     assert any("percent" in note for note in found.notes) == found.metric.percent
+
+
+def test_a_rate_that_rounding_lifts_above_one_is_no_percentage() -> None:
+    metric = find({"eval_acc": [0.5, 1.0000001, -1e-9]}, {}).metric
+    assert metric is not None
+    assert (metric.kind, metric.percent) == ("pass_rate", False)
+
+
+@pytest.mark.parametrize("column", ["eval/perplexity", "eval/wer", "eval_gsm8k/error_rate", "val_nll"])
+def test_a_known_prefix_does_not_turn_what_should_fall_upside_down(column: str) -> None:
+    metric = find({column: [3.0, 2.0, 1.0]}, {}).metric
+    assert metric is None or metric.kind == "loss"
 
 
 def test_a_reward_component_beyond_one_is_a_score_not_percent() -> None:
@@ -137,6 +150,11 @@ def test_columns_that_no_name_explains_are_unknown_and_training_s_are_not() -> N
         ("final reward", [0.2, 0.4], "score"),
         ("lm loss", [3.1, 2.9], "loss"),
         ("mmlu", [-3.0, 2.0], "score"),
+        ("evalLoss", [0.9, 0.4], "loss"),
+        ("eval_error_rate", [0.9, 0.4], "loss"),
+        ("val_wer", [0.9, 0.4], "loss"),
+        ("perplexity on wikitext", [30.0, 12.0], "loss"),
+        ("eval/error_detection", [0.4, 0.9], "pass_rate"),
     ],
 )
 def test_a_column_that_the_user_names_gets_the_scale_of_its_values(column: str, values: list[float], kind: str) -> None:

@@ -14,7 +14,8 @@ from sr_monitor.analysis.trajectory import Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One step. heldout, se: on the scale of the run's metric, None where not evaluated.
+    """One step. heldout, se: on the scale of the run's metric, None where not evaluated; heldout is NaN where the
+    evaluations have stopped being finite.
 
     passes: passing counts per task, of ``samples``. total_samples: tasks times samples per task.
     """

@@ -162,6 +162,10 @@ def _broken(campaign: Campaign) -> str | None:
     last = campaign.records[-1]
     if campaign.undone:
         return None
+    evaluated = [record for record in campaign.records if record.heldout is not None]
+    for record in evaluated[-1:]:
+        if not math.isfinite(record.heldout or 0.0):
+            return f"{campaign.metric.label} is not finite at step {record.step}: the weights may be broken."
     for name, value in last.signals.items():
         if not math.isfinite(value) or (name == "finite" and value == 0):
             return f"{name} is not finite at step {last.step}, the last one: the weights may be broken."

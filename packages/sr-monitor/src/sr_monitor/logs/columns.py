@@ -47,7 +47,12 @@ _BESIDE = {
     ),
     *("turns", "format", "learning", "rate_limit", "samples", "size", "seed", "id", "rank", "failed", "errors"),
 }
+# Names of what is better if it is lower, anywhere in a column's name or as its last word.
+_LOSSES = {"loss", "nll", "ppl", "perplexity", "wer", "cer", "mae", "mse", "rmse", "bpb", "bpc"}
+_LOWER = _LOSSES | {"error", "errors", "err", "entropy", "regret", "failure", "failures"}
 _AVERAGES = {"mean", "avg", "average", "total", "rate", "rewards", "accuracies"}
+# A rate may exceed its bounds by so much, as rounding does it.
+_ROUNDING = 1e-5
 # A column that holds a number in at most this share of the rows is measured now and then, as evaluations are.
 _SPARSE = 0.6
 
@@ -137,10 +142,28 @@ def unknown(values: Mapping[str, Sequence[float]], signals: Mapping[str, Sequenc
     ]
 
 
+def evaluates(name: str) -> bool:
+    """Whether a name says that its values come from an evaluation."""
+    return bool(_words(name) & _EVALUATES)
+
+
+def lower_is_better(column: str) -> bool:
+    """Whether a name says that its values fall when things improve: a loss, a perplexity, a rate of errors."""
+    said = [word for word in _in_order(column) if word not in _AVERAGES]
+    loss = bool(_LOSSES & {*said}) and not (_MEASURES - _LOSSES) & {*said}
+    return bool(said) and (said[-1] in _LOWER or loss)
+
+
 def _words(column: str) -> set[str]:
-    """The words of a name in lower case, camelCase apart, also without digits at their end."""
-    words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).lower()))
+    """The words of a name, also without digits at their end."""
+    words = set(_in_order(column))
     return (words | {word.rstrip("0123456789") for word in words}) - {""}
+
+
+def _in_order(column: str) -> list[str]:
+    """The words of a name in lower case, camelCase apart."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).lower())
+    return [word for word in words if word]
 
 
 def command(path: str, column: str) -> str:
@@ -204,7 +227,8 @@ def _known_metric(
             notes = (f"{', '.join(matches)} is the loss of a policy gradient, which does not measure quality",)
         elif matches:
             numbers = [number for column in matches for number in values[column]]
-            scaled, said = _scaled(tuple(matches), row["kind"], numbers)
+            kind = "loss" if all(map(lower_is_better, matches)) else row["kind"]
+            scaled, said = _scaled(tuple(matches), kind, numbers)
             samples = {match.groupdict().get("samples") for match in matches.values()}
             each = int(next(iter(samples)) or 0) if len(samples) == 1 else 0
             found.append((replace(scaled, samples_per_task=each or None), said))
@@ -230,10 +254,10 @@ def _matches(pattern: re.Pattern[str], values: Mapping[str, Sequence[float]]) ->
 
 def _given_metric(column: str, numbers: Sequence[float], *, stated: bool) -> tuple[Metric, tuple[str, ...]]:
     """The metric of a column that the user named. stated: as a pass rate."""
-    words = set(re.split(r"[^a-z0-9]+", column.lower()))
+    words = _words(column)
     if stated:
         kind = "rate"
-    elif words & {"loss", "nll", "ppl", "perplexity"}:
+    elif lower_is_better(column):
         kind = "loss"
     elif words & {"reward", "rewards", "score", "scores", "return", "returns"}:
         kind = "score"
@@ -246,9 +270,9 @@ def _scaled(columns: tuple[str, ...], kind: str, numbers: Sequence[float]) -> tu
     """The metric with the scale that its values show; rates in percent are recognised."""
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     shown = Metric(columns=columns).column
-    if kind in ("rate", "rate_if_unit") and low >= 0 and high <= 1:
+    if kind in ("rate", "rate_if_unit") and low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return Metric(columns=columns), ()
-    if kind == "rate" and low >= 0 and high <= 100:
+    if kind == "rate" and low >= -_ROUNDING and high <= 100 + _ROUNDING:
         return Metric(columns=columns, percent=True), (f"{shown} is in percent (0 to 100) and was divided by 100",)
     notes = (f"{shown} goes from {low:g} to {high:g}, so it is judged as a score, not as a rate",)
     scale: Kind = "loss" if kind == "loss" else "score"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,15 @@ from sr_monitor.errors import MonitorError
 from sr_monitor.logs.columns import EVALUATION, Found, find, names, step_columns
 
 RawRow = Mapping[str, Any]
+_Place = tuple[int, int]  # campaign, step
+_Values = dict[str, Any]  # under our names
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+# Larger numbers come from weights that are broken, and their squares would overflow.
+_LARGEST = 1e100
+# A log whose steps go back more often, as a share of its rows, is in no order, hence shows no resume.
+_MOST_RESUMES = 0.25
+# Finite evaluations before others that are not, from which on the latter are no gaps.
+_FEWEST_BEFORE_DIVERGING = 2
 # Values of our own logs that are no numbers.
 _OURS_ONLY = ("heldout_passes", "heldout_samples", "decision")
 
@@ -46,42 +56,105 @@ def clean(rows: Sequence[RawRow], columns: Mapping[str, str], size: Size) -> Cle
     """Records from raw rows, and notes on what was odd.
 
     Rows of the same campaign and step are merged, later values over earlier ones (a trainer that logs its evaluations
-    apart, or a log continued after a resume). Rows out of order are sorted. A held-out value that is not a finite
-    number counts as not measured. ``columns``: our name -> the log's name, before any pattern.
+    apart). A log that goes back to steps it has logged before was resumed there: what the attempt before it logged
+    beyond does not count. Other rows out of order are sorted. A row without a step belongs to the one before it. A
+    held-out value that is not a finite number counts as not measured, but see ``_diverged``. ``columns``: our name ->
+    the log's name, before any pattern.
     """
     rows = [row for row in rows if row]
     values = numbers_of(rows)
     found = find(values, columns)
-    metric, steps = found.metric, (columns["step"],) if "step" in columns else _steps(rows, set(values))
-    merged: dict[tuple[int, int], dict[str, Any]] = {}
-    last = (-1, -1)
-    repeated = disordered = stepless = 0
-    for row in rows:
-        step = next((s for name in steps if (s := step_of(row.get(name))) is not None), None)
-        if step is None:
-            stepless += 1
-            continue
-        place = (whole(row.get("campaign")) or 0, step)
-        translated = _translated(row, found)
-        repeated += place in merged and OURS in translated and OURS in merged[place]
-        disordered += place < last
-        merged.setdefault(place, {}).update(translated)
-        last = place
-    if not merged:
+    steps = (columns["step"],) if "step" in columns else _steps(rows, set(values))
+    placed, stepless = _placed(rows, steps, found)
+    if not placed:
         raise MonitorError(
             f"log: no row holds a whole number under 'step'; name the column with --column step=NAME, one of "
             f"{', '.join(sorted(values)[:12]) or 'none'}"
         )
+    merged, notes = _merged(placed)
     strange = sum(not _measured(v[OURS]) for v in merged.values() if OURS in v)
     counted = [
-        (repeated, "step(s) were logged more than once; the later row counts"),
-        (disordered, "row(s) were out of order and were sorted"),
         (stepless, "row(s) without a step were left out"),
         (strange, "evaluation(s) were not finite numbers and count as not measured"),
     ]
-    records = tuple(_record(place, v, metric, size) for place, v in sorted(merged.items()))
-    notes = (*found.notes, *(f"{count} {text}" for count, text in counted if count))
-    return Cleaned(records=records, found=found, values=values, rows=len(merged), notes=notes)
+    records = [_record(place, v, found.metric, size) for place, v in sorted(merged.items())]
+    if diverged := _diverged([place for place, v in sorted(merged.items()) if OURS in v], merged):
+        records = [replace(r, heldout=math.nan) if (r.campaign, r.step) in diverged else r for r in records]
+    notes = [*found.notes, *notes, *(f"{count} {text}" for count, text in counted if count)]
+    return Cleaned(records=tuple(records), found=found, values=values, rows=len(merged), notes=tuple(notes))
+
+
+def _placed(rows: Sequence[RawRow], steps: Sequence[str], found: Found) -> tuple[list[tuple[_Place, _Values]], int]:
+    """((campaign, step), values under our names) of the rows in their order; how many have no step."""
+    placed: list[tuple[_Place, _Values]] = []
+    stepless = 0
+    for row in rows:
+        step = next((s for name in steps if (s := step_of(row.get(name))) is not None), None)
+        translated = _translated(row, found)
+        if step is not None:
+            placed.append(((whole(row.get("campaign")) or 0, step), translated))
+        elif placed and translated and not any(_said(row.get(name)) for name in steps):
+            placed.append((placed[-1][0], translated))
+        else:
+            stepless += 1
+    return placed, stepless
+
+
+def _merged(placed: Sequence[tuple[_Place, _Values]]) -> tuple[dict[_Place, _Values], list[str]]:
+    """The values of every place, and notes on the order of the rows."""
+    kept, undone, disordered = _without_undone(placed)
+    merged: dict[_Place, _Values] = {}
+    repeated = 0
+    for place, values in kept:
+        repeated += OURS in values and OURS in merged.get(place, ())
+        merged.setdefault(place, {}).update(values)
+    counted = [
+        (undone, "step(s) were logged before the log was resumed at an earlier one and do not count"),
+        (repeated, "step(s) were logged more than once; the later row counts"),
+        (disordered, "row(s) were out of order and were sorted"),
+    ]
+    return merged, [f"{count} {text}" for count, text in counted if count]
+
+
+def _without_undone(placed: Sequence[tuple[_Place, _Values]]) -> tuple[list[tuple[_Place, _Values]], int, int]:
+    """The rows that no later resume undid, how many places were undone, how many other rows go back."""
+    logged: dict[_Place, set[str]] = defaultdict(set)
+    back: list[int] = []
+    resumed: set[int] = set()
+    last = placed[0][0]
+    for number, (place, values) in enumerate(placed):
+        if place < last:
+            back.append(number)
+            if logged[place] & values.keys():
+                resumed.add(number)
+        logged[place] |= values.keys()
+        last = place
+    if len(back) > max(1, _MOST_RESUMES * len(placed)):  # the rows are in no order
+        return [*placed], 0, len(back)
+    kept: list[tuple[_Place, _Values]] = []
+    undone: set[_Place] = set()
+    earliest = max(logged)
+    for number in reversed(range(len(placed))):
+        place = placed[number][0]
+        if place <= earliest:
+            kept.append(placed[number])
+        else:
+            undone.add(place)
+        if number in resumed:
+            earliest = min(earliest, place)
+    return kept[::-1], len(undone), len(back) - len(resumed)
+
+
+def _diverged(evaluated: Sequence[_Place], merged: Mapping[_Place, _Values]) -> set[_Place]:
+    """The last evaluations if they are not finite and all before them are: the policy is broken.
+
+    Not finite values between others are gaps, as tables have them that hold NaN where nothing was measured.
+    """
+    finite = [_measured(merged[place][OURS]) for place in evaluated]
+    begun = sum(finite)
+    if begun < _FEWEST_BEFORE_DIVERGING or not all(finite[:begun]):
+        return set()
+    return set(evaluated[begun:])
 
 
 def _steps(rows: Sequence[RawRow], present: set[str]) -> tuple[str, ...]:
@@ -110,13 +183,20 @@ def numbers_of(rows: Sequence[RawRow]) -> dict[str, list[float]]:
 
 
 def number_of(value: Any) -> float | None:
-    """A float (NaN and infinity included) from a number or its text, else None."""
+    """A float (NaN and infinity included) from a number or its text (``0.5``, ``50%``, ``1,000``), else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        number = float(value)
+        return math.copysign(math.inf, number) if abs(number) > _LARGEST else number
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
     except ValueError:
-        return None
+        text = str(value).strip()
+    if text.endswith("%"):
+        share = number_of(text[:-1])
+        return None if share is None else share / 100
+    return float(text.replace(",", "")) if _THOUSANDS.fullmatch(text) else None
 
 
 def whole(value: Any) -> int | None:
@@ -145,18 +225,18 @@ def _translated(row: RawRow, found: Found) -> dict[str, Any]:
     return values
 
 
-def _record(place: tuple[int, int], values: Mapping[str, Any], metric: Metric | None, size: Size) -> Record:
-    heldout, decision, counts = values.get(OURS), values.get("decision"), values.get("heldout_passes")
-    heldout = heldout if _measured(heldout) else None
-    se = values.get("heldout_se")
-    se = se if _measured(se) else None
+def _record(place: _Place, values: _Values, metric: Metric | None, size: Size) -> Record:
+    heldout, se = (value if _measured(value) else None for value in (values.get(OURS), values.get("heldout_se")))
     if metric is not None and metric.percent:
         heldout, se = (None if v is None else v / 100 for v in (heldout, se))
-    known = heldout is not None and isinstance(counts, Sequence) and values.get("heldout_samples")
-    tasks = size.tasks or values.get("tasks")
-    each = size.samples or values.get("samples_per_task") or (metric.samples_per_task if metric is not None else None)
+    if metric is not None and metric.kind == "pass_rate" and heldout is not None:
+        heldout = min(1.0, max(0.0, heldout))  # a mean of ones in float32 may be rounded beyond one
+    named = metric.samples_per_task if metric is not None else None
+    tasks = size.tasks or _counted(values.get("tasks"))
+    each = size.samples or _counted(values.get("samples_per_task")) or named
     if tasks and not each:
         each = 1  # the fewest, so the noise is not understated
+    decision = values.get("decision")
     record = Record(
         campaign=place[0],
         step=place[1],
@@ -166,9 +246,22 @@ def _record(place: tuple[int, int], values: Mapping[str, Any], metric: Metric | 
         signals={k: v for k, v in values.items() if k in names()["signals"] and k not in EVALUATION},
         decision=decision if isinstance(decision, Mapping) else {},
     )
-    if not known or counts is None:
+    passes, samples = values.get("heldout_passes"), whole(values.get("heldout_samples"))
+    if heldout is None or samples is None or not isinstance(passes, list):
         return record
-    return replace(record, passes=tuple(int(c) for c in counts), samples=int(values["heldout_samples"]))
+    counts = [whole(count) for count in passes]
+    known = [count for count in counts if count is not None and 0 <= count <= samples]
+    return replace(record, passes=tuple(known), samples=samples) if known and len(known) == len(passes) else record
+
+
+def _counted(value: float | None) -> float | None:
+    """A number of tasks or samples; None for what cannot be one."""
+    return value if value is not None and math.isfinite(value) and value >= 1 else None
+
+
+def _said(value: Any) -> bool:
+    """Whether a cell says anything: it is not empty, and not the NaN that stands for an empty one."""
+    return value is not None and str(value).strip().lower() not in ("", "nan", "none", "null")
 
 
 def _measured(value: float | None) -> bool:

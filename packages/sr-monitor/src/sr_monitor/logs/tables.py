@@ -2,7 +2,9 @@
 
 A page export of Weights & Biases has the columns ``Step`` and ``RUN - METRIC``, each with ``__MIN`` and ``__MAX``: one
 run per RUN. An export through its API has ``_step``. A column ``run``, ``run_name`` or ``run_id`` of texts also gives
-one run per text. TensorBoard's page exports ``Wall time,Step,Value`` and says the tag in the file's name.
+one run per text. A column ``split``, ``phase``, … that tells rows of evaluation from those of training gives columns
+``SPLIT/NAME``, objects inside a JSONL row columns ``OUTER/INNER``. TensorBoard's page exports ``Wall time,Step,Value``
+and says the tag in the file's name.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from sr_monitor.errors import MonitorError
+from sr_monitor.logs.columns import evaluates, step_columns
 from sr_monitor.logs.records import RawRow
 from sr_monitor.logs.text import HALF_WRITTEN, ending, first_row, jsonl, open_text
 
 _RUN_COLUMNS = ("run", "run_name", "run_id", "Run", "run_path", "experiment_name")
+_SPLIT_COLUMNS = ("split", "phase", "mode", "stage", "subset", "type")
 _MOST_RUNS = 100
 _LONGEST_FIELD = 2**31 - 1
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
@@ -28,7 +32,7 @@ _TAG = re.compile(r"tag-(.+)$")
 def read_table(path: Path, notes: list[str]) -> list[tuple[str, list[RawRow]]]:
     """(name of the run, its rows) for every run of a table; the name is empty where there is one only."""
     if ending(path) == ".jsonl" or first_row(path):
-        return _by_run([*jsonl(path, notes, needed=True)])
+        return _by_run([dict(_flat(row)) for row in jsonl(path, notes, needed=True)])
     header, rows = _csv(path, notes)
     if [name.lower() for name in header] == ["wall time", "step", "value"]:
         tag = _TAG.search(path.stem)
@@ -139,7 +143,32 @@ def _page_runs(header: Sequence[str], rows: Sequence[RawRow]) -> list[tuple[str,
     return found if len(found) > 1 else [("", part) for _, part in found]
 
 
+def _flat(row: RawRow, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The numbers of objects inside an object as columns ``OUTER/INNER``."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _by_split(rows: Sequence[RawRow]) -> list[RawRow]:
+    """The rows with ``SPLIT/`` before their columns where a column tells those of evaluation from those of training."""
+    for column in _SPLIT_COLUMNS:
+        told = [str(row.get(column) or "").strip().lower() for row in rows]
+        if len(set(told)) <= _MOST_RUNS and any(map(evaluates, told)):
+            steps = step_columns({name for row in rows for name in row})
+            outside = {column, *_RUN_COLUMNS, *itertools.chain.from_iterable(steps)}
+            return [_within(row, split, outside) if split else row for row, split in zip(rows, told, strict=True)]
+    return [*rows]
+
+
+def _within(row: RawRow, split: str, outside: Collection[str]) -> RawRow:
+    return {name if name in outside else f"{split}/{name}": value for name, value in row.items()}
+
+
 def _by_run(rows: Sequence[RawRow]) -> list[tuple[str, list[RawRow]]]:
+    rows = _by_split(rows)
     parts: list[tuple[str, list[RawRow]]] = []
     for column in _RUN_COLUMNS:
         told = [row.get(column) for row in rows]
