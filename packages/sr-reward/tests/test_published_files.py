@@ -16,6 +16,7 @@ from sr_reward import CodeGrader, FormatError, load_tasks
 from sr_reward.canonical import canonical
 from sr_reward.formats import Skipped
 from sr_reward.formats.fields import read_json
+from sr_reward.prompts import render
 
 
 @pytest.fixture
@@ -143,10 +144,84 @@ def test_mbpp_plus_as_a_data_set_is_graded_by_its_whole_test(file, grader):
         "def assertion(out, exp, atol):\n    assert out == exp\n"
         "for given, wanted in zip(inputs, results):\n    assertion(double(*given), wanted, 0)\n",
     }
-    assert outcomes(grader, file(row), "def double(x): return x + x", "def double(x): return x * x") == [
-        "passed",
-        "failed",
+    right, wrong = "def double(x): return x + x", "def double(x): return x * x"
+    assert outcomes(grader, file(row), right, wrong) == ["passed", "failed"]
+    assert "assert double(2) == 4" in render(load_tasks(file(row))[0], style="chat").messages[-1]["content"]
+
+
+LEETCODE = {
+    "task_id": "shift-list",
+    "question_id": 9001,
+    "difficulty": "Medium",
+    "problem_description": 'Add k to each node of a list, as in """1 -> 2""".\nAnswer \\n with the head.',
+    "starter_code": "class Solution:\n    def shift(self, head: Optional[ListNode], k: int) -> ListNode:\n        ",
+    "prompt": "from typing import *\n\n\nclass ListNode:\n    def __init__(self, val=0, next=None):\n"
+    "        self.val, self.next = val, next\n\n\ndef list_node(values):\n    head = None\n"
+    "    for value in reversed(values):\n        head = ListNode(value, head)\n    return head\n\n\n"
+    "def is_same_list(a, b):\n    while a and b and a.val == b.val:\n        a, b = a.next, b.next\n"
+    "    return a is None and b is None\n",
+    "completion": "class Solution:\n    def shift(self, head, k):\n        return None\n",
+    "entry_point": "Solution().shift",
+    "test": "def check(candidate):\n"
+    "    assert is_same_list(candidate(head=list_node([1, 2]), k=3), list_node([4, 5]))\n",
+    "input_output": [{"input": "head = [1, 2], k = 3", "output": "[4, 5]"}],
+}
+
+
+def test_methods_of_leetcode_are_tested_with_the_helpers_of_the_row(file, grader):
+    (task,) = load_tasks(file(LEETCODE))
+    assert (task.task_id, task.tier, task.entry_point) == ("shift-list", "medium", "Solution")
+    body = "at = head\n        while at:\n            at.val += k\n            at = at.next\n        return head\n"
+    whole = LEETCODE["starter_code"] + body
+    assert outcomes(grader, file(LEETCODE), whole, whole.replace("+= k", "+= 2")) == ["passed", "failed"]
+    (grade,) = grader.grade([task], [body])
+    assert grade.outcome == "passed", grade
+
+
+CODEFORCES = {
+    "id": "9001/A",
+    "description": "Say whether n is even.",
+    "input_format": "One number n.",
+    "output_format": "YES or NO.",
+    "interaction_format": None,
+    "examples": [{"input": "2", "output": "YES"}],
+    "official_tests": [{"input": "2\n", "output": "YES\n"}, {"input": "3\n", "output": "NO\n"}],
+    "official_tests_complete": True,
+    "generated_checker": None,
+    "input_mode": "stdio",
+    "rating": 800,
+}
+
+
+def test_problems_of_codeforces_are_graded_by_their_official_tests(file, grader):
+    skipped = Skipped()
+    others = [
+        {"interaction_format": "Ask."},
+        {"input_mode": "file"},
+        {"generated_checker": "x"},
+        {"official_tests": []},
     ]
+    rows = [{**CODEFORCES, **other} for other in others]
+    (task,) = load_tasks(file(CODEFORCES, *rows), skipped=skipped)
+    assert (task.task_id, task.tier, skipped.count) == ("9001/A", "800", 4)
+    assert "Input\n\nOne number n." in task.prompt
+    right = "print('NO' if int(input()) % 2 else 'YES')"
+    assert outcomes(grader, file(CODEFORCES), right, "print('YES')") == ["passed", "failed"]
+
+
+def test_complex_numbers_and_empty_dicts_of_mbpp_plus(file, grader):
+    row = {
+        "task_id": "Mbpp/9000",
+        "prompt": "",
+        "entry_point": "size",
+        "canonical_solution": "def size(z, ds):\n    return abs(z) + sum(d == {} for d in ds)\n",
+        "base_input": [["1", [[], [1, 2]]], ["(3+4j)", [[]]]],
+        "plus_input": [["-2j", []]],
+        "assertion": "assert size(1, [{}, {1, 2}]) == 2\nassert size(3 + 4j, [{}]) == 6\n",
+        "atol": 0,
+    }
+    right = "def size(z, ds):\n    return (z * z.conjugate()).real ** 0.5 + sum(type(d) is dict for d in ds)\n"
+    assert outcomes(grader, file(row), right, "def size(z, ds): return 2.0") == ["passed", "failed"]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,31 @@ def codecontests(row: Row) -> Task:
     )
 
 
+def codeforces(row: Row) -> Task:
+    """open-r1's Codeforces: problems of standard input whose official tests decide by comparison."""
+    if row.get("interaction_format"):
+        raise Unusable("that are interactive")
+    if row.get("input_mode") == "file":
+        raise Unusable("whose programs read and write files")
+    if row.get("generated_checker"):
+        raise Unusable("whose answers need a checker of their own")
+    cases = [StdioCase(stdin=case["input"], stdout=case["output"]) for case in row["official_tests"] or []]
+    if not cases:
+        raise Unusable(NO_TESTS)
+    parts = [("", row["description"]), ("Input", row.get("input_format")), ("Output", row.get("output_format"))]
+    for example in row.get("examples") or []:
+        parts += [("Example input", example["input"]), ("Example output", example["output"])]
+    return Task(
+        task_id=name_of(row, "id"),
+        prompt="\n\n".join(f"{head}\n\n{text}".strip() for head, text in parts if text),
+        entry_point="",
+        tests=StdioTests(cases=tuple(cases), rule="codecontests"),
+        prompt_is_code=False,
+        format="codecontests",
+        tier=name_of(row, "rating"),
+    )
+
+
 def livecodebench(row: Row) -> Task:
     cases = [*_listed(row.get("public_test_cases")), *_listed(row.get("private_test_cases"))]
     metadata = decoded(row.get("metadata") or {}, "metadata")

@@ -8,6 +8,7 @@ input, a multiple of the reference's, is not kept: there is one for all inputs.
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from typing import Any
 
 from sr_reward.canonical import canonical
@@ -117,10 +118,23 @@ def _like(value: Any, examples: list[Any]) -> Any:
     if isinstance(value, dict):
         inner = [item for example in examples if isinstance(example, dict) for item in example.values()]
         return {key: _like(item, inner) for key, item in value.items()}
+    if isinstance(value, str) and examples and all(isinstance(example, (int, float, complex)) for example in examples):
+        return _number(value)
     if not isinstance(value, list):
         return value
+    if not value and {} in examples and not any(isinstance(example, list) for example in examples):
+        return {}
     kinds = [type(example) for example in examples if isinstance(example, (list, tuple, set))]
     inner = [item for example in examples if isinstance(example, (list, tuple, set)) for item in example]
     items = [_like(item, inner) for item in value]
     kind = max(kinds, key=kinds.count) if kinds else list
     return kind(items)
+
+
+def _number(text: str) -> Any:
+    """A number where EvalPlus writes it as a text: JSON has no complex ones (``mbpp_serialize_inputs``)."""
+    with suppress(ValueError):
+        return float(text)
+    with suppress(ValueError):
+        return complex(text)
+    return text

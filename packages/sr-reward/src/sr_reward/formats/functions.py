@@ -26,15 +26,36 @@ def humaneval(row: Row) -> Task:
     )
 
 
+def leetcode(row: Row) -> Task:
+    """LeetCodeDataset: ``prompt`` holds imports and helpers, the tests call a method of ``Solution()``. The prompt of
+    the task has all of it: helpers, description, and the beginning of the class."""
+    owner, _, method = text_of(row, "entry_point").partition("().")
+    helpers = text_of(row, "prompt").rstrip()
+    return Task(
+        task_id=name_of(row, "task_id", "question_id"),
+        prompt=f"{helpers}\n\n{_quoted(text_of(row, 'problem_description'))}\n\n{text_of(row, 'starter_code')}",
+        entry_point=owner,
+        tests=AssertTests(code=f"{text_of(row, 'test')}\n\ncheck({owner}().{method})\n"),
+        reference=f"{helpers}\n\n{first_text(row, 'completion')}",
+        format="humaneval",
+        tier=first_text(row, "difficulty").lower(),
+    )
+
+
+def _quoted(text: str) -> str:
+    """A text as a literal of its own lines."""
+    return '"""\n' + text.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\n"""'
+
+
 def mbpp(row: Row) -> Task:
-    """MBPP, sanitized or not, and EvalPlus' MBPP+ as a data set, whose whole test is in ``test``."""
+    """MBPP, sanitized or not, and EvalPlus' MBPP+ as a data set, which adds ``test`` to the asserts that are shown."""
     asserts = [line.replace("\r\n", "\n") for line in list_of(row, "test_list")]
     if not asserts:
         raise Unusable("without tests")
     reference = row.get("code", "").replace("\r\n", "\n")
     setup = (row.get("test_setup_code") or "").replace("\r\n", "\n")
     imports = "\n".join(row.get("test_imports") or [])
-    tests = first_text(row, "test") or "\n".join([imports, setup, *asserts]) + "\n"
+    tests = "\n".join([imports, setup, *asserts, first_text(row, "test")]) + "\n"
     return Task(
         task_id=name_of(row, "task_id"),
         prompt=text_of(row, "text" if "text" in row else "prompt"),

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sr_reward.errors import FormatError, TaskError
-from sr_reward.formats.contests import apps, codecontests, deepcoder, livecodebench, prime
+from sr_reward.formats.contests import apps, codecontests, codeforces, deepcoder, livecodebench, prime
 from sr_reward.formats.evalplus import evalplus
 from sr_reward.formats.fields import Row
-from sr_reward.formats.functions import bigcodebench, humaneval, kodcode, mbpp
+from sr_reward.formats.functions import bigcodebench, humaneval, kodcode, leetcode, mbpp
 from sr_reward.formats.native import native
 from sr_reward.task import Task
 
@@ -23,11 +23,13 @@ _READERS: tuple[tuple[tuple[str, ...], tuple[str, ...], Callable[[Row], Task]], 
     # formats by which one may call it; keys that mark a row of it; its reader
     (("deepcoder",), ("tests", "problem"), deepcoder),
     (("bigcodebench",), ("complete_prompt", "test", "entry_point"), bigcodebench),
+    (("humaneval",), ("test", "entry_point", "problem_description", "starter_code"), leetcode),
     (("humaneval", "evalplus"), ("test", "entry_point", "prompt"), humaneval),
     (("evalplus",), ("base_input", "canonical_solution"), evalplus),
     (("mbpp",), ("test_list",), mbpp),
     (("apps", "taco"), ("input_output",), apps),
     (("codecontests",), ("public_tests", "description"), codecontests),
+    (("codecontests",), ("official_tests", "description"), codeforces),
     (("livecodebench",), ("public_test_cases", "question_content"), livecodebench),
     (("prime",), ("reward_model", "prompt"), prime),
     (("prime",), ("verification_info", "prompt"), prime),
