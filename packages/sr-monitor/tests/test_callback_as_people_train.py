@@ -217,9 +217,10 @@ def test_a_guard_begins_at_a_checkpoint_of_a_run_without_one(
 
 
 def test_a_checkpoint_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    trainer(tmp_path / "there", None, 2, save_strategy="steps", save_steps=1).train()
+    trainer(tmp_path, None, 2, save_strategy="steps", save_steps=1).train()
+    callback = guarded(resume_from=tmp_path / "checkpoint-3")
     with pytest.raises(MonitorError, match="resume_from="):
-        trainer(tmp_path / "here", guarded(), 4).train(resume_from_checkpoint=str(tmp_path / "there" / "checkpoint-1"))
+        trainer(tmp_path, callback, 4).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 
 # -- what it refuses -----------------------------------------------------------------------------------------------

@@ -91,6 +91,49 @@ def test_settings_that_cannot_be_sampled_with_are_refused(bad: dict[str, Any]) -
         evaluator(**bad)
 
 
+def test_how_a_model_prefers_to_be_sampled_changes_no_evaluation() -> None:
+    cuts = {"min_p": 0.9, "typical_p": 0.1, "top_k": 1, "top_p": 0.1, "epsilon_cutoff": 0.2, "top_h": 0.1}
+    others = {"repetition_penalty": 20.0, "no_repeat_ngram_size": 1, "num_beams": 3, "guidance_scale": 3.0}
+    shown = []
+    for preferred in ({}, {**cuts, **others, "return_dict_in_generate": True}):
+        judge, sampled = Judge(), model()
+        sampled.generation_config.update(**preferred)
+        before = sampled.generation_config.to_dict()
+        torch.manual_seed(0)
+        evaluator(passed=judge)(sampled, 8, range(3))
+        assert sampled.generation_config.to_dict() == before
+        shown.append(judge.shown)
+    assert shown[0] == shown[1]
+
+
+def test_completions_end_at_the_tokenizers_end_where_the_model_names_none() -> None:
+    shown = []
+    for own in (1, None, [1], [0]):
+        judge, sampled = Judge(), model()
+        sampled.generation_config.eos_token_id = own
+        torch.manual_seed(0)
+        evaluator(passed=judge)(sampled, 8, range(3))
+        shown.append(judge.shown)
+    assert shown[0] == shown[1] == shown[2]
+    assert shown[3] != shown[0]  # the model's own end counts, too
+    assert any(len(text.replace(" ", "")) < 4 for text in shown[0])
+
+
+@pytest.mark.parametrize("batch", [7, 64])
+def test_no_more_sequences_than_allowed_are_generated_at_once(batch: int) -> None:
+    sampled, sizes, judge = model(), [], Judge()
+    generate = sampled.generate
+
+    def counted(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]) * given["num_return_sequences"])
+        return generate(**given)
+
+    sampled.generate = counted
+    evaluator(batch=batch, passed=judge)(sampled, 10, range(3))
+    assert sum(sizes) == len(judge.shown) == 30
+    assert max(sizes) <= batch
+
+
 def test_a_judge_that_takes_one_text_at_a_time_is_found_at_the_first_sample() -> None:
     with pytest.raises(MonitorError, match="one bool per completion, got 1 verdicts for 2"):
         evaluator(passed=lambda task, texts: [True])(model(), 1, [0])

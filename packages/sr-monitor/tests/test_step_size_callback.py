@@ -238,10 +238,10 @@ def test_autocast_of_float32_weights_is_measured(tmp_path: Path) -> None:
 
 def test_deepspeed_is_refused(tmp_path: Path) -> None:
     run = trainer(tmp_path, StepSizeCallback(), 1e-3)
-    refuse_deepspeed(run.args, run)
+    refuse_deepspeed(run.args, run, "is refused")
     launched = SimpleNamespace(accelerator=SimpleNamespace(distributed_type=DistributedType.DEEPSPEED))
     with pytest.raises(MonitorError, match="DeepSpeed"):
-        refuse_deepspeed(run.args, launched)
+        refuse_deepspeed(run.args, launched, "is refused")
     run.args.deepspeed = {"zero_optimization": {"stage": 2}}
     with pytest.raises(MonitorError, match=r"DeepSpeed .* use DDP or FSDP"):
         run.train()

@@ -42,13 +42,20 @@ def test_without_the_callback_the_policy_collapses_and_with_it_the_peak_is_kept(
 
 
 def test_holding_on_disk_gives_the_same_run_and_keeps_few_files(tmp_path: Path) -> None:
-    in_memory, on_disk = guarded(), guarded(hold="disk")
+    in_memory, on_disk, files = guarded(), guarded(hold="disk"), []
+
+    class Count(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            files.append(len(list((tmp_path / "d" / "collapse_guard").iterdir())))
+
     one, other = trainer(tmp_path / "m", in_memory), trainer(tmp_path / "d", on_disk)
+    other.add_callback(Count())
     one.train()
     other.train()
     assert in_memory.decisions == on_disk.decisions
     assert one.model.level.item() == other.model.level.item()
-    assert len(list((tmp_path / "d" / "collapse_guard").glob("step-*.pt"))) <= 3
+    assert 0 < max(files) <= 3
+    assert [file.name for file in (tmp_path / "d" / "collapse_guard").iterdir()] == ["kept"]
 
 
 def test_a_resumed_trainer_decides_as_the_uninterrupted_one(tmp_path: Path) -> None:
@@ -96,8 +103,8 @@ def test_a_second_training_under_the_same_callback_knows_nothing_of_the_first_on
 
 def test_what_was_logged_of_a_step_that_was_undone_is_not_held_against_the_next(tmp_path: Path) -> None:
     class Breaking(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            if state.global_step == 2:
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.global_step + 1 == 2:
                 given["model"].level.data.fill_(float("nan"))
 
     class Logging(transformers.Trainer):  # type: ignore[misc]
@@ -225,8 +232,8 @@ def test_evaluations_do_not_touch_the_random_numbers_of_training(tmp_path: Path)
 
 def test_weights_that_are_not_finite_are_rolled_back(tmp_path: Path) -> None:
     class Breaking(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            if state.global_step == 2:
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.global_step + 1 == 2:
                 given["model"].level.data.fill_(float("nan"))
 
     callback = guarded()
@@ -237,11 +244,26 @@ def test_weights_that_are_not_finite_are_rolled_back(tmp_path: Path) -> None:
     assert torch.isfinite(run.model.level)
 
 
-def test_only_trainable_weights_are_held(tmp_path: Path) -> None:
+class Held(transformers.TrainerCallback):  # type: ignore[misc]
+    """Remembers the names of the weights that a guard holds."""
+
+    def __init__(self, callback: CollapseGuardCallback) -> None:
+        self.callback = callback
+        self.names: set[str] = set()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        held = self.callback._held
+        self.names |= {name for step in held for name in held.get(step)}
+
+
+def test_only_trainable_weights_are_held_and_none_after_the_training(tmp_path: Path) -> None:
     callback = guarded()
     run = trainer(tmp_path, callback, steps=2)
+    held = Held(callback)
+    run.add_callback(held)
     run.train()
-    assert {name for step in callback._held for name in callback._held.get(step)} == {"level"}
+    assert held.names == {"level"}
+    assert not list(callback._held)
 
 
 def test_generated_text_is_counted_per_task() -> None:
@@ -293,7 +315,7 @@ def evaluate_adapted(model: Any, samples: int, tasks: Sequence[int]) -> list[int
     return [int((torch.rand(samples) < rate).sum()) for _ in tasks]
 
 
-def train_adapted(folder: Path, **options: Any) -> tuple[Any, CollapseGuardCallback]:
+def train_adapted(folder: Path, **options: Any) -> tuple[Any, CollapseGuardCallback, set[str]]:
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=24,
@@ -308,23 +330,25 @@ def train_adapted(folder: Path, **options: Any) -> tuple[Any, CollapseGuardCallb
     callback = CollapseGuardCallback(evaluate=evaluate_adapted, tasks=TASKS, guard=CollapseGuard(), **options)
     tokens = torch.tensor([1, 2, 3, 4])
     data = [{"input_ids": tokens, "labels": tokens} for _ in range(64)]
-    run = transformers.Trainer(adapted(), arguments, train_dataset=data, callbacks=[callback])
+    held = Held(callback)
+    run = transformers.Trainer(adapted(), arguments, train_dataset=data, callbacks=[callback, held])
     run.train()
-    return run.model, callback
+    return run.model, callback, held.names
 
 
 def test_with_lora_the_adapters_of_the_peak_are_kept_and_nothing_else_is_held(tmp_path: Path) -> None:
-    model, callback = train_adapted(tmp_path)
+    model, callback, held = train_adapted(tmp_path)
     assert "roll_back" in {decision.action for _, decision in callback.decisions}
     assert moved(model) == pytest.approx(0.5, abs=0.25)
-    assert all("lora" in name for step in callback._held for name in callback._held.get(step))
+    assert held
+    assert all("lora" in name for name in held)
 
 
 def _one_process(rank: int, world: int, folder: str, port: int) -> None:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
-    model, callback = train_adapted(Path(folder), hold="disk")
+    model, callback, _ = train_adapted(Path(folder), hold="disk")
     decided = [(step, d.action, d.to_step, d.value) for step, d in callback.decisions]
     Path(folder, f"rank-{rank}").write_text(repr((decided, moved(model), callback.guard.kept())))
     torch.distributed.destroy_process_group()

@@ -109,3 +109,22 @@ def test_by_default_a_grpo_run_draws_a_quarter_of_its_samples_for_evaluations_at
     drawn = 8 * 32 // 2  # completions are trained on twice
     assert callback.guard.train_samples == 16
     assert 0 < callback.evaluated_samples <= drawn / 3
+
+
+def test_after_a_rollback_a_grpo_run_draws_new_completions(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BackAtTwo(CollapseGuard):
+        def decide(self, step: int, signals: Any) -> Any:
+            return super().decide(step, {**signals, "finite": float(step != 2)})
+
+    drawn: list[int] = []
+    draw = GRPOTrainer._generate_and_score_completions
+
+    def noted(trainer: Any, *given: Any) -> Any:
+        drawn.append(trainer.state.global_step)
+        return draw(trainer, *given)
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", noted)
+    grpo(example, tmp_path, guarded(example, BackAtTwo(margin=0.9)), max_steps=6, num_iterations=4).train()
+    assert drawn == [0, 2, 4]  # training on the same completions four times would leave out the 2

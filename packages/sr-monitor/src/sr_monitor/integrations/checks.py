@@ -69,25 +69,22 @@ def refuse_encoder_decoder(model: Any) -> None:
         )
 
 
-def refuse_sharded(model: Any, arguments: Any = None) -> None:
+def refuse_sharded(model: Any, arguments: Any = None, trainer: Any = None) -> None:
     """A guard copies whole parameters; where a process holds a part of each, the copies would be wrong."""
-    kind = sharding(model, arguments)
+    kind = sharding(model, arguments, trainer)
     if kind:
         raise MonitorError(
             f"callback: {kind} keeps only a part of each parameter on a process, and the guard copies whole ones; use "
-            "DDP, or ZeRO stage 1 or 2"
+            "DDP"
         )
 
 
-def refuse_deepspeed(arguments: Any, trainer: Any = None) -> None:
-    """DeepSpeed steps inside the backward pass, where no callback is called."""
+def refuse_deepspeed(arguments: Any, trainer: Any, why: str) -> None:
+    """Refuse DeepSpeed, set up by arguments or by the launcher. why: what is wrong, and the way out."""
     kind = getattr(getattr(trainer, "accelerator", None), "distributed_type", "")
     plugin = getattr(arguments, "deepspeed_plugin", None)
     if getattr(arguments, "deepspeed", None) or plugin is not None or str(getattr(kind, "value", kind)) == "DEEPSPEED":
-        raise MonitorError(
-            "callback: DeepSpeed takes the optimizer's step inside the backward pass, so its size cannot be measured; "
-            "use DDP or FSDP with StepSizeCallback"
-        )
+        raise MonitorError(f"callback: DeepSpeed {why}")
 
 
 def refuse_narrow(model: Any) -> None:
@@ -101,9 +98,12 @@ def refuse_narrow(model: Any) -> None:
             )
 
 
-def sharding(model: Any, arguments: Any) -> str | None:
-    """What leaves this process a part of each trained parameter, or None where it has whole ones."""
-    if getattr(arguments, "fsdp", None):
+def sharding(model: Any, arguments: Any, trainer: Any = None) -> str | None:
+    """What leaves this process a part of each trained parameter, or None where it has whole ones.
+
+    FSDP is found in the trainer, too: ``accelerate launch`` sets it up without the arguments.
+    """
+    if getattr(arguments, "fsdp", None) or getattr(trainer, "is_fsdp_enabled", False):
         return "FSDP"
     plugin = getattr(arguments, "hf_deepspeed_config", None)
     if plugin is not None and plugin.is_zero3():

@@ -16,6 +16,20 @@ __all__ = ["GenerationEvaluator", "Prompt"]
 
 Prompt = str | Sequence[Mapping[str, Any]]
 Engine = Literal["model", "vllm", "generate_batch"]
+# What a model's own ``generation_config`` would change in the distribution, set to change nothing.
+UNCHANGED = {
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": None,
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "guidance_scale": None,
+    "num_beams": 1,
+}
 
 
 class GenerationEvaluator:
@@ -24,7 +38,8 @@ class GenerationEvaluator:
     tokenizer: the model's. prompts: one per held-out task, all texts or all conversations (lists of messages), which
     the tokenizer's chat template renders with ``chat_template_kwargs``; a last message of the assistant is continued.
     passed: called as ``passed(task, completions)`` with texts, returns one bool per completion. temperature: above 0;
-    no other cut of the distribution is made. batch: sequences generated at once by ``model.generate``.
+    nothing else changes the distribution, not the model's ``generation_config`` either, whose end tokens count beside
+    the tokenizer's. batch: sequences generated at once by ``model.generate``, at most.
     engine: ``auto`` samples with what the trainer samples with, where it is TRL's vLLM on one process or in colocate
     mode without tensor parallelism, or transformers' continuous batching; ``model`` always uses ``model.generate``.
 
@@ -75,15 +90,13 @@ class GenerationEvaluator:
 
     def __call__(self, model: Any, samples: int, tasks: Sequence[int]) -> list[int]:
         refuse_encoder_decoder(model)
-        ids = [self._encoded(self.prompts[task]) for task in tasks]
+        ids = [row for task in tasks for row in [self._encoded(self.prompts[task])] * samples]
         engine = self.used_engine
-        counts = []
-        at_once = max(1, self.batch // samples) if engine == "model" else len(ids)
+        at_once = self.batch if engine == "model" else len(ids)
+        texts: list[str] = []
         for begin in range(0, len(ids), at_once):
-            texts = self._decoded(self._sample(engine, model, ids[begin : begin + at_once], samples))
-            for place, task in enumerate(tasks[begin : begin + at_once]):
-                counts.append(self._passing(task, texts[place * samples : (place + 1) * samples]))
-        return counts
+            texts += self._decoded(self._sample(engine, model, ids[begin : begin + at_once], samples))
+        return [self._passing(task, texts[place * samples : (place + 1) * samples]) for place, task in enumerate(tasks)]
 
     def _passing(self, task: int, texts: list[str]) -> int:
         if not self._tried and len(texts) == 1:  # one verdict for one text does not show that it takes several
@@ -122,11 +135,11 @@ class GenerationEvaluator:
         return texts
 
     def _sample(self, engine: Engine, model: Any, ids: list[list[int]], samples: int) -> Sequence[Sequence[int]]:
-        """Token ids of ``samples`` completions of each prompt, prompt by prompt."""
+        """Token ids of one completion of each of ``ids``, where every prompt stands ``samples`` times in a row."""
         if engine == "vllm":
             return self._sample_with_vllm(ids, samples)
         if engine == "generate_batch":
-            return self._sample_with_generate_batch(model, ids, samples)
+            return self._sample_with_generate_batch(model, ids)
         width = max(map(len, ids))
         pad = self._padding
         device = model.device
@@ -135,37 +148,37 @@ class GenerationEvaluator:
             attention_mask=torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device),
             do_sample=True,
             temperature=self.temperature,
-            top_k=0,
-            top_p=1.0,
-            num_return_sequences=samples,
             max_new_tokens=self.max_new_tokens,
+            num_return_sequences=1,
             pad_token_id=pad,
+            eos_token_id=self._ends(model),
             use_cache=True,
+            return_dict_in_generate=False,
+            **UNCHANGED,
         )
         rows: list[list[int]] = output[:, width:].tolist()
         return rows
 
-    def _sample_with_generate_batch(self, model: Any, ids: list[list[int]], samples: int) -> list[list[int]]:
+    def _sample_with_generate_batch(self, model: Any, ids: list[list[int]]) -> list[list[int]]:
         make: Any = GenerationConfig
         config = make(
             do_sample=True,
             temperature=self.temperature,
-            top_k=0,
-            top_p=1.0,
             max_new_tokens=self.max_new_tokens,
             pad_token_id=self._padding,
-            eos_token_id=model.generation_config.eos_token_id or self.tokenizer.eos_token_id,
+            eos_token_id=self._ends(model),
+            top_k=0,
+            top_p=1.0,
         )
-        repeated = [row for row in ids for _ in range(samples)]
         outputs = model.generate_batch(
-            repeated,
+            ids,
             generation_config=config,
             continuous_batching_config=self._trainer.continuous_batching_config,
             progress_bar=False,
         )
         rows = [list(output.generated_tokens) for output in outputs.values()]
-        if len(rows) != len(repeated):  # it returns what it has where something failed
-            raise RuntimeError(f"generate_batch returned {len(rows)} of {len(repeated)} completions")
+        if len(rows) != len(ids):  # it returns what it has where something failed
+            raise RuntimeError(f"generate_batch returned {len(rows)} of {len(ids)} completions")
         return rows
 
     def _sample_with_vllm(self, ids: list[list[int]], samples: int) -> list[list[int]]:
@@ -181,10 +194,14 @@ class GenerationEvaluator:
             "max_completion_length": self.max_new_tokens,
         }
         with _set(vllm, settings):
-            _, rows, _, _ = vllm.generate(
-                prompts=[row for row in ids for _ in range(samples)], images=None, num_generations=samples
-            )
+            _, rows, _, _ = vllm.generate(prompts=ids, images=None, num_generations=samples)
         return [list(row) for row in rows]
+
+    def _ends(self, model: Any) -> list[int] | None:
+        """Tokens that end a completion, as TRL's trainers have it: those of the model and the tokenizer's."""
+        own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        ends = {*(own if isinstance(own, list) else [own]), getattr(self.tokenizer, "eos_token_id", None)} - {None}
+        return sorted(ends) or None
 
     @property
     def _padding(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,9 @@ def measure(
     """Passing counts in the order of ``tasks``; every process evaluates its share.
 
     Runs in evaluation mode under random numbers of its own, drawn from ``key``; the model's mode and the random numbers
-    of training are left as they were, also by an evaluation that fails. A failure is tried again with other random
-    numbers, then raised as ``EvaluationFailed`` on every process. Answers that are no counts raise ``MonitorError``.
+    of training (torch, numpy, Python) are left as they were, also by an evaluation that fails. A failure is tried again
+    with other random numbers, then raised as ``EvaluationFailed`` on every process. Answers that are no counts raise
+    ``MonitorError``.
     """
     rank, world = rank_and_world()
     mine = tasks[rank::world]
@@ -61,12 +64,10 @@ def _attempt(
     evaluate: Evaluate, model: Any, samples: int, tasks: tuple[int, ...], key: tuple[int, ...]
 ) -> tuple[list[int], Exception | None]:
     """Counts of this process's ``tasks``, or what went wrong."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     training = model.training
     try:
         model.eval()
-        with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        with _own_random_numbers(key), torch.no_grad():
             counts = evaluate(model, samples, tasks) if tasks else []
         return passing_counts(counts, len(tasks), samples), None
     except MonitorError as error:
@@ -75,3 +76,20 @@ def _attempt(
         return [], RuntimeError(f"{type(error).__name__}: {error}")
     finally:
         model.train(training)
+
+
+@contextmanager
+def _own_random_numbers(key: tuple[int, ...]) -> Iterator[None]:
+    """Random numbers drawn from ``key`` for a while."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

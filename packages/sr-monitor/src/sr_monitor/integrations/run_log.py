@@ -20,6 +20,11 @@ class RunLog:
     def __init__(self, trainer: Trainer | None, state: TrainerState) -> None:
         self.trainer, self.state = trainer, state
 
+    @property
+    def callbacks(self) -> list[Any]:
+        """Those of the trainer."""
+        return [] if self.trainer is None else list(self.trainer.callback_handler.callbacks)
+
     def say(self, text: str) -> None:
         """One line, by the main process, that leaves progress bars whole."""
         if self.state.is_world_process_zero:

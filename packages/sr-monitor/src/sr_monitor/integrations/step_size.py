@@ -29,7 +29,7 @@ from transformers.trainer_callback import ExportableState
 from sr_monitor.errors import MonitorError
 from sr_monitor.integrations.checks import refuse_deepspeed, refuse_narrow, sharding
 from sr_monitor.integrations.movement import Probe, Row, rows_of, summed
-from sr_monitor.integrations.trainer import calling_trainer, scale_rate
+from sr_monitor.integrations.trainer import calling_trainer, come_first, scale_rate
 from sr_monitor.integrations.weights import trainable
 
 __all__ = ["StepSizeCallback"]
@@ -86,6 +86,11 @@ class StepSizeCallback(TrainerCallback, ExportableState):
             "attributes": {"found": self.found, "limit_factor": self.limit_factor},
         }
 
+    @property
+    def took_step(self) -> bool:
+        """Whether the last step was taken, by however little."""
+        return not self.steps or self.steps[-1]["scale"] > 0
+
     def soften(self, factor: float, *, moments_reset: bool) -> None:
         """A guard has rolled back: the limit is ``factor`` times what it was, and the rate stays.
 
@@ -100,21 +105,21 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         trainer, model, name = calling_trainer(self), kwargs["model"], type(self).__name__
-        refuse_deepspeed(args, trainer)
+        refuse_deepspeed(
+            args,
+            trainer,
+            "takes the optimizer's step inside the backward pass, so its size cannot be measured; use DDP or FSDP with "
+            "StepSizeCallback",
+        )
         refuse_narrow(model)
         self._begin()
         if state.global_step and (saved := state.stateful_callbacks.get(name)):  # type: ignore[union-attr]
             vars(self).update((saved[-1] if isinstance(saved, list) else saved)["attributes"])
         # transformers fails to save a callback that the checkpoint it resumed from does not know
         state.stateful_callbacks.setdefault(name, self.state())  # type: ignore[union-attr]
-        if trainer is not None:  # before those that report what on_log adds
-            callbacks = trainer.callback_handler.callbacks
-            callbacks.remove(self)
-            callbacks.insert(0, self)
+        come_first(trainer, self)
         whole = all(type(p) is torch.nn.Parameter for p in trainable(model).values())
-        self._sharded = (
-            not whole or sharding(model, args) is not None or bool(getattr(trainer, "is_fsdp_enabled", False))
-        )
+        self._sharded = not whole or sharding(model, args, trainer) is not None
         self.temperature = float(getattr(args, "temperature", 1.0) or 1.0)
         self._hook = model.register_forward_pre_hook(self._notice, with_kwargs=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,10 +15,14 @@ from sr_monitor.guard.collapse_guard import BUDGET_EVERY, CollapseGuard
 from sr_monitor.guard.decision import Decision
 
 __all__ = [
+    "BoundsSteps",
     "calling_trainer",
     "checkpoint_folder",
+    "come_first",
     "default_guard",
+    "loss_scale",
     "rank_and_world",
+    "resumed_checkpoint",
     "save_policy",
     "scale_rate",
     "soften",
@@ -34,13 +38,31 @@ def calling_trainer(callback: TrainerCallback) -> Trainer | None:
     transformers gives callbacks no reference to their trainer, and its log and its sampling engine are reached through
     it alone; the frames of the running call have it.
     """
+    return next((trainer for trainer, _ in _frames(callback)), None)
+
+
+def resumed_checkpoint(callback: TrainerCallback) -> Path | None:
+    """The folder that the running training was resumed from, as its trainer was told; None where there is none."""
+    found = (variables.get("resume_from_checkpoint") for _, variables in _frames(callback))
+    return next((Path(folder) for folder in found if isinstance(folder, str | Path)), None)
+
+
+def _frames(callback: TrainerCallback) -> Iterator[tuple[Trainer, dict[str, Any]]]:
+    """The running methods of the trainer of ``callback`` and their variables, innermost first."""
     frame = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, Trainer) and any(known is callback for known in owner.callback_handler.callbacks):
-            return owner
+            yield owner, frame.f_locals
         frame = frame.f_back  # type: ignore[assignment]
-    return None
+
+
+def come_first(trainer: Trainer | None, callback: TrainerCallback) -> None:
+    """Let ``callback`` be called before the others from now on: those that report what it logs and save the model."""
+    if trainer is not None:
+        callbacks = trainer.callback_handler.callbacks
+        callbacks.remove(callback)
+        callbacks.insert(0, callback)
 
 
 def default_guard(arguments: TrainingArguments, state: TrainerState, *, last_iterate: bool) -> CollapseGuard:
@@ -59,10 +81,10 @@ def default_guard(arguments: TrainingArguments, state: TrainerState, *, last_ite
     return CollapseGuard(evaluation="budget", train_samples=max(1, drawn), every=every, last_iterate=last_iterate)
 
 
-def checkpoint_folder(arguments: TrainingArguments, step: int) -> Path:
-    """The folder of the checkpoint of ``step``: the newest, because a search over hyperparameters has one per trial."""
-    output, name = Path(str(arguments.output_dir)), f"checkpoint-{step}"
-    found = [folder for folder in (output / name, *output.glob(f"*/{name}")) if folder.is_dir()]
+def checkpoint_folder(arguments: TrainingArguments, state: TrainerState) -> Path:
+    """The folder of the checkpoint of this step; in a search over hyperparameters the newest, one per trial."""
+    output, name = Path(str(arguments.output_dir)), f"checkpoint-{state.global_step}"
+    found = [folder for folder in output.glob(f"*/{name}") if folder.is_dir()] if state.is_hyper_param_search else []
     return max(found, key=lambda folder: folder.stat().st_mtime, default=output / name)
 
 
@@ -81,7 +103,16 @@ def save_policy(trainer: Trainer | None, model: Any, folder: Path) -> bool:
 class BoundsSteps(Protocol):
     """A callback that bounds the size of steps, for which the learning rate is a consequence."""
 
+    @property
+    def took_step(self) -> bool: ...
     def soften(self, factor: float, *, moments_reset: bool) -> None: ...
+
+
+def loss_scale(optimizer: Any) -> float:
+    """What losses are multiplied by in fp16 training. A step that the scaler skips, since its gradient overflowed,
+    lowers it; accelerate's ``step_was_skipped`` does not know of those that a fused optimizer skips itself."""
+    scaler = getattr(optimizer, "scaler", None)
+    return 1.0 if scaler is None else float(scaler.get_scale())
 
 
 def soften(optimizer: Any, scheduler: Any, decision: Decision, callbacks: Iterable[Any] = ()) -> None:

@@ -4,9 +4,9 @@
     GRPOTrainer(..., callbacks=[CollapseGuardCallback(evaluate=evaluate)]).train()
 
 Afterwards the model holds the kept policy, which also lies in ``output_dir/collapse_guard/kept``. Full fine-tuning and
-LoRA (only trainable parameters are held), one process or several with whole copies of the model (DDP, ZeRO 1 and 2).
-Sharded weights (FSDP, ZeRO-3) are refused. Completions that a trainer has already buffered when the guard rolls back
-are still trained on.
+LoRA (only trainable parameters are held), one process or several with whole copies of the model (DDP). Sharded weights
+(FSDP) and DeepSpeed, whose optimizer has weights of its own, are refused. A rollback leaves a reference policy that
+follows the trained one (TRL's ``sync_ref_model``) where it is.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ from sr_monitor.analysis.counts import Counts
 from sr_monitor.errors import MonitorError
 from sr_monitor.guard.collapse_guard import CollapseGuard
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Guard
-from sr_monitor.integrations.checks import refuse_encoder_decoder, refuse_sharded
+from sr_monitor.integrations.checks import refuse_deepspeed, refuse_encoder_decoder, refuse_sharded
 from sr_monitor.integrations.generation import GenerationEvaluator
 from sr_monitor.integrations.measuring import Evaluate, EvaluationFailed, measure
 from sr_monitor.integrations.run_log import RunLog
 from sr_monitor.integrations.trainer import (
+    BoundsSteps,
     calling_trainer,
     checkpoint_folder,
+    come_first,
     default_guard,
+    loss_scale,
     rank_and_world,
+    resumed_checkpoint,
     save_policy,
     soften,
 )
@@ -64,8 +68,8 @@ class CollapseGuardCallback(TrainerCallback):
     (step, Decision). evaluated_samples, failed_evaluations: how many. An evaluation that fails is tried twice, then
     left out; the first one, or the third in a row, ends the training with its error.
 
-    The guard's state and the held weights belong to every checkpoint and are found again when training resumes from
-    ``output_dir/checkpoint-N``, or from one named by ``resume_from``. At a checkpoint without them a guard begins anew.
+    The guard's state and the held weights belong to every checkpoint and are found again in the one that training
+    resumes from, or in ``resume_from``. At a checkpoint without them a guard begins anew.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class CollapseGuardCallback(TrainerCallback):
         self._logged: dict[str, float] = {}
         self._pass1: dict[int, float] = {}  # of every step, as last measured in an evaluation that was due
         self._undone = -1  # the last step that was rolled back
+        self._took_step, self._scale = True, 1.0
         self._failures = 0  # evaluations in a row
         self._trainings = self._budget = self._steps = 0
 
@@ -121,9 +126,11 @@ class CollapseGuardCallback(TrainerCallback):
             self.evaluate.use(self._log.trainer)
         if self._given is None:
             self._guard = default_guard(args, state, last_iterate=self.average is not None)
-        self._held.drop(list(self._held))  # of a training before this one
+        come_first(self._log.trainer, self)
+        self._took_step, self._scale = True, loss_scale(kwargs.get("optimizer"))
         folder = Path(str(args.output_dir)) / FOLDER
         self._held = RetainedWeights(folder, on_disk=self.hold == "disk", writes=rank_and_world()[0] == 0)
+        self._held.clear()
         if state.global_step and self._resume(args, state, kwargs["model"]):
             return
         if self.average is not None:
@@ -140,6 +147,9 @@ class CollapseGuardCallback(TrainerCallback):
         self._after_step(state.global_step, control, kwargs)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        before, self._scale = self._scale, loss_scale(kwargs.get("optimizer"))
+        bounding = [callback for callback in self._log.callbacks if isinstance(callback, BoundsSteps)]
+        self._took_step = self._scale >= before and all(callback.took_step for callback in bounding)
         self._after_step(state.global_step, control, kwargs)
 
     def on_log(
@@ -153,12 +163,14 @@ class CollapseGuardCallback(TrainerCallback):
         if state.global_step == self._undone:  # what led to a rollback is no news of the policy after it
             return
         found = {signal: (logs or {}).get(name) for name, signal in _LOGGED_SIGNALS.items()}
+        if not self._took_step:  # a gradient that overflowed and was dropped has broken nothing
+            found["grad_norm"] = None
         self._logged |= {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        folder = checkpoint_folder(args, state.global_step)
+        folder = checkpoint_folder(args, state)
         # the checkpoint itself has the weights of its step
         own = self.average is None and self._undone != state.global_step
         linked = [step for step in self._held if not (own and step == state.global_step)]
@@ -185,6 +197,9 @@ class CollapseGuardCallback(TrainerCallback):
         elif kept == LAST_ITERATE and self._last is not None:  # load_best_model_at_end may have loaded others
             paste(kwargs["model"], self._last)
         log.kept(kept, self._pass1.get(state.global_step if kept == LAST_ITERATE else kept), args)
+        _wait_for_all()  # they may still read it
+        self._held.clear()
+        self._last = None
         if self.save_kept and save_policy(log.trainer, kwargs["model"], self._held.folder / "kept"):
             log.say(f"wrote it to {self._held.folder / 'kept'}")
 
@@ -197,6 +212,8 @@ class CollapseGuardCallback(TrainerCallback):
             if self.average is not None:
                 self.average.add(model) if self.average.count else self.average.begin(model)
             self._answer(model, step)
+        elif not list(self._held):
+            raise MonitorError("callback: weights of the model are not finite before training; load others")
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
         self._logged = {}
         self.decisions.append((step, decision))
@@ -219,9 +236,10 @@ class CollapseGuardCallback(TrainerCallback):
         paste(model, self._held.get(decision.to_step if decision.to_step is not None else step))
         if self.average is not None:
             self.average.begin(model)
-        trainer = self._log.trainer
-        callbacks = [] if trainer is None else trainer.callback_handler.callbacks
-        soften(given.get("optimizer"), given.get("lr_scheduler"), decision, callbacks)
+        trainer: Any = self._log.trainer
+        if hasattr(trainer, "_buffered_inputs"):
+            trainer._buffered_inputs = None  # TRL's: completions of the policy that is gone
+        soften(given.get("optimizer"), given.get("lr_scheduler"), decision, self._log.callbacks)
 
     def _answer(self, model: Any, step: int) -> None:
         asked: Counter[int] = Counter()
@@ -280,7 +298,7 @@ class CollapseGuardCallback(TrainerCallback):
 
     def _resume(self, args: TrainingArguments, state: TrainerState, model: Any) -> bool:
         """Go on where the guard stood at this checkpoint; False where there was none, and one begins here."""
-        folder = Path(self.resume_from) if self.resume_from else checkpoint_folder(args, state.global_step)
+        folder = Path(self.resume_from or resumed_checkpoint(self) or checkpoint_folder(args, state))
         path = folder / STATE_FILE
         if not folder.is_dir():
             raise MonitorError(f"callback: {folder} is missing; name the checkpoint's folder with resume_from=")
@@ -314,7 +332,11 @@ class CollapseGuardCallback(TrainerCallback):
     def _refuse(self, args: TrainingArguments, model: Any) -> None:
         if model is None:
             return
-        refuse_sharded(model, args)
+        trainer = calling_trainer(self)
+        refuse_sharded(model, args, trainer)
+        refuse_deepspeed(
+            args, trainer, "trains copies of the weights in its optimizer, which a rollback does not reach; use DDP"
+        )
         if isinstance(self.evaluate, GenerationEvaluator):
             refuse_encoder_decoder(model)
 

@@ -83,6 +83,13 @@ class RetainedWeights:
             if self.writes:
                 self._file(step).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Forget all, and the files that an earlier training left in the folder; checkpoints keep theirs."""
+        self.drop(list(self._held))
+        if self.writes and self.folder.is_dir():
+            for left in self.folder.glob("step-*.*"):
+                left.unlink()
+
     def link_into(self, folder: Path, steps: Iterable[int]) -> None:
         """Let ``folder`` hold the files of ``steps``: as hard links, or as copies where links are not possible."""
         for step in steps:
@@ -123,9 +130,7 @@ def copied(model: Any) -> Weights:
     weights = {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
     empty = next((name for name, tensor in weights.items() if not tensor.numel()), None)
     if empty is not None:
-        raise MonitorError(
-            f"callback: parameter {empty} is empty, as under DeepSpeed ZeRO-3 or FSDP; use DDP or ZeRO-2"
-        )
+        raise MonitorError(f"callback: parameter {empty} is empty, as under DeepSpeed ZeRO-3 or FSDP; use DDP")
     return weights
 
 
