@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from gradients import assert_same, completion_scores, gradients, plain_gradients, roll
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import ARCHITECTURES, LetterGrader, make_config, make_policy, make_tasks
 
 from sr_core import CampaignTasks, RunStore, Trainer, run_chain
@@ -136,8 +138,43 @@ def test_fresh_adapters_are_the_same_every_time_and_change_nothing(folder: Path)
 def test_adapters_whose_model_is_gone_say_so(folder: Path, tmp_path: Path) -> None:
     Policy.load(PolicyConfig(path=str(folder), lora_rank=2)).save(tmp_path / "kept")
     folder.rename(tmp_path / "moved")
-    with pytest.raises(PolicyError, match=f"a Hugging Face folder or a .gguf file, got .{folder}"):
+    with pytest.raises(PolicyError, match=f"no model .{folder}. here.*are not downloaded"):
         Policy.load(tmp_path / "kept")
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "must hold a JSON object": lambda folder: (folder / lora.CONFIG).write_text("{"),
+    "no model 'Some/Hub-Model' here": lambda folder: (folder / lora.CONFIG).write_text(
+        json.dumps({"base_model_name_or_path": "Some/Hub-Model"})
+    ),
+    "holds no adapter weights": lambda folder: (folder / "adapter_model.safetensors").unlink(),
+    "cannot be loaded": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"cut off"),
+    "are not those of the model": lambda folder: save_file(
+        {n.replace("layers.1", "layers.7"): w for n, w in load_file(folder / "adapter_model.safetensors").items()},
+        folder / "adapter_model.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("says", BROKEN)
+def test_adapters_that_are_broken_or_anothers_are_refused(folder: Path, tmp_path: Path, says: str) -> None:
+    Policy.load(PolicyConfig(path=str(folder), lora_rank=2)).save(tmp_path / "kept")
+    BROKEN[says](tmp_path / "kept")
+    with pytest.raises(PolicyError, match=says):
+        Policy.load(tmp_path / "kept")
+
+
+def test_saving_adapters_asks_no_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import peft.utils.save_and_load as saving
+
+    def ask(*_: object, **__: object) -> None:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(saving, "check_file_exists_on_hf_hub", ask)
+    policy = Policy.load(PolicyConfig(path=str(folder), lora_rank=2))
+    policy.model.peft_config["default"].base_model_name_or_path = "smollm2-135m"  # as of a known name
+    policy.save(tmp_path / "kept")
+    assert (tmp_path / "kept" / lora.CONFIG).exists()
 
 
 def test_without_peft_the_way_out_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

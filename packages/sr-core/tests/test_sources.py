@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
@@ -49,8 +51,15 @@ def tiny_model() -> Any:
     return Qwen2ForCausalLM(config).eval()
 
 
-def write_gguf(path: Path, model: Any, *, architecture: str = "qwen2", leave_out: str = "", eos: bool = True) -> Path:
-    """``model`` as an unquantized GGUF file, without the tensor named ``leave_out``."""
+def write_gguf(
+    path: Path,
+    model: Any,
+    *,
+    architecture: str = "qwen2",
+    leave_out: str = "",
+    more: Callable[[Any], None] | None = None,
+) -> Path:
+    """``model`` as an unquantized GGUF file, without the tensor named ``leave_out``, with what ``more`` adds."""
     writer = gguf.GGUFWriter(str(path), architecture)
     config = model.config
     writer.add_context_length(config.max_position_embeddings)
@@ -65,9 +74,10 @@ def write_gguf(path: Path, model: Any, *, architecture: str = "qwen2", leave_out
     writer.add_token_list(TOKENS)
     writer.add_token_types([3, *[1] * (len(TOKENS) - 1)])
     writer.add_token_merges(["a b"])
-    if eos:
-        writer.add_eos_token_id(0)
-        writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_bos_token_id(0)
+    if more is not None:
+        more(writer)
     for name, tensor in model.state_dict().items():
         if name.startswith("lm_head"):
             continue  # tied
@@ -118,6 +128,33 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "gap.gguf", tiny_model(), leave_out="blk.1.ffn_up.weight")
     with pytest.raises(PolicyError, match=r"lacks 1 tensors .*layers\.1\.mlp\.up_proj"):
         Policy.load(str(path))
+
+
+UNREAD: dict[str, Callable[[Any], None]] = {
+    r"rope_freqs\.weight": lambda writer: writer.add_tensor("rope_freqs.weight", numpy.ones(8, dtype="float32")),
+    "32 numbers of its tensors": lambda writer: writer.add_tensor(
+        "blk.0.attn_output.bias", numpy.ones(32, dtype="float32")
+    ),
+    r"rope\.scaling\.type linear": lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR),
+    r"rope\.dimension_count 8": lambda writer: writer.add_rope_dimension_count(8),
+    r"attention\.sliding_window 16": lambda writer: writer.add_sliding_window(16),
+}
+
+
+@pytest.mark.parametrize("says", UNREAD)
+def test_a_file_that_says_what_transformers_does_not_read_is_refused(tmp_path: Path, says: str) -> None:
+    path = write_gguf(tmp_path / "more.gguf", tiny_model(), more=UNREAD[says])
+    with pytest.raises(PolicyError, match=f"does not read from it.*{says}"):
+        Policy.load(str(path))
+
+
+def test_a_file_that_says_more_of_the_same_is_read(tmp_path: Path) -> None:
+    def more(writer: Any) -> None:
+        writer.add_rope_dimension_count(16)
+        writer.add_key_length(16)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+
+    assert Policy.load(str(write_gguf(tmp_path / "same.gguf", tiny_model(), more=more))).size
 
 
 def test_a_known_model_whose_package_is_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from sr_core import Policy, RunStore, Trainer, run_chain
 from sr_core.campaign import Row
 from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.errors import GraderError
-from sr_core.evaluation.grading import find_ungradable
+from sr_core.evaluation.grading import find_too_long, find_ungradable
 from sr_core.runs.disk import require_room_for_run
 from sr_core.runs.run_dir import read_run
 from sr_core.runs.stop import Stop
@@ -58,9 +58,11 @@ def _execute(
         if going_on:
             left_out = read_run(folder).get("left_out_tasks", {})
         else:
-            left_out = find_ungradable(grader, given_tasks(config.tasks), ranks)
+            given = given_tasks(config.tasks)
+            left_out = find_ungradable(grader, given, ranks) | find_too_long(policy, given, config.train.sampling)
         draw = make_tasks(config.tasks, seed, left_out)
         run = _describe(config, seed, policy, isolation, ranks) | {"left_out_tasks": left_out}
+        trainer = Trainer(policy, grader, config.training(seed), ranks)
         store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
         store.stop = stop
         stack.enter_context(store.lock())
@@ -74,8 +76,7 @@ def _execute(
         if left_out:
             named = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-            store.notices.append(f"{len(left_out)} tasks are left out, since they cannot be graded here: {named}{more}")
-        trainer = Trainer(policy, grader, config.training(seed), ranks)
+            store.notices.append(f"{len(left_out)} tasks are left out, since they cannot be used here: {named}{more}")
         with tracker(config.tracking.name, config.tracking.project, folder, config.plain()) as track:
 
             def observe(row: Row) -> None:

@@ -49,6 +49,7 @@ class Trainer:
     def __init__(self, policy: Policy, grader: Grader, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         self.policy = policy
         self.engine = Engine(policy, cuda_graphs=config.policy.cuda_graphs, flex_attention=config.policy.flex_attention)
+        _ = self.engine.shares_prompts  # a model that cannot be sampled from is refused before anything is written
         self.grader = grader
         self.config = config
         self.ranks = ranks

@@ -12,14 +12,16 @@ from torch import Tensor
 from sr_core.batch import Rollout
 from sr_core.config import SamplingConfig
 from sr_core.distributed.process_group import Ranks
+from sr_core.engine.agreement import shares_prompts
 from sr_core.engine.cuda_graphs import RecordedShapes
 from sr_core.engine.decoders import BranchingDecoder, Decoder, GraphDecoder, PlainDecoder
 from sr_core.engine.flex_attention import FlexPrompts, can_flex
 from sr_core.engine.fsdp import shard, unsharded
 from sr_core.engine.sampling import decode
 from sr_core.engine.scoring import Scores, plain_states, shared_states, token_scores
-from sr_core.engine.shared_prompts import SharedPrompts, can_share, shared_attention
+from sr_core.engine.shared_prompts import SharedPrompts, shared_attention
 from sr_core.engine.stops import Stops
+from sr_core.errors import PolicyError
 from sr_core.policy import Policy
 from sr_core.policy.linear import fast_linear
 from sr_core.policy.prompts import EncodedPrompt
@@ -57,7 +59,8 @@ class Engine:
         that are sampled here, where other processes sample the rest. Every token of every completion has its own random
         number, so neither ``only`` nor ``sampling.batch_size`` changes it; with an ``rng`` for each prompt, nor do the
         other prompts. All processes of a sharded policy sample at the same time, each its own prompts. Raises
-        NonFiniteError when the policy's scores are not finite.
+        NonFiniteError when the policy's scores are not finite, and PolicyError where a prompt and its completion have
+        more tokens than the model was made for.
         """
         rows, room = len(prompts) * samples, sampling.max_new_tokens
         if isinstance(rng, torch.Generator):
@@ -71,6 +74,12 @@ class Engine:
         encoded = [
             p if isinstance(p, EncodedPrompt) else EncodedPrompt(ids=list(p), prefill="", stop=()) for p in prompts
         ]
+        longest, most = max((len(prompt.ids) for prompt in encoded), default=0), self.policy.context
+        if most is not None and longest + room > most:
+            raise PolicyError(
+                f"a prompt and its completion must have at most {most} tokens, which the model was made for; the "
+                f"longest prompt has {longest}, and sampling.max_new_tokens is {room}: lower it, or leave the task out"
+            )
         with unsharded(self.policy), torch.inference_mode():
             return self._sample(encoded, samples, sampling, uniform_NT, per_chunk)
 
@@ -162,9 +171,9 @@ class Engine:
         """Whether the samples of a prompt can share it: found by computing a few tokens both ways.
 
         Where not (attention that is no plain softmax, or that bypasses transformers' interface), every sample reads
-        its prompt for itself.
+        its prompt for itself. Raises PolicyError for a model that can be read in neither way.
         """
-        return can_share(self.policy.decoder, self.policy.device)
+        return shares_prompts(self.policy)
 
     @cached_property
     def uses_flex(self) -> bool:

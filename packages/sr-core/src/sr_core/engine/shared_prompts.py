@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-__all__ = ["SharedPrompts", "additive", "can_share", "shared_attention"]
+__all__ = ["SharedPrompts", "additive", "shared_attention"]
 
 _NAME = "sr_shared_prompts"
 # what transformers' models may ask of an attention function that would change its result, and that no backend computes
@@ -65,27 +65,6 @@ def shared_attention(decoder: Any) -> Iterator[None]:
         yield
     finally:
         decoder.config._attn_implementation = before
-
-
-@torch.no_grad()
-def can_share(decoder: Any, device: torch.device) -> bool:
-    """Whether ``decoder`` gives the same hidden states through ``SharedPrompts`` as by itself.
-
-    The tokens compared reach beyond any sliding window. A model that asks for more than a plain softmax cannot share,
-    however little that changes here: these are few tokens, and the weights will move.
-    """
-    config = decoder.config
-    window = max(getattr(config, name, None) or 0 for name in ("sliding_window", "attention_chunk_size"))
-    ids = [i % min(config.vocab_size, 7) for i in range(window + 8)]
-    batch = SharedPrompts([ids[:-4], ids[:3]], [ids[-4:]], [0], device=device)
-    own = decoder(input_ids=torch.tensor([ids[:-1]], device=device), use_cache=False).last_hidden_state[0, -4:]
-    try:
-        with shared_attention(decoder):
-            shared = batch.states(decoder(**batch.inputs).last_hidden_state)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-        return False
-    tolerance = 1e-4 if own.dtype in (torch.float32, torch.float64) else 5e-2
-    return bool((shared - own).abs().max() <= tolerance * own.abs().max())
 
 
 class SharedPrompts:

@@ -99,7 +99,7 @@ def _most_sequences(policy: Policy, tokens: int) -> int:
 
 
 def _check_room(policy: Policy, task: Task, prompt: int, tokens: int) -> None:
-    most = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
+    most = policy.context
     if most is not None and prompt + tokens > most:
         raise PolicyError(
             f"a prompt and its completion must have at most {most} tokens, which the model was made for; that of task "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sr_core.config import SamplingConfig
 from sr_core.distributed.process_group import ALONE, Ranks
 from sr_core.errors import GraderError
+from sr_core.policy import Policy
 from sr_core.protocols import Grade, Grader, Task
 
-__all__ = ["find_ungradable", "grade_all"]
+__all__ = ["find_too_long", "find_ungradable", "grade_all"]
 
 STUB = "    return None\n"
 
@@ -42,6 +44,21 @@ def find_ungradable(grader: Grader, tasks: Sequence[Task], ranks: Ranks = ALONE)
     grades = _grade_shared(grader, tasks, texts, ranks)
     failed = [(task, grade) for task, grade in zip(tasks, grades, strict=True) if grade.reward is None]
     return {task.task_id: getattr(grade, "detail", "") or grade.outcome for task, grade in failed}
+
+
+def find_too_long(policy: Policy, tasks: Sequence[Task], sampling: SamplingConfig) -> dict[str, str]:
+    """The ids of tasks whose prompt leaves no room for ``sampling.max_new_tokens`` in the policy's context, with how
+    long it is."""
+    most = policy.context
+    if most is None:
+        return {}
+    lengths = [len(prompt.ids) for prompt in policy.prompts(tasks, sampling.stop)]
+    room = most - sampling.max_new_tokens
+    return {
+        task.task_id: f"its prompt has {length} tokens, the model has room for {room} and sampling.max_new_tokens"
+        for task, length in zip(tasks, lengths, strict=True)
+        if length > room
+    }
 
 
 def _grade_shared(grader: Grader, tasks: Sequence[Task], texts: Sequence[str], ranks: Ranks) -> list[Grade]:

@@ -10,6 +10,7 @@ whatever computes with the model computes with them. Left out: dropout (the samp
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import torch
 from torch import nn
 
 from sr_core.errors import PolicyError
+from sr_core.policy.sources import KNOWN, locate
 
-__all__ = ["ALPHA", "CONFIG", "add_adapters", "base_of", "load_adapters"]
+__all__ = ["ALPHA", "CONFIG", "SAVING", "add_adapters", "base_of", "load_adapters"]
 
 ALPHA = 32
 CONFIG = "adapter_config.json"
+# left to itself, peft asks the hub for the model's vocabulary each time that adapters are saved
+SAVING = {"save_embedding_layers": False}
 
 
 def add_adapters(model: Any, rank: int) -> Any:
@@ -42,22 +46,46 @@ def add_adapters(model: Any, rank: int) -> Any:
         return peft.get_peft_model(model, config)
 
 
-def base_of(folder: Path) -> str | None:
-    """The folder of the model that the adapters in ``folder`` belong to; None where there are none."""
-    if not (folder / CONFIG).is_file():
+def base_of(folder: Path) -> Path | None:
+    """Where the model is that the adapters in ``folder`` belong to; None where there are none. Raises PolicyError where
+    there is no such model here."""
+    file = folder / CONFIG
+    if not file.is_file():
         return None
-    base = json.loads((folder / CONFIG).read_text()).get("base_model_name_or_path")
-    if not base:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        base = found.get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise PolicyError(f"{str(file)!r} must hold a JSON object, it does not ({error}): get it again") from None
+    if base in KNOWN:
+        return locate(base)
+    try:
+        there = locate(str(base)) if base else None
+    except PolicyError:
+        there = None
+    if there is None or (there / CONFIG).is_file():
         raise PolicyError(
-            f"{CONFIG} of {str(folder)!r} must name its model, it does not: "
-            "set base_model_name_or_path to the model's folder"
+            f"{str(file)!r} must name its model in base_model_name_or_path, and there is no model {base!r} here: set "
+            "it to a Hugging Face folder, a .gguf file or a known name; models are not downloaded"
         )
-    return str(base)
+    return there
 
 
 def load_adapters(model: Any, folder: Path) -> Any:
-    """``model`` with the adapters saved in ``folder``, to be trained further."""
-    return _peft().PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    """``model`` with the adapters saved in ``folder``, to be trained further. Raises PolicyError where there are none,
+    or where they are not those of ``model``."""
+    peft = _peft()
+    if not [*folder.glob("adapter_model.*")]:
+        raise PolicyError(f"{str(folder)!r} holds no adapter weights (adapter_model.safetensors): get them again")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*missing adapter keys", category=UserWarning)
+        try:
+            return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        except UserWarning as error:
+            raise PolicyError(
+                f"the adapters in {str(folder)!r} are not those of the model {model.name_or_path!r} "
+                f"({' '.join(str(error).split())[:200]}): set base_model_name_or_path in {CONFIG} to theirs"
+            ) from None
 
 
 def _peft() -> Any:

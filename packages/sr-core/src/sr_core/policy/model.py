@@ -18,7 +18,8 @@ from sr_core.errors import PolicyError
 from sr_core.policy import lora
 from sr_core.policy.linear import linear
 from sr_core.policy.prompts import EncodedPrompt, PlainPrompt, encode, end_of_turn, plain_prompt
-from sr_core.policy.sources import KNOWN, locate, read_folder, read_gguf
+from sr_core.policy.reading import UNREADABLE, read_folder, read_gguf, said
+from sr_core.policy.sources import KNOWN, locate
 from sr_core.protocols import Prompter, Task
 
 __all__ = ["Policy"]
@@ -76,7 +77,7 @@ class Policy:
         source = adapters = locate(config.path)
         base = lora.base_of(adapters)
         if base is not None:
-            source = locate(base)
+            source = base
         device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise PolicyError("policy.device is 'cuda', and torch sees no CUDA device here: use 'auto' or 'cpu'")
@@ -90,8 +91,11 @@ class Policy:
                 model = lora.load_adapters(model, adapters)
             elif config.lora_rank:
                 model = lora.add_adapters(model, config.lora_rank)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise PolicyError(f"policy.path {config.path!r} cannot be loaded: {error}") from error
+        except UNREADABLE as error:
+            raise PolicyError(
+                f"policy.path {config.path!r} cannot be loaded ({said(error)}): a file is damaged or not complete, or "
+                "the model is not one that this package trains"
+            ) from error
         # eval: dropout would make the update's log-probabilities differ from the sampler's
         policy = cls(
             model.to(device).eval(),
@@ -137,7 +141,8 @@ class Policy:
                 {name: local_rows(p.detach()) for name, p in self.model.named_parameters()}, self.ranks
             )
         if self.ranks.first:
-            self.model.save_pretrained(str(folder), state_dict=weights)
+            how = lora.SAVING if hasattr(self.model, "peft_config") else {}
+            self.model.save_pretrained(str(folder), state_dict=weights, **how)
             self.tokenizer.save_pretrained(str(folder))
 
     def prompts(self, tasks: Sequence[Task], stop: Sequence[str] | None = None) -> list[EncodedPrompt]:
@@ -164,6 +169,17 @@ class Policy:
         """Texts of completions given as token ids, end-of-sequence and padding left out."""
         texts: list[str] = self.tokenizer.batch_decode([list(c) for c in completions], skip_special_tokens=True)
         return texts
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens that a prompt and its completion may have together: the positions that the model was made for;
+        None where it names none. Of rotary positions that change with the longest sequence of a batch (dynamic and
+        longrope), those before they change: a sequence would have other scores among longer ones."""
+        config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        changing = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+        found = [p.get("original_max_position_embeddings") for p in changing if p.get("rope_type") == "longrope"]
+        return min((m for m in (getattr(config, "max_position_embeddings", None), *found) if m), default=None)
 
     @property
     def sharded(self) -> bool:
@@ -225,7 +241,13 @@ def _check_scores(policy: Policy) -> None:
     config = policy.model.config.get_text_config()
     ids = torch.tensor([[i % config.vocab_size for i in range(5)]], device=policy.device)
     own = policy.model(input_ids=ids, use_cache=False).logits
-    ours = policy.logits(policy.read(input_ids=ids, use_cache=False).last_hidden_state)
+    try:
+        ours = policy.logits(policy.read(input_ids=ids, use_cache=False).last_hidden_state)
+    except AttributeError as error:
+        raise PolicyError(
+            f"a policy's model must have a decoder below its output layer, the architecture {config.model_type!r} "
+            f"gives none ({error}): use another architecture"
+        ) from error
     largest = float(own.abs().max())
     if not math.isfinite(largest):
         return

@@ -1,4 +1,4 @@
-"""Where a policy's model and tokenizer come from: a shipped name, a known name, a Hugging Face folder, a GGUF file.
+"""Where a policy comes from: a shipped name, a known name, a Hugging Face folder, a GGUF file.
 
 Nothing is ever downloaded. A known name stands for weights inside an installed Python package.
 """
@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from sr_core.errors import PolicyError
 
-__all__ = ["KNOWN", "KnownModel", "locate", "read_folder", "read_gguf", "shipped_policies"]
+__all__ = ["INSTALL", "KNOWN", "KnownModel", "locate", "shipped_policies"]
 
 INSTALL = "uv sync --group models"
-# What a damaged or unsupported file makes the readers of transformers and gguf raise.
-UNREADABLE = (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError, AttributeError, struct.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,70 +90,7 @@ def locate(path: str) -> Path:
     if not found.is_dir():
         raise PolicyError(
             f"policy.path must be a shipped policy ({', '.join(shipped)}), a known model ({', '.join(KNOWN)}), a "
-            f"Hugging Face folder or a .gguf file, got {path!r}: models are not downloaded, give a local copy"
+            f"Hugging Face folder or a .gguf file, got {path!r}: models are not downloaded, give a local copy "
+            "(`hf download NAME --local-dir FOLDER` makes one)"
         )
     return found
-
-
-def read_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer of a Hugging Face folder. Raises PolicyError when it lacks a configuration or weights."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not (folder / "config.json").exists():
-        raise PolicyError(f"policy.path {str(folder)!r} holds no config.json: give the folder of a Hugging Face model")
-    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
-        raise PolicyError(f"policy.path {str(folder)!r} holds no weights (*.safetensors): the download is not complete")
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    return AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, dtype=dtype), tokenizer
-
-
-def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer of a GGUF file, dequantized to ordinary weights of ``dtype``.
-
-    Raises PolicyError for a file that is cut off, of an architecture that transformers does not read, or that lacks
-    tensors of its model: those would be left random.
-    """
-    with file.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise PolicyError(f"{str(file)!r} is not a GGUF file: its first bytes are not 'GGUF'")
-    if importlib.util.find_spec("gguf") is None:
-        raise PolicyError(f"a GGUF file needs the package gguf: install sr-core[gguf], or run `{INSTALL}`")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-    models: Any = AutoModelForCausalLM  # typed as if it returned the model alone
-    try:
-        with _without_progress():
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
-            model, loaded = models.from_pretrained(str(file.parent), **where, dtype=dtype, output_loading_info=True)
-    except UNREADABLE as error:
-        raise PolicyError(
-            f"the GGUF file {str(file)!r} cannot be read ({error}): it may be cut off, or of an architecture that "
-            "transformers does not read from GGUF"
-        ) from error
-    if missing := sorted(loaded["missing_keys"]):
-        raise PolicyError(
-            f"the GGUF file {str(file)!r} lacks {len(missing)} tensors of its model, such as {missing[0]!r}: they "
-            "would be left random; get the whole file"
-        )
-    # these are ordinary weights now; marked as quantized, they could not be saved
-    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
-        if hasattr(owner, name):
-            delattr(owner, name)
-    model.is_quantized = False
-    return model, tokenizer
-
-
-@contextmanager
-def _without_progress() -> Iterator[None]:
-    """Within it transformers draws no progress bars."""
-    from transformers.utils import logging as library
-
-    logging: Any = library  # it is not typed
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
