@@ -309,6 +309,14 @@ def test_a_pipe_is_read(tmp_path, pack):
     writer.join()
 
 
+def test_one_object_over_many_lines_is_one_row(file):
+    assert len(load_tasks(file(json.dumps(NATIVE, indent=2)))) == 1
+    with pytest.raises(FormatError, match=r"line 1: each line must be JSON"):
+        load_tasks(file(json.dumps(NATIVE, indent=2), json.dumps(NATIVE)))
+    with pytest.raises(FormatError, match=r"line 2: each line must be JSON"):
+        load_tasks(file(NATIVE, json.dumps(NATIVE, indent=2)))
+
+
 def test_an_array_after_blank_lines_keeps_its_line_numbers(file):
     assert len(load_tasks(file("", " ", json.dumps([NATIVE])))) == 1
     with pytest.raises(FormatError, match=r"line 3: each row must be an object"):

