@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sr_monitor.analysis.margin import limits_of
 from sr_monitor.analysis.runs import Campaign, Record, Run
 from sr_monitor.errors import MonitorError
 from sr_monitor.logs.readers import runs_of
+from sr_monitor.report.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,8 @@ INDICATORS = {
     "kl": "KL to the reference",
     "step_kl": "movement of a step (nats per token)",
 }
+MOST_NAMED = 12
+LONGEST_NAME = 60
 _Z95 = 1.96
 
 
@@ -75,12 +79,12 @@ def plot_curves(runs: Sequence[Run], *, title: str | None = None, width: float =
         labels = list(dict.fromkeys(r.metric.label for r in runs if r.metric is not None and r.metric.kind == kind))
         label = labels[0] if len(labels) == 1 else f"held-out {kind.replace('_', ' ')}"
         axes.set_xlabel("gradient steps")
-        axes.set_ylabel(f"{label} (%)" if kind == "pass_rate" else label)
+        axes.set_ylabel(shown(f"{label} (%)" if kind == "pass_rate" else label))
         if kind == "pass_rate":
             axes.set_ylim(-2, 102)
-        axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+        _add_legend(axes)
     if title:
-        panels[0].set_title(title, loc="left", fontsize=11, color=INK)
+        panels[0].set_title(shown(title), loc="left", fontsize=11, color=INK)
     return figure
 
 
@@ -134,9 +138,26 @@ def new_panels(width: float, height: float, columns: int) -> tuple[Figure, list[
     return figure, panels
 
 
+def shown(text: str) -> str:
+    """A name as matplotlib shows it: on one line, shortened, dollar signs and underscores without their meaning."""
+    text = " ".join(visible(text).split())
+    short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
+    hidden = "\u200b" if short.startswith("_") else ""  # a legend leaves such names out
+    return hidden + short.replace("$", r"\$")
+
+
+def _add_legend(axes: Axes) -> None:
+    """The names of the runs, of many runs only of the first ones."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > MOST_NAMED:
+        labels[MOST_NAMED - 1] += f" and {len(handles) - MOST_NAMED} more"
+    named = handles[:MOST_NAMED], labels[:MOST_NAMED]
+    axes.legend(*named, frameon=False, fontsize=9, loc="best", labelcolor=INK)
+
+
 def _draw_run(axes: Axes, run: Run, colour: str, marker: str, dash: str) -> None:
     style: dict[str, Any] = {"marker": marker, "linestyle": dash, "color": colour}
-    axes.plot([], [], label=run.name, linewidth=1.6, markersize=3.2, **style)
+    axes.plot([], [], label=shown(run.name), linewidth=1.6, markersize=3.2, **style)
     offset = 0
     for number, campaign in enumerate(run.campaigns):
         if number:
@@ -203,6 +224,7 @@ def _save(figure: Figure, file: Any, kind: str) -> None:
     import matplotlib as mpl
 
     # fixed salt and no date: the same run gives the same bytes
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sr-monitor"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sr-monitor"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently")  # of letters that its font lacks
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(file, format=kind, dpi=160, metadata=metadata)

@@ -23,7 +23,7 @@ from sr_monitor.errors import MonitorError
 from sr_monitor.logs.readers import runs_of
 from sr_monitor.report.figures import COLOURS, INDICATORS, INK, plot_curves, plot_indicator, svg_text
 from sr_monitor.report.glossary import GLOSSARY
-from sr_monitor.report.terminal import percent
+from sr_monitor.report.terminal import percent, visible
 
 MOST_TASKS_SHOWN = 4
 MOST_CHARACTERS = 1600
@@ -52,7 +52,7 @@ def render(runs: Sequence[Run]) -> str:
     environment.filters |= {"percent": percent, "number": _number}
     verdicts = [judge(run) for run in runs]
     figures = {name: plot_indicator(runs, name) for name in INDICATORS}
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         title=", ".join(run.name for run in runs[:4]) + (", …" if len(runs) > 4 else ""),
         sentences=summarize(runs, verdicts),
         curves=_inline(svg_text(plot_curves(runs, width=9.5, height=4.6)), "curves"),
@@ -68,6 +68,7 @@ def render(runs: Sequence[Run]) -> str:
         colours=COLOURS,
         glossary=GLOSSARY,
     )
+    return visible(page)
 
 
 def _measured(runs: Sequence[Run]) -> str:
@@ -234,7 +235,15 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _decisions(run: Run) -> list[dict[str, Any]]:
     return [
-        {"run": run.name, "campaign": r.campaign, "step": r.step, **r.decision}
+        {
+            "rule": "",
+            "value": None,
+            "limit": None,
+            **r.decision,
+            "run": run.name,
+            "campaign": r.campaign,
+            "step": r.step,
+        }
         for r in run.records
         if r.decision.get("action") in ("roll_back", "stop")
     ]
@@ -272,9 +281,8 @@ def _samples(run: Run) -> dict[str, Any] | None:
 
 
 def _shorten(sample: Mapping[str, Any] | None, key: str = "prompt") -> str:
-    """Text fit for a page: control characters made visible, long ones cut."""
+    """Text fit for a page: long ones are cut."""
     text = str((sample or {}).get(key, ""))
-    text = re.sub(r"[^\n\t\x20-\x7e\u00a0-\uffff]", "�", text)
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " […]"
 
 
@@ -288,5 +296,5 @@ def _inline(svg: str, prefix: str) -> str:
     return re.sub(r' (width|height)="[^"]*"', "", head) + ' width="100%">' + rest
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else "–"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 from sr_monitor.analysis.runs import Run
 from sr_monitor.analysis.verdict import Verdict
 
+# Characters that command a terminal or that a page cannot hold; text keeps its newlines and tabs.
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN = (
     *("train_reward", "entropy", "unique_share", "length", "truncated", "zero_std_groups"),
     *("grad_norm", "kl", "step_kl"),
 )
+
+
+def visible(text: str) -> str:
+    """Foreign text that is safe to show: what is no visible character becomes a replacement character."""
+    return _UNSHOWN.sub("\ufffd", text)
 
 
 def sparkline(values: Sequence[float | None], width: int = 60, top: float | None = None) -> str:
@@ -84,10 +92,10 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
     """What is known about ``run`` now: curve, signals, last decision, verdict with its reason."""
     # several runs of one file or folder are told apart by their names
     inner = run.name.removeprefix(run.path.stem if run.path.is_file() else run.path.name).strip()
-    place = f"{run.path} ({inner})" if inner else f"{run.path}"
+    place = " ".join((f"{run.path} ({inner})" if inner else f"{run.path}").splitlines())
     lines = [f"{place}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
     if not run.campaigns:
-        return "\n".join(lines)
+        return visible("\n".join(lines))
     campaign = run.campaigns[-1]
     curve = campaign.curve
     if curve is not None and run.metric is not None:
@@ -107,7 +115,7 @@ def view(run: Run, verdict: Verdict, width: int = 80) -> str:
     for r in decided[-5:]:
         told = f"step {r.step}: {r.decision['action']} ({r.decision.get('rule')}) {r.decision.get('reason') or ''}"
         lines += _wrapped(told, width)
-    return "\n".join([*lines, *(line for note in run.notes for line in _wrapped(f"note: {note}", width))])
+    return visible("\n".join([*lines, *(line for note in run.notes for line in _wrapped(f"note: {note}", width))]))
 
 
 def _wrapped(text: str, width: int) -> list[str]:
