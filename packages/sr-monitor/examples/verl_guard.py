@@ -7,9 +7,9 @@ divides the steps you would go back to, ``trainer.default_local_dir=DIR`` and se
 (``actor_rollout_ref.rollout.val_kwargs.n=16``, ``do_sample=True``). verl writes VALIDATIONS/STEP.jsonl with a row
 ``{"input", "output", "gts", "score", "step"}`` per sample. A sample counts as solved from ``--solved`` on (1.0), so
 that partial credit, such as 0.1 for the format, does not pass; ``--score acc`` takes another column. The exit code is 3
-when the guard wants the run ended; the last line on stdout is then how to start verl again. verl cannot evaluate an
-older policy while it trains, so the guard works without fresh samples: its false-alarm rate holds, but a fall must be
-larger to count.
+when the guard wants the run ended; the last line on stdout is then how to start verl again, with a new folder for its
+validations, on which to start the guard. verl cannot evaluate an older policy while it trains, so the guard works
+without fresh samples: its false-alarm rate holds, but a fall must be larger to count.
 """
 
 from __future__ import annotations
@@ -69,14 +69,32 @@ def main() -> None:
     if wanted is None:
         print(f"no alarm; the policy to keep is that of step {guard.kept()}")
         return
-    saved = sorted(int(p.name.removeprefix("global_step_")) for p in options.checkpoints.glob("global_step_*"))
-    target = max((step for step in saved if step <= guard.kept()), default=None)
-    if target is None:
-        raise SystemExit(
-            f"{options.checkpoints}: no checkpoint at or before step {guard.kept()}; lower trainer.save_freq"
-        )
-    print(f"trainer.resume_mode=resume_path trainer.resume_from_path={options.checkpoints / f'global_step_{target}'}")
+    print(how_to_go_on(options, guard))
     sys.exit(ENDED)
+
+
+def how_to_go_on(options: argparse.Namespace, guard: CollapseGuard) -> str:
+    """verl's settings for a run from the newest checkpoint that is not after the policy to keep.
+
+    Its validations go to a folder of their own: those after that step are of the policy that fell.
+    """
+    kept = guard.kept()
+    saved = [int(p.name.removeprefix("global_step_")) for p in options.checkpoints.glob("global_step_*")]
+    target = max((step for step in saved if step <= kept), default=None)
+    if target is None:
+        print(
+            f"{options.checkpoints}: no checkpoint at or before step {kept}; lower trainer.save_freq", file=sys.stderr
+        )
+        resume = "trainer.resume_mode=disable"
+    else:
+        path = options.checkpoints / f"global_step_{target}"
+        resume = f"trainer.resume_mode=resume_path trainer.resume_from_path={path}"
+    folder = options.validations.with_name(f"{options.validations.name}_from_{target or 0}")
+    print(
+        f"go on with {guard.lr_scale:g} times actor_rollout_ref.actor.optim.lr and this guard on {folder}",
+        file=sys.stderr,
+    )
+    return f"trainer.validation_data_dir={folder} {resume}"
 
 
 if __name__ == "__main__":

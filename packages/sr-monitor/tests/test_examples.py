@@ -73,6 +73,29 @@ def test_a_verl_run_that_fell_is_ended_and_told_where_to_resume(tmp_path: Path) 
     assert "resume_from_path" in done.stdout
 
 
+def test_a_verl_run_that_went_on_after_a_fall_is_not_judged_by_the_validations_of_that_fall(tmp_path: Path) -> None:
+    folder = validations(tmp_path / "val", [0.3, 0.5, 0.7, 0.8, 0.8, 0.8, 0.2, 0.1])
+    (tmp_path / "ckpt" / "global_step_2").mkdir(parents=True)
+    fell = run("verl_guard.py", str(folder), "--checkpoints", str(tmp_path / "ckpt"))
+    (line,) = fell.stdout.splitlines()
+    settings = dict(setting.split("=", 1) for setting in line.split())
+    assert settings["trainer.resume_from_path"] == str(tmp_path / "ckpt" / "global_step_2")
+    assert "0.5 times" in fell.stderr
+    anew = Path(settings["trainer.validation_data_dir"])
+    assert not anew.exists()
+    validations(anew, [0.7, 0.8, 0.8])
+    assert run("verl_guard.py", str(anew), "--checkpoints", str(tmp_path / "ckpt")).returncode == 0
+
+
+def test_a_verl_run_that_fell_before_its_first_checkpoint_is_ended_and_starts_anew(tmp_path: Path) -> None:
+    folder = validations(tmp_path / "val", [0.8, 0.8, 0.1, 0.1])
+    (tmp_path / "ckpt" / "global_step_3").mkdir(parents=True)
+    done = run("verl_guard.py", str(folder), "--checkpoints", str(tmp_path / "ckpt"))
+    assert done.returncode == 3
+    assert done.stdout.strip().endswith("trainer.resume_mode=disable")
+    assert "lower trainer.save_freq" in done.stderr
+
+
 def test_a_healthy_verl_run_goes_on(tmp_path: Path) -> None:
     done = run(
         "verl_guard.py", str(validations(tmp_path / "val", [0.3, 0.5, 0.7, 0.8])), "--checkpoints", str(tmp_path)

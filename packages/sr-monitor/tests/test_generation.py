@@ -176,6 +176,7 @@ class Vllm:
     temperature, top_p, top_k, min_p, repetition_penalty, max_completion_length = 0.3, 0.9, 5, None, 1.1, 99
 
     def __init__(self) -> None:
+        self.generation_kwargs: dict[str, Any] = {"temperature": 0.1, "presence_penalty": 1.0, "stop": ["x"]}
         self.synced = 0
         self.used: list[float] = []
 
@@ -184,6 +185,7 @@ class Vllm:
 
     def generate(self, prompts: Any, images: Any, num_generations: int, profiler: Any = None) -> Any:
         self.used.append(self.temperature)
+        assert self.generation_kwargs == {"stop": ["x"]}  # they override all others
         assert prompts[::num_generations] == prompts[num_generations - 1 :: num_generations]
         return None, [[row[-1]] for row in prompts], None, None
 
@@ -211,5 +213,6 @@ def test_the_installed_trl_has_what_the_vllm_engine_uses() -> None:
     assert list(ours) == list(theirs)
     assert hasattr(generation.VLLMGeneration, "sync_weights")
     source = inspect.getsource(generation.VLLMGeneration.__init__)
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_length"):
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_length",
+                 "generation_kwargs"):  # fmt: skip
         assert f"self.{name} =" in source

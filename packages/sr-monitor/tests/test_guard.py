@@ -98,6 +98,7 @@ def test_non_finite_comes_first_and_rolls_back_at_once() -> None:
     decision = guard.decide(1, {"finite": 0.0})
     assert (decision.action, decision.rule, decision.to_step) == ("roll_back", "non_finite", 0)
     assert decision.reset_optimizer
+    assert decision.reason.startswith("the policy is not finite at step 1")
     assert guard.decide(2, {"kl": float("inf")}).rule == "non_finite"
 
 

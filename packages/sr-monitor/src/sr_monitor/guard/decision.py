@@ -86,10 +86,10 @@ class Guard(Protocol):
 
 
 def first_non_finite(signals: Mapping[str, float | None]) -> str | None:
-    """Name of the first vital signal that is NaN or infinite (``finite`` = 0 says so outright), else None."""
+    """Name of the first vital signal that is NaN or infinite, else None; ``finite`` = 0 says so of the policy."""
     finite = signals.get("finite")
     if finite is not None and not finite:
-        return "finite"
+        return "the policy"
     for name in VITAL_SIGNALS:
         value = signals.get(name)
         if value is not None and not math.isfinite(value):

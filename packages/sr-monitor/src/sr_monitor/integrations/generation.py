@@ -185,7 +185,7 @@ class GenerationEvaluator:
         vllm = self._trainer.vllm_generation
         vllm.sync_weights()  # the weights to evaluate may be those of an earlier step
         self._trainer._last_loaded_step = -1  # so training loads its own again before it samples
-        settings = {
+        settings: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": 1.0,
             "top_k": 0,
@@ -193,6 +193,9 @@ class GenerationEvaluator:
             "repetition_penalty": 1.0,
             "max_completion_length": self.max_new_tokens,
         }
+        others = ("presence_penalty", "frequency_penalty", "max_tokens", "n")
+        kept = {k: v for k, v in vllm.generation_kwargs.items() if k not in (*settings, *others)}
+        settings["generation_kwargs"] = kept  # it has the last word; stop texts stay
         with _set(vllm, settings):
             _, rows, _, _ = vllm.generate(prompts=ids, images=None, num_generations=samples)
         return [list(row) for row in rows]
