@@ -85,6 +85,23 @@ def test_numbers_among_texts_are_printed(file, grader):
     assert outcomes(grader, file(pairs(inputs=[3, ["4"]], outputs=[6, [8]])), "print(2 * int(input()))") == ["passed"]
 
 
+def test_calls_that_are_not_written_as_data_are_skipped(file):
+    skipped = Skipped()
+    rows = [
+        pairs(inputs=["N = 2\nA = {1, 2}"], outputs=["3"], fn_name="total"),
+        pairs(inputs=["2\n[1, 2]"], outputs=["three"], fn_name="total"),
+        pairs(inputs=["2\n[1, 2]"], outputs=["3"], fn_name="total"),
+    ]
+    (task,) = load_tasks(file(*rows), skipped=skipped)
+    assert (task.task_id, task.tests.cases[0].args, task.tests.cases[0].expected) == ("taco/2", (2, [1, 2]), 3)
+    assert skipped.describe() == "2 rows skipped: 2 whose calls are not written as data"
+
+
+def test_records_in_the_place_of_pairs(file, grader):
+    row = {**APPS, "input_output": json.dumps([{"input": "3\n", "output": "6\n"}])}
+    assert outcomes(grader, file(row), "print(2 * int(input()))", "print(input())") == ["passed", "failed"]
+
+
 # rows of verifiers
 
 

@@ -15,7 +15,7 @@ NO_TESTS = "without tests"
 def contest_tests(found: Any, named: str, *, format: str) -> tuple[str, Tests, str]:
     """``(entry point, tests, format)`` of either writing, which may be JSON text; ``named`` is the function where
     records do not say it. Records with a ``testtype`` are LiveCodeBench's, whatever the file."""
-    found = decoded(found, "tests")
+    found = decoded(found, "the tests")
     if isinstance(found, dict):
         return found.get("fn_name") or named, paired_tests({"fn_name": named, **found}, rule="apps"), format
     if any("testtype" in case for case in found or []):
@@ -49,7 +49,7 @@ def recorded_tests(cases: Sequence[Row], entry_point: str, *, rule: str) -> tupl
     if not entry_point:
         return "", _printed(pairs, rule)
     if rule == "livecodebench":
-        calls = [CallCase(args=tuple(_lines_of_json(i)), expected=decoded(o, "an output")) for i, o in pairs]
+        calls = [CallCase(args=tuple(_lines_of_json(given)), expected=_data(answer)) for given, answer in pairs]
     else:
         calls = [_apps_call(given, answer) for given, answer in pairs]
     return entry_point, CallTests(cases=tuple(calls), exact_types=False)
@@ -72,7 +72,7 @@ def _apps_call(given: Any, answer: Any) -> CallCase:
     them can be; an answer may stand in a list of its own."""
     args = _lines_of_json(given) if isinstance(given, str) else list(given)
     if isinstance(given, str):
-        answer = decoded(answer, "an output")
+        answer = _data(answer)
     whole = _with_whole_keys(answer)
     accepted: list[Any] = []
     if isinstance(answer, dict):
@@ -97,4 +97,11 @@ def _with_whole_keys(found: Any) -> Any:
 
 
 def _lines_of_json(text: str) -> list[Any]:
-    return [decoded(line, "an input") for line in text.split("\n") if line.strip()]
+    return [_data(line) for line in text.split("\n") if line.strip()]
+
+
+def _data(text: Any) -> Any:
+    try:
+        return decoded(text, "a test")
+    except FormatError:
+        raise Unusable("whose calls are not written as data") from None

@@ -11,7 +11,7 @@ import zlib
 from typing import Any, cast
 
 from sr_reward.errors import FormatError
-from sr_reward.formats.contest_tests import NO_TESTS, contest_tests, paired_tests, recorded_tests
+from sr_reward.formats.contest_tests import NO_TESTS, contest_tests, recorded_tests
 from sr_reward.formats.fields import Row, Unusable, decoded, first_text, list_of, name_of
 from sr_reward.task import StdioCase, StdioTests, Task
 
@@ -20,15 +20,16 @@ _PYTHON = ("python", "python3", "py")
 
 def apps(row: Row) -> Task:
     """APPS, and TACO, which has the same fields and more."""
-    found = decoded(row["input_output"] or None, "input_output")
+    published = "taco" if "raw_tags" in row or "skill_types" in row else "apps"
+    entry_point, tests, format = contest_tests(row["input_output"] or None, "", format=published)
     return Task(
         task_id=name_of(row, "problem_id", "id", "task_id", "name"),
         prompt=first_text(row, "question", "prompt"),
-        entry_point=(found or {}).get("fn_name") or "",
-        tests=paired_tests(found, rule="apps"),
+        entry_point=entry_point,
+        tests=tests,
         reference=_first_solution(row),
         prompt_is_code=False,
-        format="taco" if "raw_tags" in row or "skill_types" in row else "apps",
+        format=format,
         starter=row.get("starter_code") or "",
         tier=first_text(row, "difficulty").lower(),
     )
