@@ -7,6 +7,7 @@ import lzma
 import os
 import threading
 
+import published_rows
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from sr_reward import CodeGrader, FormatError, load_tasks
 from sr_reward.canonical import canonical
 from sr_reward.formats import Skipped
 from sr_reward.formats.fields import read_json
+from sr_reward.formats.files import iter_tasks_and_rows
+from sr_reward.grading.selection import write_selection
 from sr_reward.prompts import render
 
 
@@ -283,6 +286,18 @@ def test_the_tier_of_a_task_is_its_published_difficulty(file, row, tier):
 def test_taco_and_apps_are_told_apart_by_the_tags_of_taco(file):
     names = [task.format for task in load_tasks(file(TACO, APPS, {**TACO, "raw_tags": None}))]
     assert names == ["taco", "apps", "taco"]
+
+
+PUBLISHED = {name: row for name, row in vars(published_rows).items() if isinstance(row, dict) and name.isupper()}
+PUBLISHED.pop("NATIVE")  # must not repeat
+
+
+@pytest.mark.parametrize("row", PUBLISHED.values(), ids=PUBLISHED)
+def test_a_selection_keeps_the_names_that_repeated_or_missing_ones_were_given(file, tmp_path, row):
+    rows = {task.task_id: row for task, row in iter_tasks_and_rows(file(row, {**row, "more": 1}))}
+    second = list(rows)[1]
+    write_selection(tmp_path / "some.jsonl", rows, [second], {second: (2, 1)}, {})
+    assert [task.task_id for task in load_tasks(tmp_path / "some.jsonl")] == [second]
 
 
 # files

@@ -23,7 +23,7 @@ def apps(row: Row) -> Task:
     published = "taco" if "raw_tags" in row or "skill_types" in row else "apps"
     entry_point, tests, format = contest_tests(row["input_output"] or None, "", format=published)
     return Task(
-        task_id=name_of(row, "problem_id", "id", "task_id", "name"),
+        task_id=name_of(row, "task_id", "problem_id", "id", "name"),
         prompt=first_text(row, "question", "prompt"),
         entry_point=entry_point,
         tests=tests,
@@ -48,7 +48,7 @@ def codecontests(row: Row) -> Task:
     if not cases:
         raise Unusable(NO_TESTS)
     return Task(
-        task_id=name_of(row, "name", "task_id"),
+        task_id=name_of(row, "task_id", "name"),
         prompt=row["description"],
         entry_point="",
         tests=StdioTests(cases=tuple(cases), rule="codecontests"),
@@ -73,7 +73,7 @@ def codeforces(row: Row) -> Task:
     for example in row.get("examples") or []:
         parts += [("Example input", example["input"]), ("Example output", example["output"])]
     return Task(
-        task_id=name_of(row, "id"),
+        task_id=name_of(row, "task_id", "id"),
         prompt="\n\n".join(f"{head}\n\n{text}".strip() for head, text in parts if text),
         entry_point="",
         tests=StdioTests(cases=tuple(cases), rule="codecontests"),
@@ -88,7 +88,7 @@ def livecodebench(row: Row) -> Task:
     metadata = decoded(row.get("metadata") or {}, "metadata")
     entry_point, tests = recorded_tests(cases, metadata.get("func_name") or "", rule="livecodebench")
     return Task(
-        task_id=name_of(row, "question_id", "task_id"),
+        task_id=name_of(row, "task_id", "question_id"),
         prompt=row["question_content"],
         entry_point=entry_point,
         tests=tests,
@@ -136,7 +136,7 @@ def prime(row: Row) -> Task:
     extra = row.get("extra_info")
     index = extra.get("index") if isinstance(extra, dict) else None
     return Task(
-        task_id=name_of(row, "problem_id", "task_id", "id") or (f"prime/{index}" if index is not None else ""),
+        task_id=name_of(row, "task_id", "problem_id", "id") or (f"prime/{index}" if index is not None else ""),
         prompt=prompt,
         entry_point=entry_point,
         tests=tests,

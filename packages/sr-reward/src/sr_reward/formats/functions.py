@@ -91,7 +91,7 @@ def kodcode(row: Row) -> Task:
     if not entry_point:
         raise Unusable("whose tests name no function")
     return Task(
-        task_id=name_of(row, "question_id", "task_id", "id"),
+        task_id=name_of(row, "task_id", "question_id", "id"),
         prompt=text_of(row, "question"),
         entry_point=entry_point,
         tests=AssertTests(code=code, cases=True),
