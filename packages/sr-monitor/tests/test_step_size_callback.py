@@ -146,6 +146,19 @@ def test_a_gradient_that_is_not_finite_costs_its_own_step_only(tmp_path: Path) -
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
 
 
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_gradient_scaler_finds_its_scale(tmp_path: Path, clip: float) -> None:
+    callback = StepSizeCallback()
+    run = trainer(tmp_path, callback, 1e-3, steps=8, kind=Spoilt, max_grad_norm=clip)
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, backoff_factor=2.0**-25)
+    run.spoil = {1: 1e30, 5: math.inf}
+    run.train()
+    scales = [step["scale"] for step in callback.steps]
+    assert [scale > 0 for scale in scales] == [False, True, True, True, False, True, True, True]
+    assert run.accelerator.scaler.get_scale() == 2.0**10
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+
+
 def test_steps_of_momentum_alone_do_not_raise_the_rate(tmp_path: Path) -> None:
     callback = StepSizeCallback()
     run = trainer(tmp_path, callback, 1e-3, steps=20, kind=Spoilt)

@@ -70,7 +70,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         """As before any training."""
         self.steps: list[dict[str, float]] = []
         self.found, self.limit_factor, self.dropped = False, 1.0, 0
-        self._sharded = False
+        self._sharded = self._scaled = False
         self._rows: list[Row] = []
         self._before: list[Tensor] = []
         self._probe: Probe | None = None  # None where the step is not taken
@@ -120,6 +120,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         come_first(trainer, self)
         whole = all(type(p) is torch.nn.Parameter for p in trainable(model).values())
         self._sharded = not whole or sharding(model, args, trainer) is not None
+        self._scaled = trainer is not None and trainer.accelerator.scaler is not None
         self.temperature = float(getattr(args, "temperature", 1.0) or 1.0)
         self._hook = model.register_forward_pre_hook(self._notice, with_kwargs=True)
 
@@ -232,10 +233,13 @@ class StepSizeCallback(TrainerCallback, ExportableState):
                 parameter.lerp_(old, 1 - factor)
 
     def _drop(self, parameters: Iterable[Tensor], step: int) -> None:
-        """Leave the optimizer nothing to do, so that its moments stay finite."""
+        """Leave the optimizer nothing to do, so that its moments stay finite. A gradient scaler skips the step itself,
+        and lowers its scale by what it finds."""
+        self.dropped += 1
+        if self._scaled:
+            return
         for parameter in parameters:
             parameter.grad = None
-        self.dropped += 1
         warnings.warn(
             f"StepSizeCallback: step {step} is not taken, its gradient is not finite ({self.dropped} so far)",
             RuntimeWarning,
