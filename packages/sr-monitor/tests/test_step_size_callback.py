@@ -227,7 +227,7 @@ def test_the_rate_of_sharded_weights_moves_from_the_first_step_on(
 
 def test_a_movement_that_is_not_finite_lowers_the_rate_of_sharded_weights() -> None:
     callback = StepSizeCallback()
-    callback._sharded = callback._taught = True
+    callback._rate_only = callback._taught = True
     assert callback._follow(1.0, math.inf, 1e-2) == SHRINK_MOST
     assert callback._follow(1.0, 1e-8, 1e-2) == pytest.approx(RISE)
 

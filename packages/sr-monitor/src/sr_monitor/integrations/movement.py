@@ -121,6 +121,9 @@ class Probe:
                 yield (logits_CV.float() / self.temperature).log_softmax(-1)
         finally:
             self.model.train(training)
+            for part in self.model.modules():
+                if hasattr(part, "reshard"):  # FSDP2 would go on with whole weights that the optimizer does not change
+                    part.reshard()
 
 
 class _Kept:

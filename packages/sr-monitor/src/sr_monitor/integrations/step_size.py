@@ -8,10 +8,11 @@ moved it further than its limit is shortened towards the weights before it and m
 then the learning rate follows, through the scheduler's base rate. The rule is that of ``sr_core.optim.step_size``.
 
 For language models whose forward pass takes ``input_ids`` and returns ``logits``, trained in float32 (autocast and LoRA
-included). It holds one more copy of the trained weights on their device. Where the weights are not whole here (FSDP)
-steps are not shortened, only the rate follows. DeepSpeed is refused. Left out: the smaller limit where few samples fail
-(the model is not given the rewards), a limit shared by several steps on the same completions (TRL's ``num_iterations``
-and ``steps_per_generation``: each has the whole limit), gradient accumulation beyond the last micro-batch, images.
+included), with DDP or FSDP2. It holds one more copy of the trained weights on their device. Under FSDP1, whose flat
+shards cannot be reached, steps are not shortened, only the rate follows. DeepSpeed is refused. Left out: the smaller
+limit where few samples fail (the model is not given the rewards), a limit shared by several steps on the same
+completions (TRL's ``num_iterations`` and ``steps_per_generation``: each has the whole limit), gradient accumulation
+beyond the last micro-batch, images.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         """As before any training."""
         self.steps: list[dict[str, float]] = []
         self.found, self.limit_factor, self.dropped = False, 1.0, 0
-        self._sharded = self._scaled = False
+        self._rate_only = self._scaled = False
         self._rows: list[Row] = []
         self._before: list[Tensor] = []
         self._probe: Probe | None = None  # None where the step is not taken
@@ -118,8 +119,10 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         # transformers fails to save a callback that the checkpoint it resumed from does not know
         state.stateful_callbacks.setdefault(name, self.state())  # type: ignore[union-attr]
         come_first(trainer, self)
-        whole = all(type(p) is torch.nn.Parameter for p in trainable(model).values())
-        self._sharded = not whole or sharding(model, args, trainer) is not None
+        parameters = trainable(model).values()
+        whole = all(type(p) is torch.nn.Parameter for p in parameters)
+        local = any(hasattr(p, "to_local") for p in parameters)
+        self._rate_only = not local and (not whole or sharding(model, args, trainer) is not None)
         self._scaled = trainer is not None and trainer.accelerator.scaler is not None
         self.temperature = float(getattr(args, "temperature", 1.0) or 1.0)
         self._hook = model.register_forward_pre_hook(self._notice, with_kwargs=True)
@@ -160,7 +163,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
             self._drop(parameters, state.global_step + 1)
             return
         self._probe = Probe(model, self._rows, temperature=self.temperature)
-        self._before = [] if self._sharded else [p.detach().clone() for p in parameters]
+        self._before = [] if self._rate_only else [_local(p).clone() for p in parameters]
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -186,7 +189,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         The first step that has a gradient is lengthened, too, since there is no rate yet.
         """
         moved = probe.moved()
-        if self._sharded:
+        if self._rate_only:
             return 1.0, moved, 0
         search = self._taught and not self.found
         scale, good, good_moved, shortened = 1.0, 0.0, 0.0, 0
@@ -214,7 +217,7 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         if moved == 0:
             return 1.0
         wanted = math.log(scale) + 0.5 * math.log(AIM * limit / moved)
-        if self._sharded:  # nothing else bounds the next step
+        if self._rate_only:  # nothing else bounds the next step
             change = min(max(wanted, math.log(SHRINK_MOST)), math.log(RISE))
         elif not self.found:
             self.found = self._taught and moved >= SEARCHED * limit
@@ -228,9 +231,9 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         """Move the weights on the line through those before the step, to ``factor`` times the distance."""
         for parameter, old in zip(trainable(model).values(), self._before, strict=True):
             if factor == 0:
-                parameter.copy_(old)
+                _local(parameter).copy_(old)
             else:
-                parameter.lerp_(old, 1 - factor)
+                _local(parameter).lerp_(old, 1 - factor)
 
     def _drop(self, parameters: Iterable[Tensor], step: int) -> None:
         """Leave the optimizer nothing to do, so that its moments stay finite. A gradient scaler skips the step itself,
@@ -256,8 +259,14 @@ class StepSizeCallback(TrainerCallback, ExportableState):
 def _look_at_gradients(parameters: Iterable[Tensor]) -> tuple[bool, bool]:
     """Whether the gradients are finite on all processes, and whether any is not 0."""
     parameters = list(parameters)
-    grads = [g.to_local() if hasattr(g, "to_local") else g for p in parameters if (g := p.grad) is not None]
+    grads = [_local(p.grad) for p in parameters if p.grad is not None]
     sizes = [g.abs().max() for g in grads if g.numel()]
     bad = any(not math.isfinite(size) for size in sizes)
     bad_count, some_count = summed(float(bad), float(any(size != 0 for size in sizes)), device=parameters[0].device)
     return not bad_count, bool(some_count)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor (its shard under FSDP2, all of it elsewhere), sharing its memory."""
+    tensor = tensor.detach()
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[no-any-return]
