@@ -63,12 +63,14 @@ def stop_in_the_middle(command, out, number):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
 def test_stopped_in_the_middle_nothing_is_left_and_it_goes_on_where_it_was(command, tmp_path, number, code):
     out = tmp_path / "out.jsonl"
     found, errors = stop_in_the_middle(command, out, number)
     assert found == code
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
         kept = out.read_bytes().count(b"\n")
         assert f"sr grade: {kept} of {COUNT} rows are in {out}; the same command continues" in errors
     assert "Traceback" not in errors

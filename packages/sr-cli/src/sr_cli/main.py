@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -37,8 +38,7 @@ Five things to do (each takes --help):
 
 sr doctor checks this machine; sr --help lists all commands."""
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class LazyGroup(click.Group):
@@ -85,6 +85,7 @@ def main() -> None:
     # threads that wait by spinning cost several times the work on a machine that does other things, too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries below, which stand between our own lines
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what was started ends, too
     try:
         code = sr.main(standalone_mode=False)
     except (CareError, CoreError, MonitorError, RewardError) as error:
