@@ -269,4 +269,4 @@ def _look_at_gradients(parameters: Iterable[Tensor]) -> tuple[bool, bool]:
 def _local(tensor: Tensor) -> Tensor:
     """What this process has of a tensor (its shard under FSDP2, all of it elsewhere), sharing its memory."""
     tensor = tensor.detach()
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[no-any-return]
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
