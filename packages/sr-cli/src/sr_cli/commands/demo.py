@@ -114,7 +114,6 @@ def _run_all(out: Path, policy: str, seed: int) -> dict[str, list[Mapping[str, A
 def _follow(calls: Mapping[str, list[str]], out: Path, environment: dict[str, str], view: View) -> None:
     """Run these ``sr`` commands at once and show their rows. Raises click.UsageError when one fails, with its error."""
     started: dict[str, subprocess.Popen[str]] = {}
-    errors: dict[str, str] = {}
     try:
         for name, call in calls.items():
             command = [sys.executable, "-m", "sr_cli", *call]

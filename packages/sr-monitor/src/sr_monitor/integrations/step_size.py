@@ -121,8 +121,8 @@ class StepSizeCallback(TrainerCallback, ExportableState):
         come_first(trainer, self)
         parameters = trainable(model).values()
         whole = all(type(p) is torch.nn.Parameter for p in parameters)
-        local = any(hasattr(p, "to_local") for p in parameters)
-        self._rate_only = not local and (not whole or sharding(model, args, trainer) is not None)
+        shards = any(hasattr(p, "to_local") for p in parameters)
+        self._rate_only = not shards and (not whole or sharding(model, args, trainer) is not None)
         self._scaled = trainer is not None and trainer.accelerator.scaler is not None
         self.temperature = float(getattr(args, "temperature", 1.0) or 1.0)
         self._hook = model.register_forward_pre_hook(self._notice, with_kwargs=True)
