@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_care import CarePlanner
+from sr_care import CareError, CarePlanner
 from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, make_tasks
 from sr_cli.config import CollapseConfig, RunConfig, TasksConfig, from_mapping
 from sr_core.errors import ConfigError
@@ -50,6 +50,9 @@ def test_a_guard_and_a_planner_work_together(tmp_path: Path) -> None:
     planner = make_planner(both, 0, tmp_path)
     assert isinstance(planner, CarePlanner)
     assert (tmp_path / "memory.sqlite").exists()
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(CareError, match="the memory must exist"):
+        make_planner(both, 0, tmp_path / "elsewhere", resumed=True)
     fixed = configured(guard={"name": "early_stop"}, planner={"name": "schedule", "budgets": [3, 0]})
     assert isinstance(make_guard(fixed), EarlyStop)
     schedule = make_planner(fixed, 0, tmp_path)

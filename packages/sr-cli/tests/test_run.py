@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sr_care import CapabilityMemory, CareError
 from sr_cli import runs
-from sr_cli.config import load_config
+from sr_cli.config import describe_run, load_config
 from sr_cli.main import main
 from sr_cli.main import sr as group
 from sr_core import Policy, RunStore
@@ -161,6 +162,51 @@ def test_an_interrupt_says_which_step_is_saved_and_that_is_where_the_run_goes_on
     found = store.load()
     assert found is not None
     assert (found.campaign, found.step) == (0, 3)
+
+
+@pytest.mark.nightly  # in the gate, test_assemble.py has a resumed run refuse to begin another memory
+def test_a_run_with_a_memory_goes_on_from_its_folder_wherever_that_is_moved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        *SMALL[1::2],
+        "campaign.steps=1",
+        "campaign.count=2",
+        "tasks.ood=1",
+        "planner.name=care",
+        "planner.version=v3",
+    ]
+    config = load_config(None, "testbed", [*settings, "planner.memory=m.db"])
+    rows = []
+
+    def interrupt(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if row["campaign"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(config, tmp_path / "run", 0, interrupt)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "run").rename(tmp_path / "moved" / "run")
+    monkeypatch.chdir(tmp_path / "moved")
+    with pytest.raises(CareError, match=r"the memory must exist, m\.db does not"):
+        runs.resume(describe_run(Path("run")), Path("run"), rows.append)
+    assert not Path("m.db").exists()
+    monkeypatch.chdir(tmp_path)
+    runs.resume(describe_run(Path("moved/run")), Path("moved/run"), rows.append)
+    with CapabilityMemory("m.db", read_only=True) as memory:
+        (name,) = {entry.run for entry in memory.entries()}
+        assert [entry.campaign for entry in memory.entries()] == [0, 1]
+    assert name == json.loads(Path("moved/run/run.json").read_text())["name"]
+
+
+def test_a_memory_that_cannot_be_written_is_said_before_anything_is(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    care = ("--set", "planner.name=care", "--set", f"planner.memory={tmp_path / 'none' / 'm.db'}")
+    assert "m.db cannot be opened" in refused("run", *SMALL, *care, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupt_before_the_first_checkpoint_claims_none(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_care import CarePlanner
+from sr_care import CapabilityMemory, CarePlanner
 from sr_cli.config import (
     CareConfig,
     CollapseConfig,
@@ -120,18 +119,18 @@ def make_guard(config: RunConfig) -> Guard | None:
     return None
 
 
-def make_planner(config: RunConfig, seed: int, folder: Path) -> Planner | None:
-    """Who decides between campaigns."""
+def make_planner(config: RunConfig, seed: int, folder: Path, run: str = "run", resumed: bool = False) -> Planner | None:
+    """Who decides between campaigns of ``run``; one that is ``resumed`` must find the memory that it began with."""
     planner = config.planner
     if isinstance(planner, ScheduleConfig):
         return Schedule(planner.budgets)
     if isinstance(planner, CareConfig):
-        memory = planner.memory or str(folder / "memory.sqlite")
-        return CarePlanner(memory, version=planner.version, run=_run_name(config, seed, folder), seed=seed)
+        memory = CapabilityMemory(planner.memory or folder / "memory.sqlite", create=not resumed)
+        return CarePlanner(memory, version=planner.version, run=run, seed=seed)
     return None
 
 
-def _run_name(config: RunConfig, seed: int, folder: Path) -> str:
-    """This run's name in a memory that several runs share: the same after a resume, different for another run."""
-    text: Any = f"{config.plain()} {seed} {folder.resolve()}"
-    return f"{folder.resolve().name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def check_memory(config: RunConfig, going_on: bool) -> None:
+    """Raise CareError where the memory named for a new run cannot be written."""
+    if isinstance(config.planner, CareConfig) and config.planner.memory and not going_on:
+        CapabilityMemory(config.planner.memory).close()

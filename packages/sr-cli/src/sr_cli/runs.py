@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sr_cli.assemble import given_tasks, make_grader, make_guard, make_planner, make_policy, make_tasks
+from sr_cli.assemble import check_memory, given_tasks, make_grader, make_guard, make_planner, make_policy, make_tasks
 from sr_cli.config import Described, RunConfig
 from sr_cli.launched import leads
 from sr_core import Policy, RunStore, Trainer, run_chain
@@ -22,7 +22,7 @@ from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.errors import GraderError
 from sr_core.evaluation.grading import find_too_long, find_ungradable
 from sr_core.runs.disk import require_room_for_run
-from sr_core.runs.run_dir import read_run
+from sr_core.runs.run_dir import read_run, run_name
 from sr_core.runs.stop import Stop
 from sr_core.runs.tracking import tracker
 
@@ -48,6 +48,7 @@ def _execute(
     with init_distributed(config.train.policy.device) as ranks, ExitStack() as stack:
         with ranks.sync_errors():
             make_tasks(config.tasks, seed)(0)
+            check_memory(config, going_on)
             guard = make_guard(config)
             policy = make_policy(config.train.policy)
             grader = stack.enter_context(make_grader(config))
@@ -62,17 +63,19 @@ def _execute(
             left_out = find_ungradable(grader, given, ranks) | find_too_long(policy, given, config.train.sampling)
         draw = make_tasks(config.tasks, seed, left_out)
         run = _describe(config, seed, policy, isolation, ranks) | {"left_out_tasks": left_out}
+        run["name"] = run_name(config.plain(), seed, folder)
         trainer = Trainer(policy, grader, config.training(seed), ranks)
         store = RunStore.open(folder, ranks) if going_on else RunStore.create(folder, run, ranks)
         store.stop = stop
         stack.enter_context(store.lock())
         stack.enter_context(_interruptible(store))
-        if store.run().get("processes", 1) != ranks.count:
+        begun = run | {"processes": 1} | store.run()  # run.json keeps the name of a folder that has moved
+        if begun["processes"] != ranks.count:
             store.notices.append(
-                f"this run was started on {store.run().get('processes', 1)} processes and goes on with {ranks.count}: "
+                f"this run was started on {begun['processes']} processes and goes on with {ranks.count}: "
                 "it is the same to rounding, no longer bit for bit"
             )
-        planner = make_planner(config, seed, folder) if ranks.first else None
+        planner = make_planner(config, seed, folder, begun["name"], store.saved() is not None) if ranks.first else None
         if left_out:
             named = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""

@@ -94,8 +94,9 @@ def _advice(path: Path, error: sqlite3.Error) -> str:
     return f"{path}: the memory file refused"
 
 
-def connect(path: Path, *, read_only: bool, timeout_s: float) -> sqlite3.Connection:
-    """Open ``path``, creating or migrating it unless ``read_only``. StoreError when that cannot be.
+def connect(path: Path, *, read_only: bool, create: bool, timeout_s: float) -> sqlite3.Connection:
+    """Open ``path``, migrating it unless ``read_only``, creating it if ``create`` and not ``read_only``. StoreError
+    when that cannot be.
 
     Any number of processes may do so at once: each waits for the others up to ``timeout_s`` at every lock it needs.
     Read-only opening works on a read-only disk too: there no writer can exist, so the file is taken as
@@ -103,8 +104,8 @@ def connect(path: Path, *, read_only: bool, timeout_s: float) -> sqlite3.Connect
     """
     if str(path) == ":memory:":
         raise StoreError("a memory must be a file on disk, got ':memory:'; name a path")
-    if read_only and not path.is_file():
-        raise StoreError(f"a memory to read must exist, got {path}; name an existing file")
+    if (read_only or not create) and not path.is_file():
+        raise StoreError(f"the memory must exist, {path} does not; name an existing file, as seen from this folder")
     with store_errors(path):
         connection = _open_for_reading(path, timeout_s) if read_only else _open(path, timeout_s)
         try:

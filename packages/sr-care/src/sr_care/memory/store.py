@@ -49,7 +49,7 @@ class CapabilityMemory:
     Several processes may use one file at once, each with its own ``CapabilityMemory`` (SQLite connections
     must not cross a fork or a thread). A write returns when it is on the disk. Beliefs of ``model`` are
     summed up as entries come in, so that recalling one takes milliseconds however many there are. ``path`` is
-    created unless ``read_only``.
+    created unless ``read_only`` or not to ``create``: then it must exist.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class CapabilityMemory:
         *,
         model: EffectModel | None = None,
         read_only: bool = False,
+        create: bool = True,
         timeout_s: float = 30.0,
     ) -> None:
         self.path = Path(path)
         self.model = model or EffectModel()
         self.read_only = read_only
-        self._db = connect(self.path, read_only=read_only, timeout_s=timeout_s)
+        self._db = connect(self.path, read_only=read_only, create=create, timeout_s=timeout_s)
 
     def __enter__(self) -> CapabilityMemory:
         return self

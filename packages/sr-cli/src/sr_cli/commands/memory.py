@@ -34,8 +34,7 @@ def list_entries(
     """The newest entries, oldest of them first."""
     with CapabilityMemory(db, read_only=True) as memory:
         total = len(memory)
-        found = memory.entries(run=run, family=family, algorithm=algorithm, limit=limit, newest_first=True)
-        entries = list(found)[::-1]
+        entries = [*memory.entries(run=run, family=family, algorithm=algorithm, limit=limit, newest_first=True)][::-1]
     if as_json:
         print_json({"total": total, "entries": [entry.to_dict() for entry in entries]})
         return
@@ -76,8 +75,7 @@ def show(db: Path, entry_id: int | None, figure: Path | None, as_json: bool, **a
             from sr_care.advice import alike
             from sr_care.figures import draw_posterior
 
-            near = alike(memory, strategy, context)
-            draw_posterior(memory.recall(), strategy, context, figure, entries=near)
+            draw_posterior(memory.recall(), strategy, context, figure, entries=alike(memory, strategy, context))
         total = len(memory)
     if as_json:
         print_json({"total": total, "context": asdict(context), **asdict(decision)})

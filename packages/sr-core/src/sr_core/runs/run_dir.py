@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sr_core.errors import RunError
 
-__all__ = ["RUN", "SUMMARY", "check_new", "read_run", "read_summary"]
+__all__ = ["RUN", "SUMMARY", "check_new", "read_run", "read_summary", "run_name"]
 
 RUN = "run.json"
 SUMMARY = "summary.json"
@@ -20,6 +22,12 @@ def check_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(p.name != f"{RUN}.tmp" for p in folder.iterdir())):
         hint = f"continue it with: sr resume {folder}" if (folder / RUN).exists() else "give another --out"
         raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
+
+
+def run_name(config: Mapping[str, Any], seed: int, folder: Path) -> str:
+    """A name for a new run in a memory that several runs share. ``run.json`` keeps it, for a folder that moves."""
+    text = f"{config} {seed} {folder.resolve()}"
+    return f"{folder.resolve().name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
