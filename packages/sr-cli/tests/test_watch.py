@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sr_cli.commands.watch import command
-from sr_monitor import MonitorError
+from sr_monitor import MonitorError, Run, Verdict, judge
 
 KEYS = {"path", "verdict", "column", "peak_step", "onset_step", "gap", "p_value", "action", "reason"}
 
@@ -63,10 +63,55 @@ def test_follow_outlives_a_log_that_is_being_rewritten(tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         state.write_text(text)
 
-    monkeypatch.setattr("sr_cli.commands.watch.time.sleep", wait)
+    monkeypatch.setattr("time.sleep", wait)
     result = CliRunner().invoke(command, [str(state), "--follow"])
     assert result.exit_code == 0
     assert "step 3:" in result.stdout
+
+
+def test_follow_shows_an_evaluation_that_joins_a_step_already_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [{"step": step, "eval_accuracy": 0.5 if step < 3 else 0.1, "tasks": 500} for step in range(5)]
+    lines = [json.dumps(row) + "\n" for row in [*rows, {"step": 5, "reward": 0.5}]]
+    log.write_text("".join(lines[:3]))
+    more = iter([lines[3:], [json.dumps({"step": 5, "eval_accuracy": 0.0}) + "\n"]])
+
+    def wait(_: float) -> None:
+        text = next(more, None)
+        if text is None:
+            raise KeyboardInterrupt
+        log.write_text(log.read_text() + "".join(text))
+
+    monkeypatch.setattr("time.sleep", wait)
+    result = CliRunner().invoke(command, [str(log), "--follow"])
+    assert [line.split(" step ")[1].split(".")[0] for line in result.stdout.splitlines()] == [
+        "2: healthy",
+        "5: collapsed",
+        "5: collapsed",
+    ]
+    assert "is now 0.0%" in result.stdout.splitlines()[-1]
+
+
+def test_follow_reads_a_log_that_did_not_change_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,eval_accuracy\n1,0.5\n2,0.5\n3,0.5\n")
+    waits = iter(range(5))
+    reads: list[Path] = []
+
+    def wait(_: float) -> None:
+        if next(waits, None) is None:
+            raise KeyboardInterrupt
+
+    def judged(run: Run) -> Verdict:
+        reads.append(run.path)
+        return judge(run)
+
+    monkeypatch.setattr("time.sleep", wait)
+    monkeypatch.setattr("sr_cli.commands.watch.judge", judged)
+    assert CliRunner().invoke(command, [str(log), "--follow"]).exit_code == 0
+    assert reads == [log]
 
 
 @pytest.mark.parametrize("column", ["step", "=x", "step="])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from collections.abc import Callable
 
 import click
@@ -13,8 +12,9 @@ from sr_cli.console import print_json
 from sr_cli.logs import LogOptions, log_options
 from sr_monitor import MonitorError, Run, Verdict, judge
 from sr_monitor.analysis.verdict import VERDICTS
+from sr_monitor.logs.follow import changes_of
 from sr_monitor.logs.readers import Unreadable
-from sr_monitor.report.terminal import view
+from sr_monitor.report.terminal import place_of, view, visible
 
 POLL_S = 1.0
 
@@ -38,7 +38,7 @@ def command(logs: LogOptions, fail_on: str, follow: bool, as_json: bool) -> None
         runs, bad = logs.read()
         return [(run, judge(run)) for run in runs], bad
 
-    judged, bad = _follow(read, show=not as_json) if follow else read()
+    judged, bad = _follow(read, logs, show=not as_json) if follow else read()
     if as_json:
         print_json({"runs": [verdict.to_json() for _, verdict in judged]})
     elif not follow:
@@ -57,38 +57,35 @@ def _verdicts(text: str) -> set[str]:
 
 
 def _follow(
-    read: Callable[[], tuple[list[tuple[Run, Verdict]], list[Unreadable]]], *, show: bool
+    read: Callable[[], tuple[list[tuple[Run, Verdict]], list[Unreadable]]], logs: LogOptions, *, show: bool
 ) -> tuple[list[tuple[Run, Verdict]], list[Unreadable]]:
     """Read again and again until all runs are finished or the user interrupts; the last reading."""
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, Verdict]] = {}
     judged: list[tuple[Run, Verdict]] = []
     bad: list[Unreadable] = []
     live = show and sys.stdout.isatty()
     try:
-        while True:
+        for _ in changes_of(logs.paths, POLL_S):
             try:
                 judged, bad = read()
             except MonitorError:  # a log that is being rewritten; one that never could be read is an error
                 if not judged:
                     raise
-            changed = [(run, verdict) for run, verdict in judged if seen.get(_key(run)) != len(run.records)]
-            seen = {_key(run): len(run.records) for run, _ in judged}
+            now = {place_of(run): (len(run.records), verdict) for run, verdict in judged}
+            changed = [(run, verdict) for run, verdict in judged if seen.get(place_of(run)) != now[place_of(run)]]
+            seen = now
             if live and changed:
                 click.clear()
                 click.echo("\n\n".join(_view(run, verdict) for run, verdict in judged))
             elif show:
                 for run, verdict in changed:
                     step = run.records[-1].step if run.records else "–"
-                    click.echo(f"{run.path} step {step}: {verdict.verdict}. {verdict.reason}")
+                    click.echo(visible(f"{place_of(run)} step {step}: {verdict.verdict}. {verdict.reason}"))
             if all(run.finished for run, _ in judged):
-                return judged, bad
-            time.sleep(POLL_S)
+                break
     except KeyboardInterrupt:
-        return judged, bad
-
-
-def _key(run: Run) -> str:
-    return f"{run.path} {run.name}"
+        pass
+    return judged, bad
 
 
 def _view(run: Run, verdict: Verdict) -> str:

@@ -88,12 +88,15 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
+def place_of(run: Run) -> str:
+    """The run's path in one line, with its name where that tells several runs of one file or folder apart."""
+    inner = run.name.removeprefix(run.path.stem if run.path.is_file() else run.path.name).strip()
+    return " ".join((f"{run.path} ({inner})" if inner else f"{run.path}").splitlines())
+
+
 def view(run: Run, verdict: Verdict, width: int = 80) -> str:
     """What is known about ``run`` now: curve, signals, last decision, verdict with its reason."""
-    # several runs of one file or folder are told apart by their names
-    inner = run.name.removeprefix(run.path.stem if run.path.is_file() else run.path.name).strip()
-    place = " ".join((f"{run.path} ({inner})" if inner else f"{run.path}").splitlines())
-    lines = [f"{place}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
+    lines = [f"{place_of(run)}: {verdict.verdict.upper().replace('_', ' ')}", *_wrapped(verdict.reason, width)]
     if not run.campaigns:
         return visible("\n".join(lines))
     campaign = run.campaigns[-1]
