@@ -101,6 +101,34 @@ def test_lists_are_for_the_rows_of_the_file_those_without_tests_too(file, tmp_pa
     assert skipped.describe() == "1 row skipped: 1 without tests; 2 samples of them left out"
 
 
+@pytest.mark.parametrize("name", ["taco/1", "1", 1])
+def test_samples_of_a_skipped_task_without_a_name_are_left_out_too(file, tmp_path, name):
+    path, tests = tmp_path / "tasks.jsonl", json.dumps({"inputs": ["1"], "outputs": ["1"]})
+    rows = [{"question": "q", "raw_tags": "[]", "input_output": held} for held in (tests, "", tests)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    skipped = Skipped()
+    known = {task.task_id: task for task in load_tasks(path, skipped=skipped)}
+    samples = [{"task_id": given, "solution": "x"} for given in ("taco/0", name, "taco/2")]
+    assert [s.task_id for s in load_samples(file(*samples), known, skipped_tasks=skipped)] == ["taco/0", "taco/2"]
+    assert skipped.samples == 1
+    with pytest.raises(FormatError, match="must be one of"):
+        load_samples(file({"task_id": "taco/3", "solution": "x"}), known, skipped_tasks=skipped)
+
+
+def test_samples_of_skipped_rows_of_a_verifier_are_left_out(file, tmp_path):
+    path = tmp_path / "tasks.jsonl"
+    answers = ["34", json.dumps({"inputs": ["1"], "outputs": ["1"]})]
+    rows = [
+        {"prompt": "p", "reward_model": {"ground_truth": answer}, "extra_info": {"index": 70 + number}}
+        for number, answer in enumerate(answers)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    skipped = Skipped()
+    known = {task.task_id: task for task in load_tasks(path, skipped=skipped)}
+    samples = [{"task_id": f"prime/{index}", "solution": "x"} for index in (70, 71)]
+    assert [s.task_id for s in load_samples(file(*samples), known, skipped_tasks=skipped)] == ["prime/71"]
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

@@ -96,7 +96,7 @@ def iter_tasks_and_rows(
         except Unusable as error:
             told.reasons[str(error)] += 1
             told.rows.append(f"row {line}, skipped")
-            told.names.update((*_names(row), told.rows[-1]))
+            told.names.update((*_names(row, number), told.rows[-1]))
             continue
         except FormatError as error:
             raise FormatError(f"{path}, line {line}: {error}") from None
@@ -191,7 +191,11 @@ def _open(path: Path) -> Iterator[TextIO]:
             yield text
 
 
-def _names(row: Row) -> Iterator[str]:
-    for key in ("task_id", "problem_id", "question_id", "id", "name"):
-        if isinstance(row.get(key), (str, int)):
-            yield str(row[key])
+def _names(row: Row, number: int) -> set[str]:
+    """What samples may call a row that is no task: by its keys, or by its number as tasks without a name are."""
+    keys = ("task_id", "problem_id", "question_id", "id", "name")
+    found = {str(row[key]) for key in keys if isinstance(row.get(key), (str, int)) and row[key] != ""}
+    extra = row.get("extra_info")
+    if isinstance(extra, dict) and "index" in extra:
+        found.add(f"prime/{extra['index']}")
+    return found or {str(number), *(f"{format}/{number}" for format in FORMATS)}
