@@ -111,6 +111,19 @@ def test_a_resumed_run_goes_on_where_the_guard_stood(tmp_path: Path) -> None:
     assert again.guard.kept() <= 10
 
 
+def test_a_run_resumed_from_a_checkpoint_between_evaluations_knows_its_peak(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, COLLAPSE[:6], CollapseGuardCallback())
+    trainer.train()
+    trainer.step = 11  # SkyRL's own ckpt_interval saves here; the guard is not asked for an evaluation
+    Path(trainer.cfg.trainer.ckpt_path, "global_step_11").mkdir()
+    trainer.fire("on_save")
+    again = CollapseGuardCallback()
+    resumed = Trainer(tmp_path, COLLAPSE, again)
+    resumed.step = 11
+    resumed.fire("on_train_start")
+    assert again.guard.kept() == trainer.callback.guard.kept() > 0
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("dump_eval_results", False), ("eval_interval", 0), ("max_ckpts_to_keep", 2), ("step_wise", True)],

@@ -75,9 +75,16 @@ class CollapseGuardCallback:
             self._ended = True
             _say(f"step {step}: {decision.reason}")
             settings.max_training_steps = step  # SkyRL ends after this step
-        state = _checkpoint(settings, step)
-        if state.is_dir():
-            (state / STATE_FILE).write_text(json.dumps(self.guard.state_dict()), encoding="utf-8")
+        self._save(settings, step)
+
+    def on_save(self, trainer: Any, callback_input: Any, control: Any) -> None:
+        """Every checkpoint has the guard's state, not those alone that are evaluated: any may be resumed from."""
+        self._save(_settings(trainer), callback_input.global_step)
+
+    def _save(self, settings: Any, step: int) -> None:
+        folder = _checkpoint(settings, step)
+        if folder.is_dir():
+            (folder / STATE_FILE).write_text(json.dumps(self.guard.state_dict()), encoding="utf-8")
 
     def on_log(self, trainer: Any, callback_input: Any, control: Any) -> None:
         if callback_input.logs is not None:
@@ -97,7 +104,7 @@ class CollapseGuardCallback:
     def _nothing(self, trainer: Any, callback_input: Any, control: Any) -> None:
         """An event that the guard does not need."""
 
-    on_epoch_start = on_epoch_end = on_step_start = on_eval_start = on_save = _nothing
+    on_epoch_start = on_epoch_end = on_step_start = on_eval_start = _nothing
 
 
 def _settings(trainer: Any) -> Any:
