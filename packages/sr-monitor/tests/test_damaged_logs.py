@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sr_monitor import MonitorError, Run, judge, read_runs
-from sr_monitor.logs.readers import detect
+from sr_monitor.logs.readers import detect, read_some
 
 FALL = {0: 0.2, 50: 0.45, 100: 0.5, 150: 0.4, 200: 0.2, 250: 0.05, 300: 0.0}
 TABLE = "step,eval_accuracy\n" + "".join(f"{step},{value}\n" for step, value in FALL.items())
@@ -135,3 +135,33 @@ def test_a_table_by_columns_with_an_index_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps({name: {str(i): v for i, v in enumerate(column)} for name, column in columns.items()}))
     assert held_out(read(path)) == FALL
     assert judge(read(path)).verdict == "collapsed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["\x1b[1;36m", "\x1b[K", "\x1b[2A", "\x1b[?25l", "\x1b]8;;https://example.org\x1b\\", "\x1b]0;title\x07", "\x1bM"],
+)
+def test_commands_to_a_terminal_are_no_part_of_a_console_log(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(CONSOLE.replace("step:", f"{code}step:{code}").replace("mean@1:", f"mean@1{code}:{code}"))
+    assert held_out(read(path)) == FALL
+
+
+def test_percentages_on_a_console_are_rates(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"Step {step} | eval accuracy: {value:.2%} | loss: 0.5\n" for step, value in FALL.items()))
+    (run,) = read_runs(path, columns={"heldout": "eval accuracy"})
+    assert held_out(run) == pytest.approx(FALL)
+
+
+@pytest.mark.parametrize("bad", ["x" * 5000, "folder", "events.out.tfevents.1"])
+def test_a_path_that_cannot_be_used_does_not_discard_the_others(bad: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(TABLE)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "results.json").write_text("{")
+    (tmp_path / "events.out.tfevents.1").write_bytes(bytes([30]) + bytes(11) + b"\xff" * 40)
+    runs, unreadable = read_some([tmp_path / bad, tmp_path / "log.csv"])
+    assert [held_out(run) for run in runs] == [FALL]
+    assert len(unreadable) == 1
+    with pytest.raises(MonitorError):
+        read_some([tmp_path / bad])

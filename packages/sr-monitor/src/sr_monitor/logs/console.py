@@ -30,7 +30,8 @@ KINDS = ("verl", "openrlhf", "nemo-rl", "areal", "slime", "trl", "console")
 _FEWEST_LINES = 3
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf"
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Commands to a terminal: colours, moves of the cursor, links, titles.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _VERL = re.compile(r"\bstep:(\d+) - (.+)")
 _NUMPY_SCALAR = re.compile(r"np\.\w+\((.*)\)$")  # as numpy 2 writes its numbers
 _OPENRLHF = re.compile(
@@ -60,7 +61,7 @@ _PLAIN = re.compile(r"(?i)step|iter|update|eval|val|test|held")
 _STEP = re.compile(
     r"(?i)(?<![\w/])(?:global[_ ]?step|train(?:ing)?[_ ]?step|step|iteration|iter|update)\b\s*[:=#]?\s*\[?(\d+)"
 )
-_PAIR = re.compile(rf"([A-Za-z][\w@/.\- ]{{0,60}}?)\s*[:=]\s*({_NUMBER})%?(?=$|[\s,|;)\]])")
+_PAIR = re.compile(rf"([A-Za-z][\w@/.\- ]{{0,60}}?)\s*[:=]\s*((?:{_NUMBER})%?)(?=$|[\s,|;)\]])")
 _EVALUATES = re.compile(r"(?i)(eval|evaluation|val|valid|validation|test|heldout|held-out)\b.*|(eval|val|test)_.*")
 
 
@@ -96,7 +97,7 @@ def _read(path: Path, size: int, changed_ns: int) -> Printed:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Lines without colours; a carriage return ends one as well, as progress bars use it."""
+    """Lines without commands to a terminal; a carriage return ends one as well, as progress bars use it."""
     with open_text(path) as file:
         for line in file:
             yield _ANSI.sub("", line.rstrip("\n"))

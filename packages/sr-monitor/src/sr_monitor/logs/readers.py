@@ -16,7 +16,8 @@ console      lines with a step and numbers, of any trainer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,24 +65,30 @@ def read_some(
     runs: list[Run] = []
     bad: list[Unreadable] = []
     for path in map(Path, paths):
-        for place in _places(path, format):
-            try_read = _runs_or_error(path, place, format, columns, size)
-            if isinstance(try_read, Unreadable):
-                bad.append(try_read)
-            else:
-                runs += try_read
+        places: list[Path] = []
+        with _noting(path, bad):
+            places = _places(path, format)
+        for place in places:
+            with _noting(place, bad):
+                runs += _read_place(path, place, format, columns, size)
     if not runs:
         raise MonitorError("; ".join(one.reason for one in bad))
     return runs, bad
 
 
-def _runs_or_error(
-    path: Path, place: Path, format: str, columns: Mapping[str, str] | None, size: Size | None
-) -> list[Run] | Unreadable:
+@contextmanager
+def _noting(path: Path, bad: list[Unreadable]) -> Iterator[None]:
+    """What cannot be read inside is added to ``bad``."""
     try:
-        return _read_place(path, place, format, columns, size)
+        yield
     except MonitorError as error:
-        return Unreadable(path=place, reason=str(error))
+        bad.append(Unreadable(path=path, reason=str(error)))
+    except OSError as error:
+        bad.append(Unreadable(path=path, reason=_unreadable(path, error)))
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read, {error.strerror}; check the path and its rights"
 
 
 def runs_of(items: Sequence[Path | str | Run]) -> list[Run]:
@@ -153,7 +160,7 @@ def _read(path: Path, format: str, columns: Mapping[str, str] | None, size: Size
         kind = detect(path) if format == "auto" else format
         parts = _READERS[kind](path, beside)
     except OSError as error:
-        raise MonitorError(f"{path}: cannot be read, {error.strerror}; check the path and its rights") from error
+        raise MonitorError(_unreadable(path, error)) from error
     except UNPACKING_FAILED as error:
         raise MonitorError(f"{path}: cannot be unpacked, {error}; is it whole?") from error
     if not any(rows for _, rows in parts):
