@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from gradients import completion_scores
-from tiny import LetterTask, make_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SIZE, LetterTask, make_policy
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from sr_core.config import SamplingConfig, TrainConfig
 from sr_core.engine import Engine
 from sr_core.errors import ConfigError, PolicyError
 from sr_core.policy import Policy
-from sr_core.policy.prompts import EncodedPrompt
+from sr_core.policy.prompts import EncodedPrompt, continuation_ids, encode
 
 TURNS = "{% for m in messages %}{{ m.content }}:{% endfor %}{% if add_generation_prompt %}j{% endif %}"
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TURNS
@@ -76,9 +80,71 @@ def test_a_chat_template_that_fails_is_named_with_the_way_out() -> None:
     with pytest.raises(PolicyError, match=r"chat template fails"):
         chatting("{% for m in messages %}")
     turns = ({"role": "user", "content": "b"}, {"role": "tool", "content": "b"})
-    policy = chatting("{{ raise_exception('tool') if messages[-1].role == 'tool' }}", prompter=Told(messages=turns))
+    failing = "{{ raise_exception('tool') if messages[-1].role == 'tool' }}" + TURNS
+    policy = chatting(failing, prompter=Told(messages=turns))
     with pytest.raises(PolicyError, match="tool"):
         policy.prompts([TASK])
+
+
+TWO_ENDS = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<end>.<eos>{% endif %}{% endfor %}"
+
+
+def test_an_answer_ends_with_the_first_special_token_after_it() -> None:
+    made = make_policy()
+    made.tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    made.model.resize_token_embeddings(len(made.tokenizer))
+    made.tokenizer.chat_template = TWO_ENDS
+    assert Policy(made.model, made.tokenizer).eos_id == made.tokenizer.convert_tokens_to_ids("<end>") != 0
+
+
+def test_a_template_that_leaves_out_the_question_is_refused_and_one_that_leaves_out_the_system_gets_it_before() -> None:
+    with pytest.raises(PolicyError, match="leaves out what the user says"):
+        chatting("{% if add_generation_prompt %}j{% endif %}")
+    turns = ({"role": "system", "content": "a"}, {"role": "user", "content": "b"})
+    policy = chatting(TURNS.replace("%}{{", "%}{% if m.role != 'system' %}{{", 1).replace(":{%", ":{% endif %}{%", 1))
+    policy.prompter = Told(messages=turns)
+    assert policy.tokenizer.decode(policy.prompt_ids(TASK)).replace(".", "").endswith("ab:j")
+
+
+def spaced() -> Policy:
+    """A policy whose tokenizer puts a space before a text and drops the first one of what it decodes, as Llama 2's."""
+    made = make_policy(Qwen2Config(**{k: v for k, v in SIZE.items() if k != "head_dim"} | {"vocab_size": 32}))
+    letters = {"<eos>": 0, "<pad>": 1, **{c: i + 2 for i, c in enumerate("▁abcdef\n(),:#")}}
+    plain = Tokenizer(models.BPE(letters, [], unk_token="#"))
+    plain.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    plain.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    end = {"eos_token": "<eos>", "pad_token": "<pad>", "clean_up_tokenization_spaces": True}
+    return Policy(made.model, PreTrainedTokenizerFast(tokenizer_object=plain, **end))
+
+
+@given(st.text("abcd \n(),", max_size=12))
+@settings(deadline=None, max_examples=50)
+def test_a_continuation_keeps_its_spaces_whatever_the_tokenizer(text: str) -> None:
+    policy = SPACED
+    assert policy.decode([continuation_ids(policy.tokenizer, text)]) == [text]
+    asked = encode(policy.tokenizer, Told(text="a:", prefill=text), None)
+    assert policy.decode([asked.ids[len(policy.prompt_ids("a:")) :]]) == [text]
+
+
+SPACED = spaced()
+
+
+def test_a_tokenizer_that_ends_every_text_leaves_a_prompt_open() -> None:
+    policy = make_policy()
+    open_ids = policy.prompt_ids("ab:")
+    policy.tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 0)]
+    )
+    assert policy.tokenizer.encode("ab:")[-1] == policy.eos_id
+    assert policy.prompt_ids("ab:") == open_ids
+
+
+def test_tokens_without_an_embedding_are_named() -> None:
+    policy = make_policy()
+    policy.tokenizer.add_tokens(["zz"])
+    assert policy.prompts([TASK])
+    with pytest.raises(PolicyError, match=r"must be below 16.*prompt of task t has the token 16, 'zz'"):
+        policy.prompts([replace(TASK, prompt="azz")])
 
 
 def test_a_tokenizer_without_an_end_is_refused_with_the_way_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from tiny import make_policy
 from sr_core.config import PolicyConfig
 from sr_core.errors import ConfigError, RunError
 from sr_core.policy import Policy
+from sr_core.policy.prompts import EncodedPrompt
 from sr_core.runs import disk
-from sr_core.warm_start import Example, WarmStart, examples_of, start_policy, warm_start
+from sr_core.sections import build, parse_settings
+from sr_core.warm_start import Example, WarmStart, describe, examples_of, start_policy, warm_start
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,49 @@ def test_a_program_that_does_not_continue_its_prompt_is_the_whole_answer() -> No
     policy = make_policy()
     (example,) = examples_of(policy, [Solved("t", "ab", "cd", prompt_is_code=False)], "x")
     assert policy.decode([example.answer]) == ["cd"]
+
+
+@pytest.mark.parametrize(
+    ("prefill", "answer"),
+    [("", "```python\nab\n```"), ("```python\n", "ab\n```"), ("```py", "\nab\n```"), ("```a```", "```python\nab\n```")],
+)
+def test_an_answer_in_chat_closes_the_block_that_the_prefill_opened(
+    prefill: str, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = make_policy()
+    policy.prompt = "chat"
+    written: list[str] = []
+    monkeypatch.setattr("sr_core.warm_start.continuation_ids", lambda _, text: written.append(text) or [2])
+    asked = EncodedPrompt(ids=[2], prefill=prefill)
+    monkeypatch.setattr(policy, "prompts", lambda tasks: [asked for _ in tasks])
+    examples_of(policy, [Solved("t", "b", "ab")], "x")
+    assert written == [answer]
+
+
+def test_tasks_that_are_too_long_are_left_out_and_nothing_else_is_an_error() -> None:
+    policy = make_policy()
+    long = [Solved("long", "a:", "a:" + "b" * 126), Solved("longer", "a:", "a:" + "b" * 200)]
+    assert len(examples_of(policy, [*TASKS, *long], "x")) == len(TASKS)
+    assert len(examples_of(policy, [replace(long[0], reference="a:" + "b" * 125)], "x")) == 1
+    with pytest.raises(ConfigError, match=r"at most 128 tokens.*shortest of the 2 of 'x' has 129"):
+        examples_of(policy, long, "x")
+
+
+def test_what_to_do_next_keeps_the_tasks_and_how_they_were_put() -> None:
+    config = PolicyConfig(path="raw", prompt="completion", template="my own.toml", shots=0, lora_rank=4)
+    said = describe([2.0, 0.5], config, "a b.jsonl", Path("out/started"))
+    command = shlex.split(said.partition("Next: ")[2])
+    values = parse_settings(command[3:-2:2], {})
+    assert values["tasks"] == {"path": "a b.jsonl"}
+    assert build(PolicyConfig, values["policy"], "policy") == replace(config, path="out/started", lora_rank=0)
+    assert "tasks" not in describe([2.0, 0.5], config, "testbed", Path("out"))
+
+
+def test_the_same_seed_starts_the_same_and_another_does_not() -> None:
+    made = [make_policy() for _ in range(3)]
+    tasks = [Solved(f"t{i}", letter + ":", letter + ":" + "abcd"[: 1 + i % 4]) for i, letter in enumerate("abcdefghij")]
+    losses = [
+        warm_start(p, examples_of(p, tasks, ""), replace(PLAN, examples=6, batch=2, seed=seed))
+        for p, seed in zip(made, (0, 0, 1), strict=True)
+    ]
+    assert losses[0] == losses[1] != losses[2]

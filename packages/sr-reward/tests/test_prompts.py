@@ -252,6 +252,10 @@ def test_a_template_of_ones_own_is_a_file(tmp_path):
         ("shots = -1", "shots"),
         ('stop = "x"', "list of texts"),
         ("text = 3", "must be a text"),
+        ("shots = true", "shots"),
+        ('example = "{prompt}"', "must hold {answer}"),
+        ('text = "{prompt}{answer}"', "text must not hold {answer}"),
+        ('user = "{prompt} {test}"', "did you mean {tests}?"),
     ],
 )
 def test_what_is_no_template_is_named(tmp_path, content, says):

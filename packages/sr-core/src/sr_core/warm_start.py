@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -26,17 +27,18 @@ from sr_core.errors import ConfigError, NonFiniteError
 from sr_core.optim.gradients import Gradients
 from sr_core.optim.master_weights import MasterWeights
 from sr_core.policy import Policy
+from sr_core.policy.prompts import continuation_ids
 from sr_core.policy.sources import KNOWN
 from sr_core.protocols import Prompter
 from sr_core.runs.atomic_io import reporting, write_folder
 from sr_core.runs.disk import require_room
 from sr_core.runs.run_dir import check_new
-from sr_core.sections import require
+from sr_core.sections import plain, require
 from sr_core.seeds import rng_for
 
-FENCE = "```python\n"
+FENCE = "```"
 
-__all__ = ["Example", "SolvedTask", "WarmStart", "examples_of", "start_policy", "warm_start"]
+__all__ = ["Example", "SolvedTask", "WarmStart", "describe", "examples_of", "start_policy", "warm_start"]
 
 
 class SolvedTask(Protocol):
@@ -61,6 +63,11 @@ class Example:
 
     prompt: list[int]
     answer: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both."""
+        return len(self.prompt) + len(self.answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +100,8 @@ class WarmStart:
 def examples_of(policy: Policy, tasks: Sequence[SolvedTask], name: str) -> list[Example]:
     """What ``policy`` can imitate: the tasks that have a reference, each prompt as training renders it.
 
-    Raises ConfigError when none of ``tasks`` (those of ``name``) has one.
+    Those that the model has no room for are left out. Raises ConfigError when none of ``tasks`` (those of ``name``) has
+    a reference, or none fits.
     """
     solved = [task for task in tasks if task.reference.strip()]
     if not solved:
@@ -102,23 +110,32 @@ def examples_of(policy: Policy, tasks: Sequence[SolvedTask], name: str) -> list[
             "tasks with solutions (in native rows the key 'reference', a whole program)"
         )
     prompts = policy.prompts(solved)
-    return [
+    examples = [
         Example(prompt=prompt.ids, answer=_answer(policy, task, prompt.prefill))
         for task, prompt in zip(solved, prompts, strict=True)
     ]
+    most = policy.context or math.inf
+    fitting = [one for one in examples if one.tokens <= most]
+    if not fitting:
+        raise ConfigError(
+            f"a solved task must have at most {most} tokens, which the model was made for, and the shortest of the "
+            f"{len(examples)} of {name!r} has {min(one.tokens for one in examples)}: give shorter tasks"
+        )
+    return fitting
 
 
 def _answer(policy: Policy, task: SolvedTask, prefill: str) -> list[int]:
     """The reference as the policy would have to write it: after the prompt, or as a program in a code block, which a
     prefill may have opened."""
     if policy.prompt == "chat":
-        opening = "" if prefill.endswith(FENCE) else FENCE
-        text = f"{opening}{task.reference.strip()}\n```"
+        opened = prefill.count(FENCE) % 2 == 1
+        opening = f"{FENCE}python\n" if not opened else "" if prefill.endswith("\n") else "\n"
+        text = f"{opening}{task.reference.strip()}\n{FENCE}"
     elif task.prompt_is_code and task.reference.startswith(task.prompt):
         text = task.reference[len(task.prompt) :].rstrip()
     else:
         text = task.reference.strip()
-    return [*policy.tokenizer.encode(text, add_special_tokens=False), policy.eos_id]
+    return [*continuation_ids(policy.tokenizer, text), policy.eos_id]
 
 
 def warm_start(
@@ -182,13 +199,12 @@ def _parts(batch: Sequence[Example], most: int) -> list[list[Example]]:
     """The batch in parts of at most ``most`` tokens, short examples together; a longer one is alone."""
     parts: list[list[Example]] = []
     held = 0
-    for example in sorted(batch, key=lambda one: len(one.prompt) + len(one.answer)):
-        size = len(example.prompt) + len(example.answer)
-        if not parts or held + size > most:
+    for example in sorted(batch, key=lambda one: one.tokens):
+        if not parts or held + example.tokens > most:
             parts.append([])
             held = 0
         parts[-1].append(example)
-        held += size
+        held += example.tokens
     return parts
 
 
@@ -212,9 +228,11 @@ def start_policy(
     check_new(folder)
     policy = Policy.load(config, prompter=prompter)
     examples = examples_of(policy, tasks, name)
-    require_room(folder, sum(p.numel() * p.element_size() for p in policy.model.parameters()), "the policy")
+    saved = [p for p in policy.model.parameters() if p.requires_grad or not config.lora_rank]
+    require_room(folder, sum(p.numel() * p.element_size() for p in saved), "the policy")
     losses = warm_start(policy, examples, plan, on_step)
-    origin = {"policy": config.path, "prompt": policy.prompt, "tasks": name, "solved_tasks": len(examples)}
+    origin: dict[str, Any] = {"policy": config.path, "prompt": policy.prompt, "settings": plain(config)}
+    origin |= {"tasks": name, "solved_tasks": len(examples)}
     if config.path in KNOWN:
         origin |= {"licence": KNOWN[config.path].licence, "note": KNOWN[config.path].note}
 
@@ -226,3 +244,17 @@ def start_policy(
         folder.parent.mkdir(parents=True, exist_ok=True)
         write_folder(folder, fill)
     return losses
+
+
+def describe(losses: Sequence[float], config: PolicyConfig, tasks: str, folder: Path) -> str:
+    """What came of a warm start on ``tasks`` in ``folder``, and the command that trains on under the same prompts."""
+    unset = PolicyConfig()
+    kept = {k: v for k, v in plain(config).items() if v != getattr(unset, k) and k not in ("path", "lora_rank")}
+    settings: dict[str, Any] = {"policy": {"path": str(folder), "prompt": config.prompt} | kept}
+    if tasks != "testbed":
+        settings["tasks"] = {"path": tasks}
+    pairs = [(f"{section}.{k}", v) for section, values in settings.items() for k, v in values.items()]
+    given = [part for key, v in pairs for part in ("--set", f"{key}={v if isinstance(v, str) else json.dumps(v)}")]
+    command = shlex.join(["sr", "run", *given, "--out", "RUN"])
+    said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {folder}"
+    return f"{said}. Next: {command}"

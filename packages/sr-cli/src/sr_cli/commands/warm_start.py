@@ -22,7 +22,7 @@ def command(path: str, source: str, examples: int, prompt: str, settings: Sequen
     from sr_core.config import PolicyConfig
     from sr_core.errors import ConfigError
     from sr_core.sections import build, parse_settings
-    from sr_core.warm_start import WarmStart, start_policy
+    from sr_core.warm_start import WarmStart, describe, start_policy
     from sr_monitor.report.progress import Progress
     from sr_reward.formats import Skipped
     from sr_reward.grading.selection import tasks_of
@@ -36,5 +36,4 @@ def command(path: str, source: str, examples: int, prompt: str, settings: Sequen
     if skipped.count:
         click.echo(f"sr warm-start: {skipped.describe()}", err=True)
     losses = start_policy(config, tasks, source, plan, out, lambda _: progress.step(), prompter)
-    said = f"loss from {losses[0]:.2f} to {losses[-1]:.2f} nats per token; written to {out}"
-    click.echo(f"{said}. Next: sr run --set policy.path={out} --set policy.prompt={config.prompt} --out RUN")
+    click.echo(describe(losses, config, source, out))

@@ -17,7 +17,7 @@ from sr_core.distributed.sharded_state import full_state, local_rows
 from sr_core.errors import PolicyError
 from sr_core.policy import lora
 from sr_core.policy.linear import linear
-from sr_core.policy.prompts import EncodedPrompt, PlainPrompt, encode, end_of_turn, plain_prompt
+from sr_core.policy.prompts import EncodedPrompt, PlainPrompt, encode, end_of_turn, hides_space, plain_prompt
 from sr_core.policy.reading import UNREADABLE, read_folder, read_gguf, said
 from sr_core.policy.sources import KNOWN, locate
 from sr_core.protocols import Prompter, Task
@@ -63,6 +63,9 @@ class Policy:
         self.ranks = ALONE
         self.eos_id: int = end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
+
+        self._before = hides_space(tokenizer)
+        self._check_known([self.eos_id], "its end of an answer")
 
     @classmethod
     def load(cls, config: PolicyConfig | str | Path, *, prompter: Prompter | None = None) -> Policy:
@@ -149,7 +152,20 @@ class Policy:
         """What the policy continues for each task, and where a completion stops: at ``stop``, where given, in place of
         what the prompter says. Raises PolicyError where a chat template fails."""
         chat = self.prompt == "chat"
-        return [encode(self.tokenizer, self.prompter(task, chat=chat), stop) for task in tasks]
+        encoded = [encode(self.tokenizer, self.prompter(task, chat=chat), stop) for task in tasks]
+        for task, prompt in zip(tasks, encoded, strict=True):
+            self._check_known(prompt.ids, f"the prompt of task {task.task_id}")
+        return encoded
+
+    def _check_known(self, ids: Sequence[int], what: str) -> None:
+        """Some tokenizers have more tokens than their model has embeddings; as a rule no text holds them."""
+        most = len(self.model.get_input_embeddings().weight)
+        if max(ids) >= most:
+            raise PolicyError(
+                f"a policy's tokens must be below {most}, the embeddings that its model has; {what} has the token "
+                f"{max(ids)}, {self.tokenizer.convert_ids_to_tokens(max(ids))!r}: use the model's own tokenizer, or "
+                "resize its embeddings"
+            )
 
     def prompt_ids(self, task: Task | str) -> list[int]:
         """The tokens the policy continues for a task; of a text, as the bare prompt of one."""
@@ -166,9 +182,13 @@ class Policy:
         return [prompts[i // each].answer(text) for i, text in enumerate(self.decode(completions))]
 
     def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
-        """Texts of completions given as token ids, end-of-sequence and padding left out."""
-        texts: list[str] = self.tokenizer.batch_decode([list(c) for c in completions], skip_special_tokens=True)
-        return texts
+        """Texts of completions given as token ids, as they are but for end-of-sequence and padding, left out."""
+        texts: list[str] = self.tokenizer.batch_decode(
+            [[*self._before, *c] for c in completions],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,  # it would change code: "f(a , b)"
+        )
+        return [text[1:] for text in texts] if self._before else texts
 
     @property
     def context(self) -> int | None:

@@ -11,7 +11,15 @@ from jinja2 import TemplateError
 from sr_core.errors import PolicyError
 from sr_core.protocols import Prompt, Task
 
-__all__ = ["EncodedPrompt", "conversation_ids", "encode", "end_of_turn", "plain_prompt"]
+__all__ = [
+    "EncodedPrompt",
+    "continuation_ids",
+    "conversation_ids",
+    "encode",
+    "end_of_turn",
+    "hides_space",
+    "plain_prompt",
+]
 
 # what a chat template raises that is wrong, or that refuses a conversation
 _FAILURES = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
@@ -51,20 +59,52 @@ def plain_prompt(task: Task, *, chat: bool) -> Prompt:
 
 def encode(tokenizer: Any, prompt: Prompt, stop: Sequence[str] | None) -> EncodedPrompt:
     """The tokens of a prompt; ``stop``, where given, in place of the prompt's own. Raises PolicyError."""
-    ids = conversation_ids(tokenizer, prompt.messages) if prompt.messages else list(tokenizer.encode(prompt.text))
+    ids = conversation_ids(tokenizer, prompt.messages) if prompt.messages else _text_ids(tokenizer, prompt.text)
     if prompt.prefill:
-        ids += tokenizer.encode(prompt.prefill, add_special_tokens=False)
+        ids += continuation_ids(tokenizer, prompt.prefill)
     if not ids:
         raise PolicyError("a prompt must have at least one token, this task's has none: give it a text")
     return EncodedPrompt(ids=ids, prefill=prompt.prefill, stop=tuple(prompt.stop if stop is None else stop))
 
 
+def _text_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of a text to continue: some tokenizers end every text, which would leave nothing to continue."""
+    ids = list(tokenizer.encode(text))
+    ended = ids[-1:] == [tokenizer.eos_token_id] and not text.endswith(tokenizer.eos_token)
+    return ids[:-1] if ended else ids
+
+
+def hides_space(tokenizer: Any) -> list[int]:
+    """Tokens before which a text must stand to keep its leading spaces; none where it keeps them by itself.
+
+    Tokenizers of SentencePiece (Llama 2, Mistral, Phi-3) put a space before a text, and drop one from what they decode.
+    """
+    letter = list(tokenizer.encode("a", add_special_tokens=False))
+    return letter if tokenizer.decode([*letter, *letter]) == "a a" else []
+
+
+def continuation_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of a text that continues another, without a space of the tokenizer's own before it."""
+    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    if not hides_space(tokenizer):
+        return ids
+    before = list(tokenizer.encode("\n", add_special_tokens=False))
+    after = list(tokenizer.encode("\n" + text, add_special_tokens=False))
+    return after[len(before) :] if after[: len(before)] == before else ids
+
+
 def conversation_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, answered: bool = False) -> list[int]:
     """Tokens of a conversation by the tokenizer's chat template, the answer's beginning after it unless ``answered``.
 
-    A template that takes no system message (Gemma's) gets it at the head of the first user message. Raises PolicyError
-    where the template fails.
+    A template that takes no system message (Gemma's) or leaves it out gets it at the head of the first user message.
+    Raises PolicyError where the template fails, or leaves out another message.
     """
+    text = conversation(tokenizer, messages, answered=answered)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def conversation(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, answered: bool = False) -> str:
+    """The text of the same."""
     try:
         return _templated(tokenizer, messages, answered)
     except _FAILURES as error:
@@ -78,9 +118,13 @@ def conversation_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, a
         raise _failed(error) from error
 
 
-def _templated(tokenizer: Any, messages: Sequence[Mapping[str, str]], answered: bool) -> list[int]:
+def _templated(tokenizer: Any, messages: Sequence[Mapping[str, str]], answered: bool) -> str:
     turns = [dict(message) for message in messages]
-    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=not answered, return_dict=False))
+    text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=not answered, tokenize=False)
+    for message in messages:
+        if message["content"].strip() not in text:
+            raise ValueError(f"it leaves out what the {message['role']} says")
+    return text
 
 
 def _failed(error: Exception) -> PolicyError:
@@ -93,12 +137,13 @@ def _failed(error: Exception) -> PolicyError:
 def end_of_turn(tokenizer: Any) -> int:
     """The token that ends an answer in the tokenizer's chat template; some models end a text with another.
 
-    It is the last special token of an answered conversation.
+    It is the first special token after the answer; some templates end the whole conversation with another.
     """
     if not tokenizer.chat_template:
         raise PolicyError("policy.prompt 'chat' needs a chat template, this tokenizer has none: use 'completion'")
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    ids = conversation_ids(tokenizer, messages, answered=True)
+    messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    after = conversation(tokenizer, messages, answered=True).rpartition("Because.")[2]
+    ids = tokenizer.encode(after, add_special_tokens=False)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     end: int = tokenizer.eos_token_id
-    return next((i for i in reversed(ids) if i in special), end)
+    return next((i for i in ids if i in special), end)

@@ -19,9 +19,11 @@ filled in:
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from typing import Any
 from sr_reward.errors import FormatError, TaskError
 from sr_reward.task import StdioTests, Task
 
+_BRACED = re.compile(r"{(\w+)}")
 FIELDS = ("prompt", "tests", "starter", "starter_section", "frame", "how", "format", "answer")
 # a fence that opens, "```python", does not end an answer: a model may begin its block anew (evalplus/provider/base.py)
 _FENCE, _CLOSE = "```python\n", ("\n```\n",)
@@ -60,10 +63,17 @@ class Template:
             found = getattr(self, name)
             if not isinstance(found, tuple) or not all(isinstance(item, str) and item for item in found):
                 raise TaskError(f"a template's {name} must be a list of texts, got {found!r:.60}")
-        if not isinstance(self.shots, int) or self.shots < 0:
+        if not isinstance(self.shots, int) or isinstance(self.shots, bool) or self.shots < 0:
             raise TaskError(f"a template's shots must be a number of at least 0, got {self.shots!r}")
         if "{prompt}" not in self.text or "{prompt}" not in self.user:
             raise TaskError("a template's text and user must hold {prompt}, else no model sees the task; add it")
+        for name in ("text", "system", "user", "prefill"):
+            value = getattr(self, name)
+            if "{answer}" in value:
+                raise TaskError(f"a template's {name} must not hold {{answer}}, which only an example has; take it out")
+            for found in set(_BRACED.findall(value)) - set(FIELDS):
+                if close := get_close_matches(found, FIELDS, n=1, cutoff=0.8):
+                    raise TaskError(f"a template's {name} holds {{{found}}}, no field: did you mean {{{close[0]}}}?")
         if "{answer}" not in self.example:
             raise TaskError("a template's example must hold {answer}, else no model sees how one is solved; add it")
 
