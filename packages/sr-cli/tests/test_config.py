@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from sr_cli.config import GUARD, SECTIONS, RunConfig, from_mapping, load_config, presets
 from sr_core.errors import ConfigError
 from sr_core.policy.sources import KNOWN
-from sr_core.sections import keys_of, layered
+from sr_core.sections import ALIASES, keys_of, layered
 
 REAL = {"smollm2-135m", "smollm2-135m-testbed", "gemma-3-270m"}
 
@@ -52,7 +52,10 @@ def test_later_ones_win(tmp_path: Path) -> None:
         ("campaign.steps=true", r"campaign.steps must be a whole number, got True"),
         ("algorithm.name=reinforced", r"algorithm.name must be one of 'reinforce', .* got 'reinforced'"),
         ("sampling.temperature=0", r"sampling.temperature must be above 0"),
-        ("lr=1", r"--set takes section.key=value, got 'lr=1'"),
+        ("lr=1", r"--set takes section.key=value, got 'lr=1'; did you mean 'optim.lr'\?"),
+        ("optim.learning_rate=1", r"unknown key optim.learning_rate: did you mean 'optim.lr'\?"),
+        ("optim.temperature=1", r"unknown key optim.temperature: did you mean 'sampling.temperature'\?"),
+        ("guard.lr=1", r"unknown key guard.lr: did you mean 'optim.lr'\?"),
         ("optim.lr", r"--set takes section.key=value"),
     ],
 )
@@ -94,6 +97,12 @@ def test_a_bad_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_configuration_survives_its_way_through_run_json(sections: dict[str, dict[str, object]]) -> None:
     config = from_mapping(sections)
     assert from_mapping(json.loads(json.dumps(config.plain()))) == config
+
+
+def test_names_of_other_trainers_lead_to_keys_that_exist() -> None:
+    for path in ALIASES.values():
+        section, _, key = path.partition(".")
+        assert key in keys_of(SECTIONS[section])
 
 
 @given(st.sampled_from(list(SECTIONS)), st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))

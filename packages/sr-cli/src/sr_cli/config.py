@@ -205,7 +205,7 @@ def from_mapping(sections: Mapping[str, Any]) -> RunConfig:
             raise ConfigError(f"unknown section [{name}]: {MOVED.get(name) or nearest(name, SECTIONS)}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"[{name}] must be a section of keys, got {values!r}")
-        made[name] = build(SECTIONS[name], values, name)
+        made[name] = build(SECTIONS[name], values, name, SECTIONS)
     train = TrainConfig(**{name: made.pop(name) for name in TRAINING if name in made})
     config = RunConfig(train=train, **made)
     if train.optim.average is None:

@@ -27,6 +27,28 @@ else:
 
 Section = TypeVar("Section")
 TAG = "name"
+# what other trainers call them, or a user who leaves the section out
+ALIASES = {
+    "lr": "optim.lr",
+    "learning_rate": "optim.lr",
+    "steps": "campaign.steps",
+    "max_steps": "campaign.steps",
+    "num_generations": "sampling.group_size",
+    "num_iterations": "optim.epochs",
+    "num_prompts": "sampling.prompts",
+    "max_completion_length": "sampling.max_new_tokens",
+    "max_tokens": "sampling.max_new_tokens",
+    "response_length": "sampling.max_new_tokens",
+    "model": "policy.path",
+    "model_name_or_path": "policy.path",
+    "beta": "penalty.coefficient",
+    "kl_coef": "penalty.coefficient",
+    "epsilon": "algorithm.clip",
+    "epsilon_high": "algorithm.clip_high",
+    "save_steps": "campaign.checkpoint_every",
+    "eval_steps": "evaluate.every",
+    "report_to": "tracking.name",
+}
 
 
 def require(condition: bool, key: str, rule: str, value: object) -> None:
@@ -62,26 +84,30 @@ def keys_of(section: type[Any] | Variants[Any]) -> list[str]:
     return [f.name for f in dataclasses.fields(section)]
 
 
-def build(section: type[Section] | Variants[Section], values: Mapping[str, Any], name: str) -> Section:
+def build(
+    section: type[Section] | Variants[Section], values: Mapping[str, Any], name: str, sections: Mapping[str, Any] = {}
+) -> Section:
     """Make the dataclass ``section``, or the variant that ``values["name"]`` chooses, from ``values``.
 
-    Raises ConfigError for an unknown key (naming the nearest valid one), a key of another variant (naming the variants
-    it belongs to), a value of the wrong type, or a value that breaks a rule of the section; messages carry the full key
-    ``name.key``.
+    Raises ConfigError for an unknown key (naming the nearest valid one, here or in the other ``sections``), a key of
+    another variant (naming the variants it belongs to), a value of the wrong type, or a value that breaks a rule of the
+    section; messages carry the full key ``name.key``.
     """
     if isinstance(section, Variants):
-        return _build_variant(section, values, name)
+        return _build_variant(section, values, name, sections)
     hints = typing.get_type_hints(section)
     keys = keys_of(section)
     for key, value in values.items():
         if key not in keys:
-            raise ConfigError(f"unknown key {name}.{key}: {nearest(key, keys)}")
+            raise ConfigError(f"unknown key {name}.{key}: {_way_out(key, sections, keys)}")
         if not _fits(value, hints[key]):
             raise ConfigError(f"{name}.{key} must be {_describe(hints[key])}, got {value!r}")
     return section(**values)
 
 
-def _build_variant(section: Variants[Section], values: Mapping[str, Any], name: str) -> Section:
+def _build_variant(
+    section: Variants[Section], values: Mapping[str, Any], name: str, sections: Mapping[str, Any]
+) -> Section:
     chosen = values.get(TAG, next(iter(section)))
     if chosen not in list(section):
         raise ConfigError(f"{name}.{TAG} must be one of {', '.join(map(repr, section))}, got {chosen!r}")
@@ -92,7 +118,8 @@ def _build_variant(section: Variants[Section], values: Mapping[str, Any], name: 
             continue
         owners = section.having(key)
         if not owners:
-            raise ConfigError(f"unknown key {name}.{key}: {nearest(key, [TAG, *keys_of(variant)], keys_of(section))}")
+            way_out = _way_out(key, sections, [TAG, *keys_of(variant)], keys_of(section))
+            raise ConfigError(f"unknown key {name}.{key}: {way_out}")
         default = "" if TAG in values else " (the default)"
         raise ConfigError(
             f"{name}.{key} belongs to {name}.{TAG} {_listed(owners)}, got {value!r} with {chosen!r}{default}: "
@@ -143,6 +170,16 @@ def nearest(key: str, *valid: Iterable[str]) -> str:
         if close := difflib.get_close_matches(key, some, n=1, cutoff=0.5):
             return f"did you mean {close[0]!r}?"
     return f"valid are {', '.join(valid[0])}"
+
+
+def _way_out(key: str, sections: Mapping[str, Any], *valid: Iterable[str]) -> str:
+    """``nearest`` of ``valid``, or else where another trainer's name, or the same key, is in ``sections``."""
+    found = nearest(key, *valid)
+    if found.startswith("valid are"):
+        elsewhere = [f"{name}.{key}" for name, section in sections.items() if key in keys_of(section)]
+        if alias := [ALIASES[key]] if key in ALIASES else elsewhere:
+            return f"did you mean {' or '.join(map(repr, alias))}?"
+    return found
 
 
 def _listed(names: list[str]) -> str:
@@ -206,7 +243,8 @@ def _parse_setting(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and key):
-        raise ConfigError(f"--set takes section.key=value, got {text!r}")
+        known = ALIASES.get(section)
+        raise ConfigError(f"--set takes section.key=value, got {text!r}{f'; did you mean {known!r}?' if known else ''}")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
