@@ -128,6 +128,25 @@ def test_callbacks_that_save_the_model_at_the_end_find_the_kept_policy_in_it_and
     assert {"eval_heldout_pass1", "eval_heldout_kept_step"} <= service.logged
 
 
+@pytest.mark.parametrize(
+    ("average", "budget", "last"), [(False, False, 8), (False, False, 6), (True, False, 8), (False, True, 8)]
+)
+def test_a_training_that_another_callback_ends_early_ends_with_what_it_has_learned(
+    tmp_path: Path, average: bool, budget: bool, last: int
+) -> None:
+    class Ending(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            control.should_training_stop = state.global_step >= last
+
+    guard = None if budget else CollapseGuard(every=3, last_iterate=average)
+    callback = CollapseGuardCallback(evaluate=evaluate, tasks=TASKS, guard=guard, average=average)
+    run = trainer(tmp_path, callback, 40, batch=16)
+    run.add_callback(Ending())
+    run.train()
+    assert run.model.level.item() == pytest.approx(0.12 * last, abs=1e-4)  # the last is the best so far
+    assert [step for step, _ in callback.decisions] == list(range(last + 1))
+
+
 def test_evaluations_leave_the_random_numbers_of_numpy_and_python_and_repeat_their_own(tmp_path: Path) -> None:
     drawn: list[tuple[float, float]] = []
     own: list[list[tuple[float, float]]] = []

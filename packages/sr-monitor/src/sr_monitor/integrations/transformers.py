@@ -152,6 +152,17 @@ class CollapseGuardCallback(TrainerCallback):
         self._took_step = self._scale >= before and all(callback.took_step for callback in bounding)
         self._after_step(state.global_step, control, kwargs)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where another callback or the data end the training early, its last policy is evaluated as the last."""
+        stopped = bool(self.decisions) and self.decisions[-1][1].action == "stop"
+        if not control.should_training_stop or stopped or not isinstance(self.guard, CollapseGuard):
+            return
+        if state.global_step < self._steps:
+            self._prolong(state.global_step)
+            self._after_step(state.global_step, control, kwargs, again=True)
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -205,18 +216,18 @@ class CollapseGuardCallback(TrainerCallback):
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _after_step(self, step: int, control: TrainerControl, given: dict[str, Any]) -> None:
+    def _after_step(self, step: int, control: TrainerControl, given: dict[str, Any], *, again: bool = False) -> None:
         model = given["model"]
         finite = all(bool(torch.isfinite(p).all()) for p in trainable(model).values())
         if finite:  # what cannot be sampled from needs no evaluation to be judged
-            if self.average is not None:
+            if self.average is not None and not again:
                 self.average.add(model) if self.average.count else self.average.begin(model)
             self._answer(model, step)
         elif not list(self._held):
             raise MonitorError("callback: weights of the model are not finite before training; load others")
         decision = self.guard.decide(step, {**self._logged, "finite": float(finite)})
         self._logged = {}
-        self.decisions.append((step, decision))
+        self.decisions[-1 if again else len(self.decisions) :] = [(step, decision)]
         wanted = self.guard.retained() | {self.guard.kept()}
         if step in wanted and step not in self._held:
             with self._averaged(model):
