@@ -20,7 +20,7 @@ SERVICES: Mapping[str, tuple[re.Pattern[str], str]] = {
     ),
     "MLflow": (
         re.compile(r"🏃 View run .+ at|mlflow\.tracking.*INFO", re.IGNORECASE),
-        "export it with mlflow.MlflowClient().get_metric_history, or set a local tracking_uri",
+        "export it with mlflow.MlflowClient().get_metric_history as CSV with the columns step and the metric's name",
     ),
     "Comet": (re.compile(r"COMET INFO:|CometLogger"), "export it as CSV from the experiment's page"),
     "Trackio": (re.compile(r"\* Trackio (?:project|metrics)"), "export it from trackio's local SQLite database as CSV"),

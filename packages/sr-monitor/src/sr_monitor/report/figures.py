@@ -39,7 +39,7 @@ INDICATORS = {
     "kl": "KL to the reference",
     "step_kl": "movement of a step (nats per token)",
 }
-MOST_NAMED = 12
+MOST_NAMED = 6  # from the seventh run on colours and markers repeat
 LONGEST_NAME = 60
 _Z95 = 1.96
 
