@@ -1,6 +1,6 @@
 """A real ``GRPOTrainer`` run that over-optimizes, without and with the guard. No download, a minute on a CPU.
 
-    pip install sr-monitor[transformers] trl && python packages/sr-monitor/examples/trl_grpo.py
+    pip install './packages/sr-monitor[transformers]' trl && python packages/sr-monitor/examples/trl_grpo.py
 
 The policy is a tiny Qwen2 made here. Training rewards the share of the letter "a"; what is wanted, and measured on
 held-out prompts, is a word with some of them but not only. So the held-out pass rate first rises, then collapses.

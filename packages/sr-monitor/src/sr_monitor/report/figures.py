@@ -1,6 +1,6 @@
 """Curves of held-out metrics with their noise, as PNG and SVG; colours differ for every kind of colour vision.
 
-matplotlib is needed (``pip install sr-monitor[report]``) and loaded when a figure is drawn.
+matplotlib is needed (extra ``report``) and loaded when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def new_panels(width: float, height: float, columns: int) -> tuple[Figure, list[
     try:
         from matplotlib.figure import Figure  # not pyplot: no global state, no display
     except ImportError as error:
-        raise MonitorError("figure: matplotlib is needed; pip install 'sr-monitor[report]'") from error
+        raise MonitorError("figure: matplotlib is needed; pip install matplotlib") from error
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = list(figure.subplots(1, columns, squeeze=False)[0])
     for axes in panels:

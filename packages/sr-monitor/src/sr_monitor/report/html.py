@@ -1,6 +1,6 @@
 """One HTML file that tells what happened in some runs; needs no network and runs no script.
 
-jinja2 and matplotlib are needed (``pip install sr-monitor[report]``) and loaded when a report is written.
+jinja2 and matplotlib are needed (extra ``report``) and loaded when a report is written.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def render(runs: Sequence[Run]) -> str:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise MonitorError("report: jinja2 is needed; pip install 'sr-monitor[report]'") from error
+        raise MonitorError("report: jinja2 is needed; pip install jinja2") from error
     if not runs:
         raise MonitorError("report: at least one run is needed, got none")
     environment = Environment(

@@ -46,7 +46,7 @@ class RayGrader:
         try:
             import ray
         except ImportError:
-            raise TaskError("grading on a cluster needs ray, got none; pip install 'sr-reward[ray]'") from None
+            raise TaskError("grading on a cluster needs ray, got none; pip install ray") from None
         self._ray = ray
         self._joined = not ray.is_initialized()
         if self._joined:
