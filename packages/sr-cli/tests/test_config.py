@@ -99,6 +99,11 @@ def test_a_configuration_survives_its_way_through_run_json(sections: dict[str, d
     assert from_mapping(json.loads(json.dumps(config.plain()))) == config
 
 
+def test_a_setting_that_is_none_is_named_before_a_file_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"--set takes section.key=value, got 'optim.lr'"):
+        load_config(Path("1e-3"), "testbed", ["optim.lr"])
+
+
 def test_names_of_other_trainers_lead_to_keys_that_exist() -> None:
     for path in ALIASES.values():
         section, _, key = path.partition(".")

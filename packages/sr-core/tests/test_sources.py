@@ -14,7 +14,7 @@ import torch
 from sr_core.config import PolicyConfig
 from sr_core.errors import PolicyError
 from sr_core.policy import Policy
-from sr_core.policy.sources import KNOWN, KnownModel
+from sr_core.policy.sources import KNOWN, KnownModel, locate
 
 gguf = pytest.importorskip("gguf", reason="needs sr-core[gguf]")
 TOKENS = ["<|endoftext|>", *"abcdefgh", "ab"]
@@ -178,4 +178,10 @@ def test_smollm2_answers_in_its_chat_template() -> None:
     with torch.no_grad():
         ids = torch.tensor([policy.prompt_ids("def add(a, b):\n")])
         answer = policy.model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
-    assert "def add" in policy.decode([answer.tolist()])[0]
+    assert "add" in policy.decode([answer.tolist()])[0]  # text about it; a template that does not fit gives other words
+
+
+@pytest.mark.parametrize(("path", "meant"), [("pocket-rch", "pocket-rich"), ("smollm2-135", "smollm2-135m")])
+def test_a_misspelt_name_is_answered_with_the_known_one(path: str, meant: str) -> None:
+    with pytest.raises(PolicyError, match=rf"{path}.*did you mean '{meant}'"):
+        locate(path)

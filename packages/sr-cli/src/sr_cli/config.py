@@ -236,6 +236,7 @@ def load_config(file: Path | None, preset: str, settings: Sequence[str]) -> RunC
 
     A file or setting that names another variant than the preset's replaces that section of the preset.
     """
+    parse_settings(settings, {})  # what is no setting is named before a file is read
     given = parse_settings(settings, {} if file is None else read_toml(file))
     return from_mapping(over_preset(preset, given))
 

@@ -103,7 +103,8 @@ def _check_room(policy: Policy, task: Task, prompt: int, tokens: int) -> None:
     if most is not None and prompt + tokens > most:
         raise PolicyError(
             f"a prompt and its completion must have at most {most} tokens, which the model was made for; that of task "
-            f"{task.task_id} has {prompt}, and sampling.max_new_tokens is {tokens}: lower it, or leave the task out"
+            f"{task.task_id} has {prompt}, and sampling.max_new_tokens is {tokens}: lower it "
+            "(--set sampling.max_new_tokens=N), or leave the task out"
         )
 
 

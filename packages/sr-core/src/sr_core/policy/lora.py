@@ -92,7 +92,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise PolicyError(
-            "policy.lora_rank needs the package peft, it is not installed: pip install peft"
-        ) from error
+        raise PolicyError("policy.lora_rank needs the package peft, it is not installed: pip install peft") from error
     return peft

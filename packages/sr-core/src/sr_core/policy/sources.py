@@ -5,6 +5,7 @@ Nothing is ever downloaded. A known name stands for weights inside an installed 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ def locate(path: str) -> Path:
     if found.is_file() and found.suffix == ".gguf":
         return found
     if not found.is_dir():
+        if close := difflib.get_close_matches(path, [*shipped, *KNOWN], n=1, cutoff=0.8):
+            raise PolicyError(
+                f"policy.path {path!r} is no folder or file and no known name: did you mean {close[0]!r}?"
+            )
         raise PolicyError(
             f"policy.path must be a shipped policy ({', '.join(shipped)}), a known model ({', '.join(KNOWN)}), a "
             f"Hugging Face folder or a .gguf file, got {path!r}: models are not downloaded, give a local copy "

@@ -193,7 +193,8 @@ class Study:
         self._going.discard(process)
         if process.returncode and not self._stopped:
             last = [text for text in errors.splitlines() if text.strip()][-1:]
-            raise RunError(f"the chain {chain} failed ({' '.join(last).removeprefix('sr: ')}); run the study again")
+            reason = " ".join(last).removeprefix("sr: ")
+            raise RunError(f"the chain {chain} failed ({reason}); see to that, then the same command goes on")
 
 
 def one_thread() -> dict[str, str]:

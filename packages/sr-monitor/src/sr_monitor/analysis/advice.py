@@ -20,7 +20,7 @@ def where_nothing_is_known(run: Run, campaign: Campaign) -> str:
     elif run.unknown:
         begin = (
             f"No held-out evaluation was found. If one of {', '.join(run.unknown[:MOST_CANDIDATES])} is one, judge by "
-            "it with --column heldout=NAME."
+            f"it with --column heldout={run.unknown[0]}."
         )
     else:
         begin = "The log holds no held-out evaluation, so no verdict is possible."
