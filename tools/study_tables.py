@@ -25,7 +25,7 @@ MAIN = {
     "CARE v2, as the paper deployed it": "care_v2",
     "CARE v3, the full mechanism": "care_v3",
     "CARE v3 with the memory of three other seeds": "care_v3_taught",
-    "ES, the paper's best control": "es",
+    "early stopping (ES), the paper's best control": "es",
     "weight averaging": "average",
     "**guard**": "guard",
     "**measured steps**": "measured",
