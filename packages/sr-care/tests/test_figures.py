@@ -38,7 +38,7 @@ def test_a_belief_is_drawn_in_the_format_of_the_name(tmp_path, suffix, start):
 
 def test_without_matplotlib_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with filled(tmp_path / "m.db") as memory, pytest.raises(CareError, match=r"sr-care\[figures\]"):
+    with filled(tmp_path / "m.db") as memory, pytest.raises(CareError, match="pip install matplotlib"):
         draw_posterior(memory.recall(), STRATEGY, CONTEXT, tmp_path / "belief.png")
 
 

@@ -179,7 +179,7 @@ def test_saving_adapters_asks_no_network(folder: Path, tmp_path: Path, monkeypat
 
 def test_without_peft_the_way_out_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(PolicyError, match=r"not installed: install sr-core\[lora\]"):
+    with pytest.raises(PolicyError, match=r"not installed: pip install peft"):
         Policy.load(PolicyConfig(path=str(folder), lora_rank=2))
 
 

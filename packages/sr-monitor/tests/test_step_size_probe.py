@@ -107,3 +107,13 @@ def test_only_logits_of_the_measured_places_are_computed_by_wrapped_models_too()
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: shapes.append(tuple(logits.shape)))
     Probe(model, rows, temperature=1.0)
     assert shapes == [(1, 2, 40)] * 2
+
+
+def test_weights_that_a_forward_pass_gathers_are_released_after_every_measurement() -> None:
+    model, released = model_of(), list[str]()
+    model.model.reshard = lambda: released.append("model")
+    model.lm_head.reshard = lambda: released.append("lm_head")
+    probe = Probe(model, rows_of({"input_ids": IDS}, 2), temperature=1.0)
+    assert sorted(released) == ["lm_head", "model"]
+    probe.moved()
+    assert sorted(released) == ["lm_head", "lm_head", "model", "model"]

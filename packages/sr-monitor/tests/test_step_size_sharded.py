@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 HERE = Path(__file__).parent
 
 
+@pytest.mark.nightly
 def test_sharded_weights_take_the_steps_of_whole_ones(tmp_path: Path) -> None:
     out = tmp_path / "steps.json"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
