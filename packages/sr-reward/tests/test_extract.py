@@ -1,5 +1,7 @@
 """From chat to code: fences, several blocks, thinking, prose, none."""
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +26,13 @@ BODY = "    return sum(xs)\n"
 WHOLE = "def f(xs: List[int]):\n    return sum(xs)\n"
 DOCUMENTED = 'def f(xs):\n    """Sum.\n\n    ```\n    f([1, 2])\n    ```\n    """\n    return sum(xs)\n'
 PROGRAM = "print(2 * int(input()))\n"
+
+
+@pytest.fixture(autouse=True)
+def _limits_of_this_process(monkeypatch):
+    """What a format's imports set is for the program's own process, and these tests run programs in theirs."""
+    monkeypatch.setattr(sys, "setrecursionlimit", int)
+    monkeypatch.setattr(sys, "set_int_max_str_digits", int, raising=False)
 
 
 def answer(completion, **options):
