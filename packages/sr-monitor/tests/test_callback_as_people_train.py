@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,7 @@ from sr_monitor.integrations.checks import passed_count, passing_counts, refuse_
 from sr_monitor.integrations.transformers import CollapseGuardCallback
 from sr_monitor.integrations.weights import copied, paste
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- what it tells -------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,13 +24,7 @@ from sr_monitor.integrations.step_size import RATES, RISE, SHRINK_MOST, StepSize
 from sr_monitor.integrations.trainer import calling_trainer, scale_rate, soften
 from sr_monitor.integrations.transformers import CollapseGuardCallback
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_model() -> Any:

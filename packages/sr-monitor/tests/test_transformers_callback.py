@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,7 @@ from overshooter import TASKS, Overshooter, evaluate, guarded, trainer
 from sr_monitor import LAST_ITERATE, CollapseGuard, EarlyStop, MonitorError
 from sr_monitor.integrations.transformers import CollapseGuardCallback, GenerationEvaluator
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """One number needs one thread; more only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_without_the_callback_the_policy_collapses_and_with_it_the_peak_is_kept(tmp_path: Path) -> None:

@@ -57,16 +57,6 @@ EVERY = {
 }
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(*rows, name="tasks.jsonl"):
-        path = tmp_path / name
-        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-        return path
-
-    return write
-
-
 @pytest.fixture(scope="module")
 def grader():
     with CodeGrader(workers=1) as made:

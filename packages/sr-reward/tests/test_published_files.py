@@ -22,16 +22,6 @@ from sr_reward.grading.selection import write_selection
 from sr_reward.prompts import render
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(*rows):
-        path = tmp_path / "tasks.jsonl"
-        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-        return path
-
-    return write
-
-
 @pytest.fixture(scope="module")
 def grader():
     with CodeGrader(workers=1) as made:
