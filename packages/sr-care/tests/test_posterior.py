@@ -237,7 +237,7 @@ def test_an_unmeasured_capability_keeps_its_prior():
     assert one.covariance[0, 0, 0] < other.covariance[0, 0, 0]
 
 
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=6, unique=True))
+@given(st.lists(st.text(min_size=1, max_size=8).filter(str.strip), min_size=2, max_size=6, unique=True))
 @settings(max_examples=15, deadline=None)
 def test_what_one_family_taught_says_nothing_of_the_slope_of_another(names):
     first, *others = names
