@@ -120,7 +120,7 @@ def random_policy(shape: Shape) -> Policy:
     )
     model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     policy = Policy(model.eval(), Policy.load("pocket-rich").tokenizer)
-    policy.eos_id = -1  # is never drawn
+    policy.end_ids = [-1]  # is never drawn
     return policy
 
 

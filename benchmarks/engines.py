@@ -99,7 +99,7 @@ def continuous_batching(work: Work) -> Draw:
                 top_p=1.0,
                 max_new_tokens=new_tokens,
                 pad_token_id=policy.pad_id,
-                eos_token_id=policy.eos_id,
+                eos_token_id=policy.end_ids,
             ),
             continuous_batching_config=transformers.ContinuousBatchingConfig(
                 return_logprobs=True, seed=seed, page_size=page, num_blocks=pages
@@ -145,7 +145,7 @@ def vllm(work: Work) -> Draw:
             logprobs=0,
             seed=seed,
             ignore_eos=True,
-            stop_token_ids=[policy.eos_id],
+            stop_token_ids=policy.end_ids,
             detokenize=False,
         )
         answers = model.generate([{"prompt_token_ids": ids} for ids in work.ids], wanted, use_tqdm=False)

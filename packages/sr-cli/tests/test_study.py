@@ -17,7 +17,7 @@ from sr_care import CapabilityMemory, Entry
 from sr_cli.commands.study import command
 from sr_cli.studies import config_of, make_spec, open_study, read_spec
 from sr_core.errors import ConfigError, RunError
-from sr_core.studies.jobs import Chain
+from sr_core.studies.jobs import Chain, why_it_failed
 from sr_core.studies.spec import StudySpec, modern
 from sr_reward.task import CallTests
 from sr_reward.testbed import load_testbed
@@ -192,6 +192,19 @@ def native_rows(count: int) -> Iterator[dict[str, Any]]:
         cases = [{"args": case.args, "kwargs": {}, "expected": case.expected} for case in task.tests.cases]
         tests = {"kind": "calls", "cases": cases}
         yield {"task_id": task.task_id, "prompt": task.prompt, "entry_point": task.entry_point, "tests": tests}
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was killed, as a system does that runs out of memory"),
+        ("import os; os.kill(os.getpid(), 15)", "ended by SIGTERM"),
+        ("import sys; sys.exit('warning\\nsr: no space left\\n')", "no space left"),
+    ],
+)
+def test_a_process_that_failed_says_why(program: str, reason: str) -> None:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert why_it_failed(done.returncode, "campaign 0 step 3\n" * (done.returncode < 0) + done.stderr).endswith(reason)
 
 
 @pytest.mark.nightly  # starts three chains, twice

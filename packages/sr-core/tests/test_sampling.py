@@ -42,6 +42,19 @@ def test_a_completion_ends_at_its_first_end_token_or_is_truncated(policy: Policy
     assert not all(rollout.truncated)
 
 
+def test_a_completion_ends_at_whichever_end_token_of_the_model_comes_first(policy: Policy) -> None:
+    made = policy.model
+    made.generation_config.eos_token_id = [policy.eos_id, 7, 10**6]  # the last one has no embedding
+    several = Policy(made, policy.tokenizer)
+    assert several.end_ids == [policy.eos_id, 7]
+    rollout = roll(several, max_new_tokens=12)
+    finished = [tokens for tokens, cut in zip(rollout.tokens, rollout.truncated, strict=True) if not cut]
+    ends = {tokens[-1] for tokens in finished}
+    assert ends == {policy.eos_id, 7}
+    assert not any(set(tokens[:-1]) & ends for tokens in rollout.tokens)
+    assert several.decode([[7], [5, 7]]) == several.decode([[], [5]])
+
+
 def test_the_same_seed_draws_the_same_and_another_does_not(policy: Policy) -> None:
     assert roll(policy, seed=1).tokens == roll(policy, seed=1).tokens
     assert roll(policy, seed=1).tokens != roll(policy, seed=2).tokens

@@ -82,7 +82,7 @@ class WarmStart:
     batch: int = 16
     lr: float = 1e-4
     max_grad_norm: float = 1.0
-    micro_batch_tokens: int = 4096
+    micro_batch_tokens: int = 1024
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -113,6 +113,8 @@ def _run_all(out: Path, policy: str, seed: int) -> dict[str, list[Mapping[str, A
 
 def _follow(calls: Mapping[str, list[str]], out: Path, environment: dict[str, str], view: View) -> None:
     """Run these ``sr`` commands at once and show their rows. Raises click.UsageError when one fails, with its error."""
+    from sr_core.studies.jobs import why_it_failed
+
     started: dict[str, subprocess.Popen[str]] = {}
     try:
         for name, call in calls.items():
@@ -136,8 +138,7 @@ def _follow(calls: Mapping[str, list[str]], out: Path, environment: dict[str, st
         errors = {name: process.communicate()[1] for name, process in started.items()}
     for name, process in started.items():
         if process.returncode:
-            last = [text for text in errors[name].splitlines() if text.strip()][-1:]
-            raise click.UsageError(f"the {name} run failed: {' '.join(last).removeprefix('sr: ')}")
+            raise click.UsageError(f"the {name} run failed: {why_it_failed(process.returncode, errors[name])}")
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

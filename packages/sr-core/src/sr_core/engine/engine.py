@@ -92,7 +92,7 @@ class Engine:
         per_chunk: int,
     ) -> Rollout:
         """The same with a given random number for every token, ``per_chunk`` prompts at a time."""
-        end = self.policy.eos_id
+        ends = self.policy.end_ids
         tokens: list[list[int]] = []
         logprobs: list[Tensor] = []
         truncated: list[bool] = []
@@ -107,9 +107,9 @@ class Engine:
                     self.policy, decoder, len(chunk), sampling.temperature, sampling.top_p, numbers_NT, stops
                 )
             for number, (ids, values) in enumerate(zip(ids_NT.tolist(), logprobs_NT, strict=True)):
-                length = stops.ended.get(number) or (ids.index(end) + 1 if end in ids else len(ids))
+                length = stops.ended.get(number) or next((t for t, i in enumerate(ids, 1) if i in ends), len(ids))
                 tokens.append(ids[:length])
-                truncated.append(number not in stops.ended and ids[length - 1] != end)
+                truncated.append(number not in stops.ended and ids[length - 1] not in ends)
                 logprobs.append(values[:length].clone())
             entropy_sum += entropies
         drawn = sum(map(len, tokens))

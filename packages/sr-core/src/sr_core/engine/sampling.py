@@ -28,7 +28,7 @@ def decode(
 ) -> tuple[Tensor, Tensor, float]:
     """Ids and log-probabilities (N x T, padded after the end) and the sum of token entropies.
 
-    A sample ends with the end-of-sequence token or where ``stops`` says. At temperature 0 every token is the likeliest
+    A sample ends with one of ``policy.end_ids`` or where ``stops`` says. At temperature 0 every token is the likeliest
     one, and its log-probability that at temperature 1.
 
     ``decoder`` reads ``prompts`` prompts, each with as many samples. The batch consists of branches, each of one sample
@@ -39,6 +39,7 @@ def decode(
     hidden = decoder.first()
     branch_S = torch.arange(prompts, device=device).repeat_interleave(samples // prompts)
     number_S = torch.arange(len(branch_S), device=device)  # which of the N each sample is that has not ended
+    ends = torch.tensor(policy.end_ids, device=device)
     ids_NT = torch.full((len(branch_S), max_new_tokens), policy.eos_id, device=device)
     logprobs_NT = torch.zeros_like(uniform_NT, dtype=torch.promote_types(hidden.dtype, torch.float32))
     entropy = torch.zeros((), device=device, dtype=torch.float64)
@@ -59,7 +60,7 @@ def decode(
         finite_V = logprobs_V if top_p == 1 else logprobs_V.masked_fill(probs_V == 0, 0)
         mean_logprob = torch.linalg.vecdot(probs_V, finite_V)
         entropy -= mean_logprob[branch_S].sum()
-        going = drawn_S != policy.eos_id
+        going = ~torch.isin(drawn_S, ends)
         if stops.any:
             going &= ~stops.find(ids_NT, number_S, t + 1)
         if t + 1 == max_new_tokens or not bool(going.any()):

@@ -62,6 +62,7 @@ class Policy:
         self.head_dtype = head_dtype
         self.ranks = ALONE
         self.eos_id: int = end_of_turn(tokenizer) if prompt == "chat" else tokenizer.eos_token_id
+        self.end_ids: list[int] = _end_ids(model, self.eos_id)
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
         self._before = hides_space(tokenizer)
@@ -184,7 +185,7 @@ class Policy:
     def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
         """Texts of completions given as token ids, as they are but for end-of-sequence and padding, left out."""
         texts: list[str] = self.tokenizer.batch_decode(
-            [[*self._before, *c] for c in completions],
+            [[*self._before, *(c[:-1] if c and c[-1] in self.end_ids else c)] for c in completions],
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,  # it would change code: "f(a , b)"
         )
@@ -242,6 +243,15 @@ class Policy:
                 logits = logits * value**power
         cap = getattr(text, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _end_ids(model: Any, eos_id: int) -> list[int]:
+    """The tokens that end an answer: ``eos_id`` first, then what the model's generation_config adds (Qwen, Llama 3 and
+    Gemma end an answer with one token and a text with another), of those that the model has embeddings for."""
+    stated = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    stated = stated if isinstance(stated, list) else [stated]
+    known = range(len(model.get_input_embeddings().weight))
+    return list(dict.fromkeys([eos_id, *(i for i in stated if i in known)]))
 
 
 def _freeze_what_text_does_not_pass(model: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -192,9 +193,18 @@ class Study:
         errors = process.communicate()[1]
         self._going.discard(process)
         if process.returncode and not self._stopped:
-            last = [text for text in errors.splitlines() if text.strip()][-1:]
-            reason = " ".join(last).removeprefix("sr: ")
+            reason = why_it_failed(process.returncode, errors)
             raise RunError(f"the chain {chain} failed ({reason}); see to that, then the same command goes on")
+
+
+def why_it_failed(returncode: int, errors: str) -> str:
+    """In a line, why a process of ``sr`` ended with ``returncode`` (not 0) after it wrote ``errors``."""
+    if returncode == -signal.SIGKILL:
+        return "it was killed, as a system does that runs out of memory"
+    if returncode < 0:
+        return f"it was ended by {signal.Signals(-returncode).name}"
+    last = [text for text in errors.splitlines() if text.strip()][-1:]
+    return " ".join(last).removeprefix("sr: ")
 
 
 def one_thread() -> dict[str, str]:
