@@ -88,7 +88,8 @@ def test_a_planner_takes_an_outcome_or_refuses_it(memory, path, value, version):
         planner.plan(1, outcome)
     except CareError:
         pass
-    memory.forget(run="r")
+    if list(memory.entries(run="r")):
+        memory.forget(run="r")
 
 
 @pytest.mark.parametrize("campaign", [-1, 1.5, "0", None, math.nan])

@@ -81,6 +81,15 @@ def test_what_to_forget_must_be_named_once(tmp_path, how):
         memory.forget(**how)
 
 
+@pytest.mark.parametrize("how", [{"ids": [1, 99]}, {"run": "other"}, {"run": "r", "campaign": 7}])
+def test_what_is_not_remembered_cannot_be_forgotten_and_all_stays(tmp_path, how):
+    with CapabilityMemory(tmp_path / "m.db") as memory:
+        memory.append_many([make(campaign=k) for k in range(3)])
+        with pytest.raises(EntryError, match=r"99|other|7"):
+            memory.forget(**how)
+        assert len(memory) == 3
+
+
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "m.db"
     CapabilityMemory(path).close()

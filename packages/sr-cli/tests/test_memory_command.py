@@ -115,6 +115,8 @@ def test_export_writes_one_entry_a_line_and_never_over_a_file(db: str, tmp_path:
         ["show", str(2**70)],
         ["forget"],
         ["forget", "--campaign", "1"],
+        ["forget", "--id", "99"],
+        ["forget", "--run", "chain-9"],
         ["show", "--lr", "-1"],
         ["show", "--pass1", "7"],
     ],

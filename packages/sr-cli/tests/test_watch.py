@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -67,6 +68,37 @@ def test_follow_outlives_a_log_that_is_being_rewritten(tmp_path: Path, monkeypat
     result = CliRunner().invoke(command, [str(state), "--follow"])
     assert result.exit_code == 0
     assert "step 3:" in result.stdout
+
+
+@pytest.mark.parametrize("begun", ["", "step,eval_accuracy\n", None])
+def test_follow_waits_for_the_first_row(begun: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.csv"
+    if begun is not None:
+        log.write_text(begun)
+    polls = iter(["step,eval_accuracy\n", "step,eval_accuracy\n1,0.5\n2,0.5\n3,0.5\n"])
+
+    def wait(_: float) -> None:
+        text = next(polls, None)
+        if text is None:
+            raise KeyboardInterrupt
+        log.write_text(text)
+
+    monkeypatch.setattr("time.sleep", wait)
+    result = CliRunner().invoke(command, [str(log if begun is not None else tmp_path), "--follow"])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("waiting: ")
+    assert "step 3: " in result.stdout
+
+
+def test_follow_interrupted_before_the_first_row_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    result = CliRunner().invoke(command, [str(tmp_path), "--follow"], standalone_mode=False)
+    assert isinstance(result.exception, KeyboardInterrupt | click.Abort)
 
 
 def test_follow_shows_an_evaluation_that_joins_a_step_already_shown(

@@ -6,7 +6,7 @@ from sr_monitor.analysis.runs import Run
 from sr_monitor.analysis.statistics import Interval, bootstrap, paired_bootstrap, wilson
 from sr_monitor.analysis.trajectory import Trajectory, collapse_rate
 from sr_monitor.analysis.verdict import Verdict, judge
-from sr_monitor.errors import MonitorError
+from sr_monitor.errors import MonitorError, NothingYet
 from sr_monitor.guard.collapse_guard import CollapseGuard
 from sr_monitor.guard.decision import LAST_ITERATE, Decision, Guard, Request
 from sr_monitor.guard.early_stop import EarlyStop
@@ -21,6 +21,7 @@ __all__ = [
     "Interval",
     "MonitorError",
     "NoiseNull",
+    "NothingYet",
     "Request",
     "Run",
     "Trajectory",

@@ -129,12 +129,17 @@ class CapabilityMemory:
         """Set entries aside: by ids, or all of a run, or one campaign of it; return how many.
 
         They stay in the file's history, are left out of every belief, and their (run, campaign) may be
-        written anew.
+        written anew. Raises EntryError, and sets none aside, where one of them is not remembered.
         """
         if (ids is None) == (run is None) or (campaign is not None and run is None):
             raise EntryError("to forget, name either entry ids or a run (with a campaign, if only that one)")
         with self._writing():
             found = [entry.id for entry in self.entries(run=run, campaign=campaign, ids=ids)]
+            missing = sorted({*(ids or ())} - {*found})
+            if missing or (ids is None and not found):
+                named = f"run {run!r}" + ("" if campaign is None else f", campaign {campaign}")
+                named = f"entries {missing}" if missing else named
+                raise EntryError(f"only what is remembered can be forgotten, not {named}: `sr memory list` shows all")
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._db.executemany("INSERT INTO forgotten VALUES (?, ?, ?)", [(i, reason, now) for i in found])
             if run is not None and campaign is None:

@@ -10,13 +10,14 @@ import click
 
 from sr_cli.console import print_json
 from sr_cli.logs import LogOptions, log_options
-from sr_monitor import MonitorError, Run, Verdict, judge
+from sr_monitor import MonitorError, NothingYet, Run, Verdict, judge
 from sr_monitor.analysis.verdict import VERDICTS
 from sr_monitor.logs.follow import changes_of
 from sr_monitor.logs.readers import Unreadable
 from sr_monitor.report.terminal import place_of, view, visible
 
 POLL_S = 1.0
+Reading = tuple[list[tuple[Run, Verdict]], list[Unreadable]]
 
 
 @click.command(
@@ -34,7 +35,7 @@ def command(logs: LogOptions, fail_on: str, follow: bool, as_json: bool) -> None
     """
     failing = _verdicts(fail_on)
 
-    def read() -> tuple[list[tuple[Run, Verdict]], list[Unreadable]]:
+    def read() -> Reading:
         runs, bad = logs.read()
         return [(run, judge(run)) for run in runs], bad
 
@@ -56,9 +57,7 @@ def _verdicts(text: str) -> set[str]:
     return named
 
 
-def _follow(
-    read: Callable[[], tuple[list[tuple[Run, Verdict]], list[Unreadable]]], logs: LogOptions, *, show: bool
-) -> tuple[list[tuple[Run, Verdict]], list[Unreadable]]:
+def _follow(read: Callable[[], Reading], logs: LogOptions, *, show: bool) -> Reading:
     """Read again and again until all runs are finished or the user interrupts; the last reading."""
     seen: dict[str, tuple[int, Verdict]] = {}
     judged: list[tuple[Run, Verdict]] = []
@@ -68,9 +67,11 @@ def _follow(
         for _ in changes_of(logs.paths, POLL_S):
             try:
                 judged, bad = read()
-            except MonitorError:  # a log that is being rewritten; one that never could be read is an error
-                if not judged:
+            except MonitorError as error:  # of a log that is being rewritten, the last reading stands
+                if not judged and not isinstance(error, NothingYet):
                     raise
+                click.echo(f"waiting: {error}", err=True)
+                continue
             now = {place_of(run): (len(run.records), verdict) for run, verdict in judged}
             changed = [(run, verdict) for run, verdict in judged if seen.get(place_of(run)) != now[place_of(run)]]
             seen = now
@@ -84,7 +85,8 @@ def _follow(
             if all(run.finished for run, _ in judged):
                 break
     except KeyboardInterrupt:
-        pass
+        if not judged:
+            raise
     return judged, bad
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sr_monitor.errors import MonitorError
+from sr_monitor.errors import MonitorError, NothingYet
 from sr_monitor.logs.checkpoints import step_in
 from sr_monitor.logs.columns import step_columns
 from sr_monitor.logs.console import read_console
@@ -33,7 +33,7 @@ def detect(path: Path) -> str:
                 f"{path}: a run in Weights & Biases' own format; wandb sync it, then export its history as CSV"
             )
         where = "in this directory; give the log's file" if path.is_dir() else "; name it with --format"
-        raise MonitorError(f"{path}: no log of a known kind {where}".replace("kind ;", "kind;"))
+        raise NothingYet(f"{path}: no log of a known kind {where}".replace("kind ;", "kind;"))
     return found
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sr_monitor.analysis.runs import Candidate, Run
-from sr_monitor.errors import MonitorError
+from sr_monitor.errors import MonitorError, NothingYet
 from sr_monitor.logs.checkpoints import checkpoints_near
 from sr_monitor.logs.columns import advice, candidates, command, unknown
 from sr_monitor.logs.console import read_console
@@ -53,6 +53,7 @@ class Unreadable:
 
     path: Path
     reason: str
+    empty: bool = False  # it may be the log of a run that has just begun
 
 
 def read_some(
@@ -61,7 +62,8 @@ def read_some(
     columns: Mapping[str, str] | None = None,
     size: Size | None = None,
 ) -> tuple[list[Run], list[Unreadable]]:
-    """The runs of several logs, and the logs that cannot be read. Raises MonitorError where none can be."""
+    """The runs of several logs, and the logs that cannot be read. Raises MonitorError where none can be,
+    NothingYet where all are still without rows."""
     runs: list[Run] = []
     bad: list[Unreadable] = []
     for path in map(Path, paths):
@@ -72,7 +74,8 @@ def read_some(
             with _noting(place, bad):
                 runs += _read_place(path, place, format, columns, size)
     if not runs:
-        raise MonitorError("; ".join(one.reason for one in bad))
+        kind = NothingYet if all(one.empty for one in bad) else MonitorError
+        raise kind("; ".join(one.reason for one in bad))
     return runs, bad
 
 
@@ -82,7 +85,7 @@ def _noting(path: Path, bad: list[Unreadable]) -> Iterator[None]:
     try:
         yield
     except MonitorError as error:
-        bad.append(Unreadable(path=path, reason=str(error)))
+        bad.append(Unreadable(path=path, reason=str(error), empty=isinstance(error, NothingYet)))
     except OSError as error:
         bad.append(Unreadable(path=path, reason=_unreadable(path, error)))
 
@@ -166,7 +169,7 @@ def _read(path: Path, format: str, columns: Mapping[str, str] | None, size: Size
     if not any(rows for _, rows in parts):
         if beside.services:
             return [_elsewhere(path, kind, beside)]
-        raise MonitorError(f"{path}: holds no row of a {kind} log; name its kind with --format")
+        raise NothingYet(f"{path}: holds no row of a {kind} log; name its kind with --format")
     return [_run(path, kind, part, columns or {}, size or Size(), beside) for part in parts]
 
 
