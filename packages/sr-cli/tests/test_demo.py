@@ -58,7 +58,7 @@ def test_the_demo_in_small_is_interrupted_and_goes_on(tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo.time, "sleep", interrupt)
     cut = CliRunner().invoke(sr, ["demo", "--out", str(out)])
     assert cut.exit_code != 0
-    assert f"continue with: sr demo --policy pocket-rich --seed 0 --out {out}" in cut.output
+    assert f"what is done is in {out}; the same command continues" in cut.output
     assert not (out / "summary.json").exists()
 
     monkeypatch.setattr(demo.time, "sleep", pause)

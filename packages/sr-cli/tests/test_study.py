@@ -56,15 +56,20 @@ def test_later_settings_win_and_another_variant_replaces_what_it_does_not_have()
             "settings": {"algorithm": {"name": "grpo", "clip": 0.1, "entropy_bonus": 0.2}, "optim": {"lr": 1.0}},
             "regimes": {"slow": {"preset": "testbed-fragile", "optim": {"lr": 0.1}}},
             "quick": {"campaign": {"steps": 3}, "seeds": 1},
-            "arms": {"a": {"algorithm": {"name": "topr"}}, "b": {"guard": {"name": "collapse"}, "seeds": 2}},
+            "arms": {
+                "a": {"algorithm": {"name": "topr"}},
+                "b": {"guard": {"name": "collapse"}, "seeds": 2},
+                "c": {"evaluate": {"every": 3}},
+            },
         },
         quick=True,
     )
-    a, b = (config_of(study, "slow", name) for name in ("a", "b"))
+    a, b, c = (config_of(study, "slow", name) for name in ("a", "b", "c"))
     assert (a.train.algorithm.name, a.train.algorithm.entropy_bonus, b.train.algorithm.name) == ("topr", 0.2, "grpo")
     assert (a.train.optim.lr, a.train.campaign.steps, a.train.policy.path) == (0.1, 3, "pocket-fragile")
     assert (study.decides("a"), study.decides("b")) == (False, True)
     assert (a.train.evaluate.every, b.train.evaluate.every) == (7, 2)  # for the record only; the preset's
+    assert c.train.evaluate.every == 3  # its own
 
 
 def test_controls_copy_what_the_other_arm_did() -> None:

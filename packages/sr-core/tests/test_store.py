@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from sr_core.errors import RunError
 from sr_core.runs import atomic_io
 from sr_core.runs.checkpoint import Checkpoint
+from sr_core.runs.run_dir import check_new
 from sr_core.runs.store import RunStore
 
 
@@ -320,3 +322,11 @@ def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         store.append("metrics.jsonl", [{"step": float("nan")}])
     assert json.loads(json.dumps(store.rows())) == []
+
+
+@pytest.mark.parametrize("name", ["run", "my run", "it's", "a;b", "$HOME"])
+def test_the_command_that_an_error_names_can_be_given_to_a_shell(tmp_path: Path, name: str) -> None:
+    RunStore.create(tmp_path / name, {"seed": 1})
+    with pytest.raises(RunError) as caught:
+        check_new(tmp_path / name)
+    assert shlex.split(str(caught.value).partition("continue it with: ")[2]) == ["sr", "resume", str(tmp_path / name)]

@@ -22,7 +22,7 @@ from sr_core.distributed.process_group import Ranks, init_distributed
 from sr_core.errors import GraderError
 from sr_core.evaluation.grading import find_too_long, find_ungradable
 from sr_core.runs.disk import require_room_for_run
-from sr_core.runs.run_dir import read_run, run_name
+from sr_core.runs.run_dir import read_run, run_name, to_resume
 from sr_core.runs.stop import Stop
 from sr_core.runs.tracking import tracker
 
@@ -118,7 +118,7 @@ def _interruptible(store: RunStore) -> Iterator[None]:
     except (KeyboardInterrupt, GraderError) as error:
         store.save_pending()
         if leads() and isinstance(error, KeyboardInterrupt):
-            print(f"sr: {_saved(store)} with: sr resume {store.folder}", file=sys.stderr)
+            print(f"sr: {_saved(store)} with: {to_resume(store.folder)}", file=sys.stderr)
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -24,13 +25,12 @@ RUNS = {
     "measured": ("guard.name=none", "optim.step=measured"),
 }
 
-
 # Policy to preset. A real model first imitates solutions, and trains in one run after the other: each fills all cores.
 PRESETS = {"pocket-rich": "testbed-demo", "smollm2-135m": "smollm2-135m-demo"}
 NEXT = """What to try next:
   sr run --preset testbed --set guard.name=collapse --set campaign.count=3 --out runs/chain    a chain of campaigns
   sr run --preset testbed --set optim.step=measured --out runs/measured      no learning rate to find
-  sr watch {out}/unguarded        the verdict on a run, from its log"""
+  sr watch {unguarded}        the verdict on a run, from its log"""
 
 
 @click.command(epilog="Example:  sr demo --out sr-demo --seed 1")
@@ -53,7 +53,7 @@ def command(policy: str, out: Path | None, seed: int, as_json: bool) -> None:
     try:
         rows = _run_all(out, policy, seed)
     except KeyboardInterrupt:
-        click.echo(f"sr: continue with: sr demo --policy {policy} --seed {seed} --out {out}", err=True)
+        click.echo(f"sr: what is done is in {out}; the same command continues", err=True)
         raise
     summaries = {name: json.loads((out / name / "summary.json").read_text()) for name in RUNS}
     write_json(out / "summary.json", summaries)
@@ -85,8 +85,7 @@ def _folder(out: Path | None, asked: Mapping[str, Any]) -> Path:
 
 
 def _run_all(out: Path, policy: str, seed: int) -> dict[str, list[Mapping[str, Any]]]:
-    """Small policies side by side, on half the cores each, since they do not fill more; a real model in turns.
-    Returns the rows of each run."""
+    """The rows of each run: small policies side by side, on half the cores each; a real model in turns, on all."""
     from sr_cli.config import load_config
     from sr_cli.console import viewing
 
@@ -122,15 +121,13 @@ def _follow(calls: Mapping[str, list[str]], out: Path, environment: dict[str, st
             started[name] = subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
-        seen = dict.fromkeys(calls, 0)
-        while True:
-            going = [process.poll() is None for process in started.values()]
+        seen, going = dict.fromkeys(calls, 0), True
+        while going:
+            going = any(process.poll() is None for process in started.values())  # asked first: then all rows are there
             for name in calls:
                 for row in _rows(out / name)[seen[name] :]:
                     seen[name] += 1
                     view.show(row, name)
-            if not any(going):
-                break
             time.sleep(0.2)
     finally:
         for process in started.values():
@@ -154,4 +151,5 @@ def _show(summaries: dict[str, Any], rows: Mapping[str, list[Mapping[str, Any]]]
     points = {name: [(row["step"], row["heldout_pass1"]) for row in run] for name, run in rows.items()}
     click.echo(chart({name[0]: [(s, v) for s, v in curve if v is not None] for name, curve in points.items()}))
     print_table(summary_table(summaries))
-    click.echo(f"\nTook {seconds:.0f} s. Open {out}/report.html (curves: {out}/curves.png).\n\n{NEXT.format(out=out)}")
+    following = NEXT.format(unguarded=shlex.quote(str(out / "unguarded")))
+    click.echo(f"\nTook {seconds:.0f} s. Open {out}/report.html (curves: {out}/curves.png).\n\n{following}")

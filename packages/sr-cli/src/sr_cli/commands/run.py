@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -44,6 +45,6 @@ def show_summary(summary: dict[str, object], out: Path, as_json: bool) -> None:
 
     if as_json:
         print_json(summary)
-        return
-    print_table(summary_table({"run": summary}))
-    click.echo(f"Written to {out}. Next: sr report {out}")
+    else:
+        print_table(summary_table({"run": summary}))
+        click.echo(f"Written to {out}. Next: sr report {shlex.quote(str(out))}")

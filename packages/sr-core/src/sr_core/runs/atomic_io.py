@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from sr_core.errors import RunError
-from sr_core.runs.run_dir import RUN
+from sr_core.runs.run_dir import RUN, to_resume
 
 __all__ = ["DamageError", "reporting", "verify", "write_file", "write_folder", "write_json"]
 
@@ -102,7 +102,7 @@ def reporting(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         run = next((path for path in (folder, *folder.parents) if (path / RUN).exists()), None)
-        way_out = f"make room or repair the folder, {f'then: sr resume {run}' if run else 'or give another --out'}"
+        way_out = f"make room or repair the folder, {f'then: {to_resume(run)}' if run else 'or give another --out'}"
         raise RunError(f"cannot write to {str(folder)!r} ({error}): {way_out}") from error
 
 

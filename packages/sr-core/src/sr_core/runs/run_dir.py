@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sr_core.errors import RunError
 
-__all__ = ["RUN", "SUMMARY", "check_new", "read_run", "read_summary", "run_name"]
+__all__ = ["RUN", "SUMMARY", "check_new", "read_run", "read_summary", "run_name", "to_resume"]
 
 RUN = "run.json"
 SUMMARY = "summary.json"
@@ -20,8 +21,13 @@ SUMMARY_KEYS = ("start", "peak", "peak_step", "peak_campaign", "end", "kept", "c
 def check_new(folder: Path) -> None:
     """Raise RunError unless ``folder`` is absent or empty (but for what a kill may leave of its first file)."""
     if folder.exists() and (not folder.is_dir() or any(p.name != f"{RUN}.tmp" for p in folder.iterdir())):
-        hint = f"continue it with: sr resume {folder}" if (folder / RUN).exists() else "give another --out"
+        hint = f"continue it with: {to_resume(folder)}" if (folder / RUN).exists() else "give another --out"
         raise RunError(f"the output folder must be new or empty, and {str(folder)!r} is not: {hint}")
+
+
+def to_resume(folder: Path) -> str:
+    """The command that continues the run in ``folder``, as a shell takes it."""
+    return f"sr resume {shlex.quote(str(folder))}"
 
 
 def run_name(config: Mapping[str, Any], seed: int, folder: Path) -> str:
@@ -39,7 +45,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """What ``summary.json`` of a complete run says. Raises RunError when it is not the summary of one."""
-    way_out = f"remove it, then make it again from the last checkpoint: sr resume {folder}"
+    way_out = f"remove it, then make it again from the last checkpoint: {to_resume(folder)}"
     summary = _read_object(folder / SUMMARY, way_out)
     if lacking := [key for key in SUMMARY_KEYS if key not in summary]:
         raise RunError(f"{SUMMARY} of {str(folder)!r} must hold {', '.join(lacking)}, it does not: {way_out}")

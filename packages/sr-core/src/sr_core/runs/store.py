@@ -28,7 +28,7 @@ from sr_core.errors import RunError
 from sr_core.runs.atomic_io import DamageError, reporting, verify, write_file, write_folder, write_json
 from sr_core.runs.checkpoint import Checkpoint, Weights
 from sr_core.runs.pace import Pace
-from sr_core.runs.run_dir import RUN, check_new, read_run
+from sr_core.runs.run_dir import RUN, check_new, read_run, to_resume
 from sr_core.runs.stop import Stop
 
 __all__ = ["RunStore"]
@@ -296,7 +296,7 @@ def _loading(path: Path) -> Iterator[None]:
         raise RunError(
             f"a run goes on from its newest whole checkpoint, and {str(path)!r} cannot be loaded here "
             f"({type(error).__name__}: {error}). Nothing was changed: give it the access, the memory or the versions "
-            f"(see {RUN}) that it wants, then: sr resume {path.parent.parent}"
+            f"(see {RUN}) that it wants, then: {to_resume(path.parent.parent)}"
         ) from error
 
 

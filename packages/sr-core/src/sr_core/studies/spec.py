@@ -58,7 +58,8 @@ class Quick:
 class Choice:
     """The study's own keys. ``compare``: the arms that every arm is compared with; left out, the first one.
 
-    ``record_every``: steps between evaluations of arms that decide nothing by them; 0 leaves them as they are set.
+    ``record_every``: steps between evaluations of arms that decide nothing by them and do not set ``evaluate.every``
+    themselves; 0 leaves them as they are set.
     """
 
     seeds: int = 5
@@ -148,7 +149,8 @@ class StudySpec:
         merged: Settings = {}
         for settings in (self._settings, self._of[f"regime {regime}"], self._quick, self._of[f"arm {arm}"]):
             merged = self._layered(merged, settings)
-        if self.choice.record_every and not _decides(merged):
+        its_own = "every" in self._of[f"arm {arm}"].get("evaluate", {})
+        if self.choice.record_every and not its_own and not _decides(merged):
             merged = self._layered(merged, {"evaluate": {"every": self.choice.record_every}})
         return self._layered(merged, copied or {})
 
