@@ -26,7 +26,7 @@ from sr_reward import CodeGrader
 from sr_reward.testbed import load_testbed
 
 # steps with a checkpoint at every one, steps with checkpoints by cost, and samples of each of 8 prompts
-PLANS = {"pocket-rich": (20, 40, 16), "smollm2-135m": (1, 3, 4)}
+PLANS = {"pocket-rich": (20, 40, 16), "smollm2-135m": (2, 24, 8)}
 
 
 def measure(name: str, every: int | None, steps: int, samples: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def measure(name: str, every: int | None, steps: int, samples: int) -> dict[str,
     config = TrainConfig(
         policy=PolicyConfig(path=name, prompt="completion"),
         sampling=SamplingConfig(prompts=8, group_size=samples, max_new_tokens=48, batch_size=128),
-        optim=OptimConfig(lr=1e-6),
+        optim=OptimConfig(lr=1e-6, micro_batch_tokens=1024),
         campaign=CampaignConfig(steps=steps, checkpoint_every=every),
         evaluate=EvaluateConfig(samples=1, every=steps, audit_samples=1),
     )
