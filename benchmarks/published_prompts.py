@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", action="append", help="default: smollm2-135m and gemma-3-270m")
     parser.add_argument("--data", choices=FILES, action="append", help="default: both")
+    parser.add_argument("--style", choices=("chat", "completion"), action="append", help="default: all of the model's")
     parser.add_argument("--limit", type=int, help="the first so many tasks of each file")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32, help="completions drawn at once")
@@ -52,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.policy or ("smollm2-135m", "gemma-3-270m"):
-        for policy in in_each_style(name):
+        for policy in in_each_style(name, options.style or ("chat", "completion")):
             for data in options.data or FILES:
                 row = measure(name, policy, data, options)
                 print(as_text(row), flush=True)
@@ -68,12 +69,13 @@ def save(row: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
-def in_each_style(name: str) -> Iterator[Policy]:
+def in_each_style(name: str, styles: Sequence[str]) -> Iterator[Policy]:
     """The model as it is asked in chat, where it has a template for that, and as one that continues a text."""
     policy = Policy.load(PolicyConfig(path=name), prompter=Prompter())
-    if policy.prompt == "chat":
+    if policy.prompt == "chat" and "chat" in styles:
         yield policy
-    yield Policy(policy.model, policy.tokenizer, prompt="completion", prompter=policy.prompter)
+    if "completion" in styles:
+        yield Policy(policy.model, policy.tokenizer, prompt="completion", prompter=policy.prompter)
 
 
 def measure(name: str, policy: Policy, data: str, options: argparse.Namespace) -> dict[str, Any]:
